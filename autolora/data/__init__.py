@@ -1,0 +1,1 @@
+"""From files, the hub or the grammar to splits and batches."""

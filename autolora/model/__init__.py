@@ -1,0 +1,1 @@
+"""The pretrained model, its target modules, and the selection layer."""

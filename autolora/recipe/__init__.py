@@ -1,0 +1,1 @@
+"""Recipes: their schema, reading, checking, and those that are shipped."""

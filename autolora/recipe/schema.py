@@ -1,0 +1,197 @@
+"""What a recipe says: one frozen, typed object per section, with every default in one place.
+
+A recipe is a YAML file; `autolora.recipe.load` reads it into `Recipe`. The sections are also the settings objects of
+the Python API: ``Search(steps=200, rank=8)`` is what ``autolora.search.search_ranks`` takes.
+
+Unknown keys, wrong types and values out of range are rejected here. What needs a file, the data or the model is checked
+in `autolora.recipe.checks`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from autolora.metrics import METRICS
+from autolora.search.estimators import ESTIMATORS
+from autolora.tasks import TASKS
+
+
+def _yaml_float(value: Any) -> Any:
+    """YAML 1.1 reads ``1e-3`` (no dot) as a string; people mean a number."""
+    if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):
+        return float(value)
+    return value
+
+
+def _one_of(registry: Mapping[str, str]) -> AfterValidator:
+    def check(value: str) -> str:
+        if value not in registry:
+            raise PydanticCustomError("unknown_name", "must be one of {names}", {"names": ", ".join(registry)})
+        return value
+
+    return AfterValidator(check)
+
+
+Number = Annotated[float, BeforeValidator(_yaml_float), Field(allow_inf_nan=False)]
+PositiveNumber = Annotated[Number, Field(gt=0)]
+NonNegativeNumber = Annotated[Number, Field(ge=0)]
+Probability = Annotated[Number, Field(ge=0, lt=1)]
+PositiveInt = Annotated[int, Field(ge=1)]
+Name = Annotated[str, Field(min_length=1)]
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, strict types, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+
+class Model(Section):
+    """Which pretrained model, at which precision, and where LoRA goes."""
+
+    name: Name  # hub id, local directory, or bundled:all-MiniLM-L6-v2
+    revision: str | None = None
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # compute precision; auto: bfloat16 on a GPU, else float32
+    target_modules: Annotated[tuple[Name, ...], Field(min_length=1, strict=False)] = ("query", "value")
+    head: Annotated[tuple[Name, ...], Field(min_length=1, strict=False)] | Literal["auto"] = "auto"
+    trust_remote_code: bool = False
+
+
+class Splits(Section):
+    """The split that is trained on (it is divided into D_tr and D_val) and the splits that are only evaluated on."""
+
+    train: Name = "train"
+    eval: Annotated[tuple[Name, ...], Field(min_length=1, strict=False)] = ("validation",)
+
+
+class Limits(Section):
+    """At most so many examples of each split (the first ones after a seeded shuffle); null for all."""
+
+    train: PositiveInt | None = None
+    eval: PositiveInt | None = None
+
+
+class Data(Section):
+    """Where the examples come from, which columns are used, and how long an input may be."""
+
+    hub: str | None = None  # data set id on the Hugging Face hub
+    config: str | None = None  # its configuration, e.g. cola
+    revision: str | None = None
+    path: str | None = None  # folder below root with one file a split: train.jsonl, validation.csv, …
+    root: str | None = None  # folder that `path` is relative to; null: the recipe's own folder
+    generated: Literal["acceptability"] | None = None  # synthetic data from the package's own grammar
+    columns: Annotated[tuple[Name, ...], Field(min_length=1, max_length=2, strict=False)] = ("sentence",)
+    label: Name = "label"
+    labels: Annotated[tuple[Name, ...], Field(min_length=2, strict=False)] | None = None  # names, by label id
+    splits: Splits = Splits()
+    limits: Limits = Limits()
+    max_length: PositiveInt = 128
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if self.generated is None and self.hub is None and self.path is None:
+            raise ValueError("one of hub, path or generated must say where the data is")
+        if self.generated is not None and (self.hub is not None or self.path is not None):
+            raise ValueError("generated data has neither hub nor path")
+        return self
+
+
+class Steps(Section):
+    """How long a stage trains: `steps`, or `epochs` (3 where neither is given)."""
+
+    steps: PositiveInt | None = None
+    epochs: PositiveNumber | None = None
+    batch_size: PositiveInt = 16  # examples per optimiser step, over all processes
+    gradient_accumulation: PositiveInt = 1  # the batch is split into so many micro-batches
+    checkpoint_every: PositiveInt = 100  # steps
+    log_every: PositiveInt = 10  # steps
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if self.steps is not None and self.epochs is not None:
+            raise ValueError("steps and epochs exclude each other; leave one out")
+        return self
+
+    def total_steps(self, examples: int) -> int:
+        """Optimiser steps of the stage over a set of so many examples."""
+        if self.steps is not None:
+            return self.steps
+        batches = -(-examples // self.batch_size)
+        return max(1, round((self.epochs or 3.0) * batches))
+
+
+class Schedule(Section):
+    """An optimiser's learning rate over a stage."""
+
+    learning_rate: PositiveNumber
+    weight_decay: NonNegativeNumber = 0.0
+    schedule: Literal["constant", "linear", "cosine"] = "linear"
+    warmup: Probability = 0.06  # fraction of the steps
+
+
+class Weights(Schedule):
+    """The optimiser of V (LoRA factors and head): AdamW."""
+
+    learning_rate: PositiveNumber = 1e-4
+
+
+class Selection(Schedule):
+    """The optimiser of the selection logits z: Adam."""
+
+    learning_rate: PositiveNumber = 1e-3
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    warmup: Probability = 0.0
+
+
+class Search(Steps):
+    """The bilevel search for the selection variables."""
+
+    rank: PositiveInt = 8  # k, components per layer before selection
+    lora_alpha: PositiveNumber = 16.0
+    lora_dropout: Probability = 0.1
+    validation_fraction: Annotated[Number, Field(gt=0, lt=1)] = 0.5  # share of the training split that is D_val
+    validation_batch_size: PositiveInt | None = None  # null: as batch_size
+    meta_learning: bool = True  # false: one level, z and V learn from the same data
+    estimator: Annotated[str, _one_of(ESTIMATORS)] = "central_difference"
+    epsilon: PositiveNumber = 0.01  # a difference perturbs V by epsilon / ||v||
+    inner_step: Literal["plain", "adam"] = "adam"  # V' = V - xi g, or V' = V - xi times Adam's step
+    inner_learning_rate: NonNegativeNumber | None = None  # xi; null: the weights' learning rate at that step
+    constraint: Literal["softmax", "sigmoid", "none"] = "softmax"
+    threshold: Number | None = None  # null: 1/k (softmax), 0.5 (sigmoid), the layer's mean (none)
+    weights: Weights = Weights()
+    selection: Selection = Selection()
+
+
+class Retrain(Steps):
+    """LoRA at the found ranks, on D_tr and D_val together."""
+
+    lora_alpha: PositiveNumber | None = None  # null: as search.lora_alpha
+    lora_dropout: Probability | None = None  # null: as search.lora_dropout
+    scaling: Literal["constant", "per_rank"] = "constant"  # lora_alpha / k everywhere, or lora_alpha / rank
+    weights: Weights = Weights()
+
+
+class Eval(Section):
+    """What is measured on the evaluation splits."""
+
+    metrics: Annotated[tuple[Annotated[str, _one_of(METRICS)], ...], Field(min_length=1, strict=False)] = ("accuracy",)
+    batch_size: PositiveInt = 64
+
+
+class Recipe(Section):
+    """A whole experiment. `name` becomes the folder under ``runs/``."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*$")]
+    task: Annotated[str, _one_of(TASKS)]
+    description: str = ""
+    model: Model
+    data: Data
+    search: Search = Search()
+    retrain: Retrain = Retrain()
+    eval: Eval = Eval()
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0

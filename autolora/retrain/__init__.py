@@ -1,0 +1,1 @@
+"""LoRA at the found ranks, as a stock PEFT adapter."""

@@ -1,0 +1,1 @@
+"""The bilevel search for the selection variables (paper, section 3)."""

@@ -1,0 +1,6 @@
+"""Task families. A new one is a module that implements `autolora.tasks.base.Task`, and one line here."""
+
+TASKS: dict[str, str] = {
+    "classification": "autolora.tasks.classification:Classification",
+    "regression": "autolora.tasks.classification:Regression",
+}
