@@ -1,4 +1,4 @@
-"""Hypergradient estimators. A new one is a module with `estimate` (see `autolora.search.bilevel`), and one line here."""
+"""Hypergradient estimators. A new one is a module with `estimate` (see `autolora.search.bilevel`) and one line."""
 
 ESTIMATORS: dict[str, str] = {
     "central_difference": "autolora.search.estimators.central_difference:estimate",

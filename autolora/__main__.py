@@ -1,0 +1,5 @@
+"""``python -m autolora``, for accelerate launch."""
+
+from autolora.cli import main
+
+main()

@@ -1,0 +1,55 @@
+"""The command line. Thin: options in, library calls, one clear message and exit code 2 for what the user can mend."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from typing import Any
+
+from autolora.errors import RecipeError, UserError
+
+FAULT, FAILED, CANCELLED = 2, 1, 130
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of the ``autolora`` command."""
+    from autolora.cli.app import app
+
+    arguments = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in arguments
+    # A terminated run is a cancelled one: SIGTERM takes the way of Ctrl-C.
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        app(args=arguments, standalone_mode=True)
+    except UserError as error:
+        if debug:
+            raise
+        _say(error)
+        sys.exit(FAULT)
+    except KeyboardInterrupt:
+        print("autolora: cancelled; --resume goes on from the last checkpoint", file=sys.stderr)
+        sys.exit(CANCELLED)
+    except Exception as error:
+        if debug:
+            raise
+        print(
+            f"autolora: failed: {type(error).__name__}: {error}\n"
+            "The run's status.json has the traceback; --debug shows it here; "
+            "--resume goes on from the last checkpoint.",
+            file=sys.stderr,
+        )
+        sys.exit(FAILED)
+
+
+def _say(error: UserError) -> None:
+    if isinstance(error, RecipeError):
+        count = len(error.faults)
+        print(f"autolora: the recipe has {count} fault{'s' if count > 1 else ''}:", file=sys.stderr)
+        for fault in error.faults:
+            print(f"  {fault}", file=sys.stderr)
+    else:
+        print(f"autolora: {error}", file=sys.stderr)
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    raise KeyboardInterrupt

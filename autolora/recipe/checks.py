@@ -1,0 +1,150 @@
+"""What a recipe says against what is on disk: ``check_recipe(recipe, where)`` returns the faults.
+
+Reads first lines and headers only, and imports neither torch nor the data library, so that a whole validation stays
+well under three seconds. `where` gives the place (file and line, or option) of a dotted field path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from autolora.data.files import column_names, data_folder, is_local, leaves_folder, no_folder, split_file
+from autolora.errors import Fault, UserError
+from autolora.recipe.layers import HEADS, model_folder, read_layers
+from autolora.recipe.messages import did_you_mean
+from autolora.recipe.schema import Data, Model, Recipe
+
+Where = Callable[[str], str]
+
+GENERATED_SPLITS = ("train", "validation")
+GENERATED_COLUMNS = ("sentence", "label", "phenomenon", "pair")
+
+
+def check_recipe(recipe: Recipe, where: Where) -> list[Fault]:
+    """The faults of a recipe that only files can show; a model that has yet to be fetched is not checked."""
+    return [*check_data(recipe.data, where), *check_model(recipe.model, where)]
+
+
+def check_data(data: Data, where: Where) -> list[Fault]:
+    """Folder, splits and columns."""
+    faults = _path_faults(data, where)
+    if not faults:
+        faults = _same_split(data, where)
+        if data.generated is not None:
+            faults += _generated_faults(data, where)
+        elif is_local(data):
+            faults += _local_faults(data, where)
+    return faults
+
+
+def _path_faults(data: Data, where: Where) -> list[Fault]:
+    if data.path is None or not leaves_folder(data.path):
+        return []
+    if Path(data.path).is_absolute():
+        message, hint = f"must be relative, got {data.path!r}", "put the absolute part into data.root"
+    else:
+        message, hint = f"must stay below data.root, got {data.path!r}", "set data.root to the folder above"
+    return [Fault(where("data.path"), "data.path", message, hint)]
+
+
+def _splits(data: Data) -> list[tuple[str, str]]:
+    """(dotted field, split) of the train split and each eval split."""
+    evals = [(f"data.splits.eval.{index}", split) for index, split in enumerate(data.splits.eval)]
+    return [("data.splits.train", data.splits.train), *evals]
+
+
+def _same_split(data: Data, where: Where) -> list[Fault]:
+    return [
+        _fault(field, f"{split!r} is the training split too; evaluate on held-out examples", where)
+        for field, split in _splits(data)[1:]
+        if split == data.splits.train
+    ]
+
+
+def _generated_faults(data: Data, where: Where) -> list[Fault]:
+    faults = [
+        _fault(field, f"no split {split!r} in generated data; it has: {', '.join(GENERATED_SPLITS)}", where)
+        for field, split in _splits(data)
+        if split not in GENERATED_SPLITS
+    ]
+    return faults + _column_faults(data, {Path("the generated data"): GENERATED_COLUMNS}, where)
+
+
+def _local_faults(data: Data, where: Where) -> list[Fault]:
+    folder = data_folder(data)
+    if not folder.is_dir():
+        return [_folder_fault(data, folder, where)]
+    faults: list[Fault] = []
+    found: dict[Path, list[str]] = {}
+    train: Path | None = None
+    for field, split in _splits(data):
+        if field != "data.splits.train" and split == data.splits.train:
+            continue  # a fault already
+        try:
+            file = split_file(data, split)
+            found[file] = column_names(file)
+        except UserError as error:
+            faults.append(_fault(field, str(error), where))
+            continue
+        if field == "data.splits.train":
+            train = file
+        elif train is not None and file.samefile(train):
+            faults.append(_fault(field, f"{split!r} is the training split's file, {train.name}", where))
+    return faults + _column_faults(data, found, where)
+
+
+def _folder_fault(data: Data, folder: Path, where: Where) -> Fault:
+    field = "data.root" if data.root is not None and not Path(data.root).is_dir() else "data.path"
+    hint = "" if where("data.root").startswith("--") else "point to the data with --data-root"
+    return Fault(where(field), field, no_folder(folder), hint)
+
+
+def _column_faults(data: Data, found: Mapping[Path, Sequence[str]], where: Where) -> list[Fault]:
+    """For each column that is used, the first file that lacks it."""
+    wanted = [(f"data.columns.{index}", name) for index, name in enumerate(data.columns)] + [("data.label", data.label)]
+    faults = []
+    for field, name in wanted:
+        for source, columns in found.items():
+            if name not in columns:
+                message = f"no column {name!r} in {source}; it has: {', '.join(columns)}"
+                faults.append(_fault(field, message, where, did_you_mean(name, columns)))
+                break
+    return faults
+
+
+def check_model(model: Model, where: Where) -> list[Fault]:
+    """The model's folder, its target modules and its head modules."""
+    try:
+        folder = model_folder(model.name, model.revision)
+        layers = read_layers(folder, model.trust_remote_code) if folder else None
+    except UserError as error:
+        return [Fault(where("model.name"), "model.name", str(error))]
+    if layers is None:
+        return []
+    head = () if model.head == "auto" else model.head
+    return [
+        *(
+            _module_fault(f"model.target_modules.{index}", name, "layer", layers.layers, where)
+            for index, name in enumerate(model.target_modules)
+            if not layers.has_layer(name)
+        ),
+        *(
+            _module_fault(f"model.head.{index}", name, "module", layers.modules | {*HEADS}, where)
+            for index, name in enumerate(head)
+            if not layers.has_module(name)
+        ),
+    ]
+
+
+def _module_fault(field: str, name: str, what: str, modules: frozenset[str], where: Where) -> Fault:
+    ends = sorted({module.rsplit(".", 1)[-1] for module in modules if not module.rsplit(".", 1)[-1].isdigit()})
+    near = did_you_mean(name, ends) or did_you_mean(name, sorted(modules))
+    listed = ", ".join(ends[:12]) + (", …" if len(ends) > 12 else "")
+    return _fault(field, f"{name!r} matches no {what} of the model", where, near or f"it has: {listed}")
+
+
+def _fault(field: str, message: str, where: Where, hint: str = "") -> Fault:
+    """A list entry's fault is shown under the list's name, at the entry's own line."""
+    head, _, last = field.rpartition(".")
+    return Fault(where(field), head if last.isdigit() else field, message, hint)

@@ -1,0 +1,231 @@
+"""From a YAML file to a `Recipe`: ``load_recipe(path, ["search.steps=200"], model="bert-base-uncased", seed=1)``.
+
+Overrides go through the same check as the file. All faults of a recipe (keys, types, values, data files, module names)
+are raised together as one RecipeError, each with its line or with the option that it came from.
+
+Relative paths count from where they are written: the recipe's folder for those in the file, the working directory for
+those on the command line. The returned recipe has absolute paths only; `dump_recipe` writes it as YAML.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from autolora.errors import Fault, RecipeError
+from autolora.recipe.checks import check_data, check_model
+from autolora.recipe.messages import did_you_mean, dotted_names, unknown_key_hint, validation_faults
+from autolora.recipe.schema import Data, Model, Recipe
+from autolora.recipe.source import Source, parse, read_source
+
+RECIPE_FOLDERS = ("recipes", "_recipes")  # a recipe below one of these is named by its path from there
+# Giving the first makes the second meaningless.
+DISPLACES = {
+    "search.steps": "search.epochs",
+    "search.epochs": "search.steps",
+    "retrain.steps": "retrain.epochs",
+    "retrain.epochs": "retrain.steps",
+    "model.name": "model.revision",
+}
+UNCHECKED = {"model.dtype", "data.labels", "data.limits", "data.max_length"}  # fields that no file says anything about
+
+
+@dataclass(frozen=True)
+class _Override:
+    """One value from the command line. where: the option as it was typed."""
+
+    where: str
+    path: str
+    value: Any
+
+
+def load_recipe(
+    path: Path,
+    overrides: Sequence[str] = (),
+    *,
+    data_root: Path | None = None,
+    model: str | None = None,
+    seed: int | None = None,
+    check: bool = True,
+) -> Recipe:
+    """The recipe in a file. overrides: ``search.steps=200``. Raises RecipeError with every fault.
+
+    check False: leave out what needs other files (data, model), to read the recipe of a finished run.
+    """
+    source = read_source(path)
+    options = {"--model": ("model.name", model), "--seed": ("seed", seed)}
+    given = [
+        _Override(f"{option} {value}", *field) for option, field in options.items() if (value := field[1]) is not None
+    ]
+    if data_root is not None:
+        given.append(_Override(f"--data-root {data_root}", "data.root", str(data_root)))
+    faults = source.faults
+    parsed, override_faults = _parse_overrides(overrides)
+    faults += override_faults
+    where = _Places(source, [*parsed, *given])
+    values = _apply(source.values, [*parsed, *given])
+    _complete(values, path)
+    faults += validation_faults(values, where)
+    if check:
+        faults += _file_faults(values, faults, where)
+    if faults:
+        raise RecipeError(sorted(faults, key=where.order))
+    return Recipe.model_validate(values)
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The recipe as YAML, every default written out; it reads back to an equal recipe."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=10_000)
+
+
+class _Places:
+    """Where the value of a dotted path was written: the option if it came from one, else file and line."""
+
+    def __init__(self, source: Source, overrides: Sequence[_Override]) -> None:
+        self._label = source.label
+        self._places = {path: f"{source.label}:{line}" for path, line in source.lines.items()}
+        for override in overrides:
+            below = f"{override.path}."
+            self._places = {path: place for path, place in self._places.items() if not path.startswith(below)}
+            self._places[override.path] = override.where
+
+    def __call__(self, field: str) -> str:
+        while field:
+            if field in self._places:
+                return self._places[field]
+            field = field.rpartition(".")[0]
+        return f"{self._label}:1"
+
+    def order(self, fault: Fault) -> tuple[int, int]:
+        """The file's faults by line, then those of the command line."""
+        found = re.fullmatch(rf"{re.escape(self._label)}(?::(\d+))?", fault.where)
+        return (0, int(found[1] or 0)) if found else (1, 0)
+
+
+def _parse_overrides(overrides: Sequence[str]) -> tuple[list[_Override], list[Fault]]:
+    """``a.b=value`` texts as paths and YAML values, and the faults of those that are none."""
+    parsed: list[_Override] = []
+    faults: list[Fault] = []
+    known = dotted_names()
+    for text in overrides:
+        where = f"--set {text}"
+        path, equals, value = (part.strip() for part in text.partition("="))
+        if not equals:
+            faults.append(Fault(where, "", "must be key=value", f"write for instance {_example(path, known)}"))
+        elif path not in known:
+            faults.append(Fault(where, path, "unknown key", _nearest_path(path, known)))
+        else:
+            try:
+                parsed.append(_Override(where, path, parse(value)[1]))
+            except (yaml.YAMLError, ValueError, RecursionError):
+                faults.append(Fault(where, path, f"the value is no YAML, got {value!r}", "put text in quotes"))
+    return parsed, faults
+
+
+def _example(path: str, known: Sequence[str]) -> str:
+    return f"{path}=…" if path in known else "search.steps=200"
+
+
+def _nearest_path(path: str, known: Sequence[str]) -> str:
+    """The same key in its section, else the nearest dotted name, else the keys there are."""
+    same_key = [name for name in known if name.rsplit(".", 1)[-1] == path]
+    if same_key:
+        return "did you mean " + " or ".join(map(repr, same_key)) + "?"
+    return did_you_mean(path, known) or unknown_key_hint(tuple(path.split(".")))
+
+
+def _apply(values: Mapping[str, Any], overrides: Sequence[_Override]) -> dict[str, Any]:
+    """The file's values with the overrides put in, and without what they displace."""
+    changed = copy.deepcopy(dict(values))
+    given = {override.path for override in overrides}
+    for override in overrides:
+        _put(changed, override.path, _anchored(override))
+        displaced = DISPLACES.get(override.path)
+        if displaced and displaced not in given and override.value is not None:
+            _drop(changed, displaced)
+    return changed
+
+
+def _put(values: dict[str, Any], path: str, value: Any) -> None:
+    *sections, key = path.split(".")
+    for section in sections:
+        inner = values.setdefault(section, {})
+        if not isinstance(inner, dict):  # the section itself is a fault, reported as such
+            return
+        values = inner
+    values[key] = value
+
+
+def _drop(values: dict[str, Any], path: str) -> None:
+    section, _, key = path.partition(".")
+    if isinstance(values.get(section), dict):
+        values[section].pop(key, None)
+
+
+def _anchored(override: _Override) -> Any:
+    """Paths from the command line count from the working directory."""
+    value = override.value
+    if not isinstance(value, str) or not value:
+        return value
+    if override.path == "data.root" or (override.path == "model.name" and (_is_path(value) or Path(value).is_dir())):
+        return _absolute(value, Path.cwd())
+    return value
+
+
+def _is_path(name: str) -> bool:
+    return name.startswith((".", "/", "~"))
+
+
+def _absolute(path: str, folder: Path) -> str:
+    try:
+        return str((folder / Path(path).expanduser()).resolve())
+    except RuntimeError:  # ~user of nobody: leave it, and the check will say that it is not there
+        return str(folder / path)
+
+
+def _complete(values: dict[str, Any], path: Path) -> None:
+    """Fills in what depends on where the file lies: the name, the data's root and a local model's folder."""
+    values.setdefault("name", _default_name(path))
+    folder = path.resolve().parent
+    model, data = values.get("model"), values.get("data")
+    if isinstance(model, dict) and isinstance(name := model.get("name"), str) and _is_path(name):
+        model["name"] = _absolute(name, folder)
+    if isinstance(data, dict):
+        root = data.get("root")
+        if data.get("generated") is not None and isinstance(root, str):
+            root = None  # nothing is read from files, whatever --data-root says for other recipes
+        elif root is None and data.get("hub") is None and data.get("generated") is None:
+            root = str(folder)
+        data["root"] = _absolute(root, folder) if isinstance(root, str) else root
+
+
+def _default_name(path: Path) -> str:
+    """``glue-mini/cola`` for recipes/glue-mini/cola.yaml, else the file's stem, in characters a folder may have."""
+    parts = list(path.resolve().with_suffix("").parts)
+    anchors = [index for index, part in enumerate(parts[:-1]) if part in RECIPE_FOLDERS]
+    named = parts[anchors[-1] + 1 :] if anchors else parts[-1:]
+    return "/".join(re.sub(r"[^A-Za-z0-9._-]+", "-", part).lstrip("._-") or "recipe" for part in named)
+
+
+def _file_faults(values: Mapping[str, Any], faults: Sequence[Fault], where: _Places) -> Iterator[Fault]:
+    """What only files can show, for the sections that are right in what these checks look at."""
+    wrong = {fault.field for fault in faults}
+    if (data := _checkable("data", values, wrong)) is not None:
+        yield from check_data(Data.model_validate(data), where)
+    if (model := _checkable("model", values, wrong)) is not None:
+        yield from check_model(Model.model_validate(model), where)
+
+
+def _checkable(section: str, values: Mapping[str, Any], wrong: set[str]) -> dict[str, Any] | None:
+    """The section without wrong fields that the files say nothing about; None where another field is wrong."""
+    mine = {field for field in wrong if field.split(".")[0] == section}
+    keys = {".".join(field.split(".")[:2]) for field in mine}
+    if not keys <= UNCHECKED:
+        return None
+    return {key: value for key, value in values[section].items() if f"{section}.{key}" not in keys}

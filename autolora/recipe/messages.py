@@ -1,0 +1,196 @@
+"""What is wrong with a recipe, in one plain line each: ``validation_faults(values, where)``.
+
+The schema's library reports every fault of a mapping at once, in its own words and with its own field paths; here they
+become `Fault`s that say the rule, the value and the nearest valid name.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, get_args
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from autolora.errors import Fault
+from autolora.recipe.schema import Recipe, Section
+
+Path = tuple[str | int, ...]
+
+_RULES = {
+    "missing": "missing, and it has no default",
+    "extra_forbidden": "unknown key",
+    "int_type": "must be a whole number, got {value}",
+    "float_type": "must be a number, got {value}",
+    "bool_type": "must be true or false, got {value}",
+    "string_type": "must be text, got {value}",
+    "tuple_type": "must be a list, got {value}",
+    "model_type": "must be a section with keys below it, got {value}",
+    "invalid_key": "a key must be text, got {value}",
+    "finite_number": "must be a finite number, got {value}",
+    "greater_than_equal": "must be at least {ge:g}, got {value}",
+    "greater_than": "must be greater than {gt:g}, got {value}",
+    "less_than_equal": "must be at most {le:g}, got {value}",
+    "less_than": "must be less than {lt:g}, got {value}",
+    "too_short": "must have at least {min_length} entries, got {actual_length}",
+    "too_long": "must have at most {max_length} entries, got {actual_length}",
+    "string_too_short": "must not be empty",
+    "string_pattern_mismatch": "must be letters, digits, '.', '_' and '-', in parts separated by '/', got {value}",
+    "literal_error": "must be {expected}, got {value}",
+    "unknown_name": "must be one of {names}, got {value}",
+    "value_error": "{error}",
+}
+
+
+def did_you_mean(name: str, choices: Iterable[str]) -> str:
+    """A hint at the nearest of the choices, or ""."""
+    near = difflib.get_close_matches(name, list(choices), 1)
+    return f"did you mean {near[0]!r}?" if near else ""
+
+
+def show(value: object, limit: int = 60) -> str:
+    """A value as it would stand in YAML, on one line and not too long."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return str(value).lower()
+    text = " ".join(repr(value).split())
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def section_at(path: Iterable[str | int]) -> type[Section] | None:
+    """The section class at a path (() is the recipe itself), or None where the path is no section."""
+    section: type[Section] | None = Recipe
+    for part in path:
+        info = section.model_fields.get(str(part)) if section else None
+        annotation = info.annotation if info else None
+        section = annotation if isinstance(annotation, type) and issubclass(annotation, Section) else None
+    return section
+
+
+def dotted_names(path: tuple[str, ...] = ()) -> list[str]:
+    """Every field of a recipe by dotted path, sections included."""
+    section, names = section_at(path), []
+    for name in section.model_fields if section else ():
+        names += [".".join((*path, name)), *dotted_names((*path, name))]
+    return names
+
+
+def validation_faults(values: Mapping[str, Any], where: Callable[[str], str]) -> list[Fault]:
+    """All faults of a recipe's values. `where` gives the place (file and line) of a dotted path."""
+    errors = _errors(values)
+    faults = _faults(errors, values, where)
+    wrong = {path for path in (_path(error, values) for error in errors) if path}
+    if not faults:
+        return []
+    # A section's own rules only run once its fields are right: take out the wrong fields and look again.
+    healed = _without(values, wrong)
+    for fault in _faults([e for e in _errors(healed) if e["type"] == "value_error"], healed, where):
+        caused = any(re.search(rf"\b{path[-1]}\b", fault.message) for path in wrong)
+        if fault not in faults and not caused:
+            faults.append(fault)
+    return faults
+
+
+def _errors(values: Mapping[str, Any]) -> list[ErrorDetails]:
+    try:
+        Recipe.model_validate(values)
+    except ValidationError as error:
+        return error.errors(include_url=False)
+    return []
+
+
+def _faults(errors: list[ErrorDetails], values: Mapping[str, Any], where: Callable[[str], str]) -> list[Fault]:
+    grouped: dict[Path, list[ErrorDetails]] = {}
+    for error in errors:
+        grouped.setdefault(_path(error, values), []).append(error)
+    if ("model", "head") in {path[:2] for path in grouped}:
+        _merge_alternatives(grouped)
+    return [_fault(path, group[0], values, where) for path, group in grouped.items()]
+
+
+def _merge_alternatives(grouped: dict[Path, list[ErrorDetails]]) -> None:
+    """A list or the word auto: report one fault, against the alternative that was meant."""
+    whole = grouped.get(("model", "head"), [])
+    if whole and isinstance(whole[0]["input"], list):  # a list was meant: its own errors say what is wrong
+        whole[:] = [error for error in whole if error["type"] != "literal_error"]
+        if not whole:
+            del grouped["model", "head"]
+    for error in whole:
+        if error["type"] == "tuple_type":
+            error["type"], error["ctx"] = "literal_error", {"expected": "'auto' or a list of modules"}
+
+
+def _path(error: ErrorDetails, values: Mapping[str, Any]) -> Path:
+    """The error's location as keys of the recipe, without the names of the union member that was tried."""
+    here: Any = values
+    path: list[str | int] = []
+    for part in error["loc"]:
+        known = part in here if isinstance(here, dict) else isinstance(here, list) and isinstance(part, int)
+        if not known and error["type"] != "missing":
+            break
+        path.append(part)
+        here = here[part] if known else None
+    return tuple(path)
+
+
+def _fault(path: Path, error: ErrorDetails, values: Mapping[str, Any], where: Callable[[str], str]) -> Fault:
+    rule = _RULES.get(error["type"], error["msg"])
+    context = error.get("ctx", {})
+    message = rule.format(value=show(error["input"]), **context) if error["type"] in _RULES else rule
+    # A list entry's fault stands under the list's name, at the entry's own line.
+    field = path[:-1] if path and isinstance(path[-1], int) and len(path) > 2 else path
+    return Fault(where(".".join(map(str, path))), ".".join(map(str, field)), message, _hint(path, error))
+
+
+def _hint(path: Path, error: ErrorDetails) -> str:
+    kind, value = error["type"], error["input"]
+    if kind == "extra_forbidden":
+        return unknown_key_hint(path)
+    if kind == "string_type" and isinstance(value, bool | int | float):
+        return "put it in quotes"
+    if kind == "tuple_type" and isinstance(value, str | int | float):
+        return f"write [{value}]"
+    if kind in ("literal_error", "unknown_name") and isinstance(value, str):
+        return did_you_mean(value, _choices(path, error))
+    return ""
+
+
+def _choices(path: Path, error: ErrorDetails) -> list[str]:
+    if error["type"] == "unknown_name":
+        return str(error["ctx"]["names"]).split(", ")
+    section = section_at(path[:-1])
+    info = section.model_fields.get(str(path[-1])) if section else None
+    return [str(choice) for choice in get_args(info.annotation) if isinstance(choice, str)] if info else []
+
+
+def unknown_key_hint(path: Path) -> str:
+    """The nearest key of the same section, else the same key in another one, else the keys there are."""
+    section, name = section_at(path[:-1]), str(path[-1])
+    keys = list(section.model_fields) if section else []
+    elsewhere = [repr(dotted) for dotted in dotted_names() if dotted.rsplit(".", 1)[-1] == name]
+    if near := did_you_mean(name, keys):
+        return near
+    if elsewhere:
+        return f"did you mean {' or '.join(elsewhere)}?"
+    near = did_you_mean(".".join(map(str, path)), dotted_names())
+    return near or f"there is: {', '.join(keys)}"
+
+
+def _without(values: Mapping[str, Any], paths: Iterable[Path]) -> dict[str, Any]:
+    """A copy without the fields at these paths (a wrong list entry takes its list with it)."""
+    healed = copy.deepcopy(dict(values))
+    for path in paths:
+        here: Any = healed
+        for key in path[:-1]:
+            inner = here.get(key) if isinstance(here, dict) else None
+            if not isinstance(inner, dict):
+                here.pop(key, None)
+                break
+            here = inner
+        else:
+            here.pop(path[-1], None)
+    return healed

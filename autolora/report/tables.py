@@ -1,0 +1,94 @@
+"""Tables of results: ``write_table(rows, folder, "glue")`` for files, ``render(rows, "GLUE")`` for the terminal.
+
+A row is a mapping from column to a string, a number or None (an empty cell). The columns are those of the first row, in
+its order, then what later rows add. Files and terminal show floats with four decimals in Markdown, in full in CSV and
+JSON. The same rows give the same bytes.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.cells import cell_len
+from rich.table import Table
+from rich.text import Text
+
+from autolora.files import write_atomic, write_json
+
+Cell = str | int | float | None
+Row = Mapping[str, Cell]
+
+
+def write_table(rows: Sequence[Row], folder: Path, stem: str) -> list[Path]:
+    """Write ``<stem>.md``, ``<stem>.csv`` and ``<stem>.json`` into `folder`, and return their paths."""
+    markdown, comma, json = (folder / f"{stem}.{suffix}" for suffix in ("md", "csv", "json"))
+    write_atomic(markdown, to_markdown(rows))
+    write_atomic(comma, _to_csv(rows))
+    write_json(json, [dict(row) for row in rows])
+    return [markdown, comma, json]
+
+
+def render(rows: Sequence[Row], title: str) -> Table:
+    """The table for a rich console."""
+    table = Table(title=Text(title), title_justify="left")
+    columns = _columns(rows)
+    for column in columns:
+        table.add_column(Text(column), justify="right" if _is_numeric(rows, column) else "left")
+    for row in rows:
+        table.add_row(*(Text(_show(row.get(column))) for column in columns))
+    return table
+
+
+def to_markdown(rows: Sequence[Row]) -> str:
+    """The table in Markdown, its columns aligned for those who read the text as it is; "" for no rows."""
+    if not rows:
+        return ""
+    columns = _columns(rows)
+    right = [_is_numeric(rows, column) for column in columns]
+    lines = [columns, *([_show(row.get(column)) for column in columns] for row in rows)]
+    cells = [[_escape(cell) for cell in line] for line in lines]
+    widths = [max(3, *map(cell_len, column)) for column in zip(*cells, strict=True)]
+    rule = ["-" * (width - 1) + ":" if end else "-" * width for width, end in zip(widths, right, strict=True)]
+    cells.insert(1, rule)
+    return "".join(_line(line, widths, right) for line in cells)
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:
+    padded = []
+    for cell, width, end in zip(cells, widths, right, strict=True):
+        space = " " * (width - cell_len(cell))
+        padded.append(space + cell if end else cell + space)
+    return f"| {' | '.join(padded)} |\n"
+
+
+def _columns(rows: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(column for row in rows for column in row))
+
+
+def _is_numeric(rows: Sequence[Row], column: str) -> bool:
+    values = [row[column] for row in rows if row.get(column) is not None]
+    return bool(values) and all(isinstance(value, int | float) for value in values)
+
+
+def _show(value: Cell) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _escape(cell: str) -> str:
+    """A pipe would end the cell (and so would one after a lone backslash), a line break the table."""
+    return re.sub(r"(\\*)\|", r"\1\1\\|", " ".join(cell.splitlines()))
+
+
+def _to_csv(rows: Sequence[Row]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, _columns(rows), restval="", lineterminator="\n")
+    if rows:
+        writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

@@ -1,0 +1,88 @@
+"""What produced a run: versions, commit, device, hashes, seeds, times. See `Run` for where it is written."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import autolora
+
+_PACKAGES = (
+    "torch",
+    "transformers",
+    "datasets",
+    "peft",
+    "accelerate",
+    "evaluate",
+    "scikit-learn",
+    "scipy",
+    "tokenizers",
+)
+
+
+def environment() -> dict[str, Any]:
+    """Version, commit and packages."""
+    commit, dirty = _commit()
+    return {
+        "autolora": autolora.__version__,
+        "commit": commit,
+        "dirty": dirty,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: _version(name) for name in _PACKAGES},
+    }
+
+
+def device_record(device: Any) -> dict[str, Any]:
+    """The device that a stage ran on."""
+    import torch
+
+    if device.type == "cuda":
+        return {"type": "cuda", "name": torch.cuda.get_device_name(device), "cuda": torch.version.cuda}
+    return {"type": device.type, "name": _processor(), "threads": torch.get_num_threads()}
+
+
+def peak_memory_mib(device: Any) -> dict[str, float]:
+    """Peak resident memory of the process and, on a GPU, peak allocated memory there, since the process began."""
+    import torch
+
+    scale = 1024.0 if sys.platform != "darwin" else 1024.0**2
+    peak = {"process": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale, 1)}
+    if device.type == "cuda":
+        peak["device"] = round(torch.cuda.max_memory_allocated(device) / 1024**2, 1)
+    return peak
+
+
+def _commit() -> tuple[str | None, bool | None]:
+    """Commit of the source tree that autolora runs from, and whether it was changed since; None when installed."""
+    root = Path(autolora.__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None, None
+    try:
+        run = {"cwd": root, "capture_output": True, "text": True, "check": True, "timeout": 10}
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], **run).stdout.strip()  # type: ignore[call-overload]
+        changed = subprocess.run(["git", "status", "--porcelain"], **run).stdout.strip()  # type: ignore[call-overload]
+        return commit, bool(changed)
+    except (OSError, subprocess.SubprocessError):
+        return None, None
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

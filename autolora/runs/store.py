@@ -1,0 +1,170 @@
+"""Run directories: ``<root>/<recipe>/<time>-<seed>/``.
+
+| file | what |
+|---|---|
+| recipe.yaml | the resolved recipe |
+| manifest.json | what produced the run (see `autolora.runs.manifest`), with times, memory and parameters by stage |
+| status.json | running, success, failed or cancelled, by stage; a failure's traceback |
+| search/ | log.jsonl, ranks.json, ranks.png, selection.png, adapter/ (the searched model itself) |
+| retrain/ | log.jsonl |
+| adapter/ | the product: a stock PEFT adapter |
+| metrics.md, .csv, .json | the metrics table |
+| predictions/ | one file per evaluation split |
+
+Files are written to a temporary name and renamed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from autolora.errors import UserError
+from autolora.files import write_atomic, write_json
+from autolora.recipe.load import dump_recipe
+from autolora.recipe.schema import Recipe
+
+STAGES = ("search", "retrain", "eval")
+
+
+class Run:
+    """One run directory. `main`: whether this process writes (one does, of several)."""
+
+    def __init__(self, path: Path, recipe: Recipe, *, main: bool = True) -> None:
+        self.path, self.recipe, self.main = path, recipe, main
+
+    @classmethod
+    def create(cls, root: Path, recipe: Recipe) -> Run:
+        """A new run directory below `root`."""
+        from autolora.runs.manifest import environment
+
+        now = datetime.now(UTC)
+        stem = f"{now:%Y%m%d-%H%M%S}-{recipe.seed}"
+        path = _new_folder(root / recipe.name, stem)
+        run = cls(path, recipe)
+        write_json(path / "status.json", {"state": "running", "stages": {}})
+        write_json(path / "manifest.json", {"created": now.isoformat(), "seed": recipe.seed, **environment()})
+        run.save_recipe()
+        return run
+
+    @classmethod
+    def open(cls, path: Path, *, main: bool = True) -> Run:
+        """An existing run. Raises UserError for a folder that is none."""
+        if not is_run(path):
+            raise UserError(f"{path} is not a run: it has no recipe.yaml and status.json")
+        return cls(path, read_resolved(path / "recipe.yaml"), main=main)
+
+    def save_recipe(self) -> None:
+        write_atomic(self.path / "recipe.yaml", dump_recipe(self.recipe))
+
+    def status(self) -> dict[str, Any]:
+        return _read(self.path / "status.json")
+
+    def manifest(self) -> dict[str, Any]:
+        return _read(self.path / "manifest.json")
+
+    def stage_state(self, stage: str) -> str | None:
+        """running, success, failed, cancelled; None: not begun."""
+        state = self.status()["stages"].get(stage, {}).get("state")
+        return None if state is None else str(state)
+
+    def note(self, stage: str, **values: Any) -> None:
+        """Add to a stage's part of the manifest."""
+        if self.main:
+            manifest = self.manifest()
+            manifest.setdefault("stages", {}).setdefault(stage, {}).update(values)
+            write_json(self.path / "manifest.json", manifest)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Marks a stage as running, and then as success, failed (keeping the traceback) or cancelled."""
+        self._refuse_if_alive()
+        self._mark(name, "running", pid=os.getpid())
+        begun = time.monotonic()
+        try:
+            yield
+        except KeyboardInterrupt:
+            self._mark(name, "cancelled")
+            raise
+        except BaseException as error:
+            self._mark(name, "failed", error=str(error), traceback=traceback.format_exc())
+            raise
+        self._mark(name, "success", seconds=round(time.monotonic() - begun, 2))
+
+    def _mark(self, stage: str, state: str, **values: Any) -> None:
+        if self.main:
+            status = self.status()
+            status["state"] = state
+            status["stages"][stage] = {"state": state, "at": datetime.now(UTC).isoformat(), **values}
+            write_json(self.path / "status.json", status)
+
+    def _refuse_if_alive(self) -> None:
+        """Two processes must not write one run."""
+        for name, stage in self.status()["stages"].items():
+            pid = stage.get("pid")
+            if self.main and stage["state"] == "running" and pid not in (None, os.getpid()) and _alive(pid):
+                raise UserError(f"{self.path}: its {name} is still running (process {pid}); wait for it or stop it")
+
+
+def read_resolved(path: Path) -> Recipe:
+    """A run's own recipe, as it was resolved; its files are not checked again."""
+    try:
+        return Recipe.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{path} is not the resolved recipe of a run: {error}") from error
+
+
+def is_run(path: Path) -> bool:
+    return (path / "recipe.yaml").is_file() and (path / "status.json").is_file()
+
+
+def runs(root: Path, recipe_name: str | None = None) -> list[Run]:
+    """All runs below `root`, oldest first; only those of one recipe where a name is given."""
+    found = []
+    for status in root.rglob("status.json"):
+        path = status.parent
+        if is_run(path) and recipe_name in (None, path.parent.relative_to(root).as_posix()):
+            created = _read(path / "manifest.json")["created"] if (path / "manifest.json").exists() else ""
+            found.append((created, path))
+    return [Run.open(path) for _, path in sorted(found)]
+
+
+def _new_folder(parent: Path, stem: str) -> Path:
+    parent.mkdir(parents=True, exist_ok=True)
+    for i in range(1, 1000):
+        path = parent / (stem if i == 1 else f"{stem}-{i}")
+        try:
+            path.mkdir()
+            return path
+        except FileExistsError:
+            continue
+    raise UserError(f"{parent / stem} and 999 names like it exist already")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path} is not a JSON object")
+    return value
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

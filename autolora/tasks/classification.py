@@ -1,0 +1,126 @@
+"""Sentence and sentence-pair classification and regression: the GLUE family, and a user's own data of that shape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from autolora.errors import UserError
+from autolora.metrics.compute import compute
+from autolora.recipe.schema import Data, Eval
+from autolora.tasks.base import Task
+from autolora.training.batches import Example, TensorBatch
+
+
+class _SequenceTask(Task):
+    """What classification and regression share: one label a sequence."""
+
+    peft_task_type = "SEQ_CLS"
+    auto_class = "AutoModelForSequenceClassification"
+
+    def label(self, value: Any, where: str) -> int | float:
+        """The training target of a row's label. Raises UserError for one that is not valid, naming `where`."""
+        raise NotImplementedError
+
+    def encode(self, rows: Any, tokenizer: PreTrainedTokenizerBase, split: str) -> list[Example]:
+        columns = [list(rows[name]) for name in self.data.columns]
+        encoded = tokenizer(*columns, truncation=True, max_length=self.data.max_length)
+        labels = rows[self.data.label]
+        return [
+            {**{key: encoded[key][i] for key in encoded}, "label": self.label(labels[i], f"split {split}, row {i + 1}")}
+            for i in range(len(labels))
+        ]
+
+    def collate(self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase) -> TensorBatch:
+        inputs = [{key: value for key, value in example.items() if key != "label"} for example in examples]
+        batch = dict(tokenizer.pad(inputs, padding=True, return_tensors="pt"))
+        batch["labels"] = torch.tensor([example["label"] for example in examples])
+        return batch
+
+    def logits(self, model: PreTrainedModel, batch: TensorBatch) -> Tensor:
+        """(batch, labels), float32."""
+        output = model(**{key: value for key, value in batch.items() if key != "labels"})
+        logits: Tensor = output.logits
+        return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+
+
+class Classification(_SequenceTask):
+    """Two or more classes; labels are integers from 0, or names."""
+
+    def __init__(self, data: Data, evaluation: Eval, splits: Mapping[str, Any]) -> None:
+        super().__init__(data, evaluation, splits)
+        self.names = list(data.labels) if data.labels else _label_names(splits[data.splits.train], data.label)
+        self.ids = {name: i for i, name in enumerate(self.names)}
+
+    def head_config(self) -> dict[str, Any]:
+        return {
+            "num_labels": len(self.names),
+            "id2label": dict(enumerate(self.names)),
+            "label2id": self.ids,
+            "problem_type": "single_label_classification",
+        }
+
+    def label(self, value: Any, where: str) -> int:
+        if isinstance(value, str) and value in self.ids:
+            return self.ids[value]
+        if isinstance(value, int) and 0 <= value < len(self.names):
+            return int(value)
+        raise UserError(f"{where}: label {value!r} is none of {len(self.names)} labels: {', '.join(self.names[:20])}")
+
+    def loss(self, model: PreTrainedModel, batch: TensorBatch) -> Tensor:
+        return F.cross_entropy(self.logits(model, batch), batch["labels"], reduction="sum")
+
+    def predict(self, model: PreTrainedModel, batch: TensorBatch) -> list[dict[str, Any]]:
+        rows = self.logits(model, batch).cpu()
+        return [{"prediction": int(row.argmax()), "logits": row.tolist()} for row in rows]
+
+    def metrics(self, predictions: Sequence[dict[str, Any]], examples: Sequence[Example]) -> dict[str, float]:
+        return compute(self.evaluation.metrics, [p["prediction"] for p in predictions], [e["label"] for e in examples])
+
+
+class Regression(_SequenceTask):
+    """One real number a sequence, fitted by squared error."""
+
+    def head_config(self) -> dict[str, Any]:
+        return {"num_labels": 1, "problem_type": "regression"}
+
+    def label(self, value: Any, where: str) -> float:
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            raise UserError(f"{where}: label {value!r} is not a number") from None
+        if number - number != 0:
+            raise UserError(f"{where}: label {value!r} is not finite")
+        return number
+
+    def loss(self, model: PreTrainedModel, batch: TensorBatch) -> Tensor:
+        logits = self.logits(model, batch).squeeze(-1)
+        return F.mse_loss(logits, batch["labels"].to(logits.dtype), reduction="sum")
+
+    def predict(self, model: PreTrainedModel, batch: TensorBatch) -> list[dict[str, Any]]:
+        return [{"prediction": float(value)} for value in self.logits(model, batch).squeeze(-1).cpu()]
+
+    def metrics(self, predictions: Sequence[dict[str, Any]], examples: Sequence[Example]) -> dict[str, float]:
+        return compute(self.evaluation.metrics, [p["prediction"] for p in predictions], [e["label"] for e in examples])
+
+
+def _label_names(rows: Any, column: str) -> list[str]:
+    """Names of the labels: the data set's own, sorted strings, or the integers from 0 to the largest."""
+    names = getattr(rows.features[column], "names", None)
+    if names:
+        return [str(name) for name in names]
+    values = set(rows[column])
+    if all(isinstance(value, str) for value in values):
+        return sorted(values)
+    if all(isinstance(value, int) and value >= 0 for value in values) and len(values) > 1:
+        return [str(i) for i in range(max(values) + 1)]
+    shown = ", ".join(sorted(map(repr, values))[:5])
+    raise UserError(
+        f"column {column!r} holds no class labels: they must be strings or integers from 0, at least two different "
+        f"ones, got {shown}; is the task 'regression'?"
+    )

@@ -1,0 +1,1 @@
+"""What search and retrain share: batches, gradients, optimisers, checkpoints and the loop over steps."""

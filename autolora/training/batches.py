@@ -1,0 +1,93 @@
+"""Batches as a pure function of the step: shuffled, bucketed by length, padded to their longest member.
+
+    stream = BatchStream(examples, collate, batch_size=32, seed=7)
+    batch = stream.at(step)          # the same batch for the same step, whatever came before
+
+Examples are dicts with "input_ids"; `collate` turns a list of them into a dict of tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.trainer_pt_utils import get_length_grouped_indices
+
+from autolora.training.seeds import derive, generator
+
+Example = Mapping[str, Any]
+TensorBatch = dict[str, Tensor]
+Collate = Callable[[Sequence[Example]], TensorBatch]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One optimiser step's examples on this process.
+
+    micro: the micro-batches, on the device; empty where this process's share is.
+    units: what the loss is averaged over (examples, or target tokens), over all processes.
+    """
+
+    micro: tuple[TensorBatch, ...]
+    units: int
+
+
+class BatchStream:
+    """An endless stream of batches over a set of examples."""
+
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        collate: Collate,
+        *,
+        batch_size: int,
+        seed: int,
+        units: Callable[[Sequence[Example]], int] = len,
+        gradient_accumulation: int = 1,
+        device: torch.device | str = "cpu",
+        process: int = 0,
+        processes: int = 1,
+    ) -> None:
+        if not examples:
+            raise ValueError("a stream of batches needs at least one example, got none")
+        self.examples, self.collate, self.units = examples, collate, units
+        self.batch_size, self.accumulation, self.seed = batch_size, gradient_accumulation, seed
+        self.device, self.process, self.processes = torch.device(device), process, processes
+        self.lengths = [len(example["input_ids"]) for example in examples]
+        self._epoch: int | None = None
+        self._order: list[list[int]] = []
+
+    @property
+    def batches_per_epoch(self) -> int:
+        return -(-len(self.examples) // self.batch_size)
+
+    def indices(self, step: int) -> list[int]:
+        """Positions of the examples of a step (0-based), over all processes."""
+        epoch, offset = divmod(step, self.batches_per_epoch)
+        if epoch != self._epoch:
+            self._order, self._epoch = self._epoch_order(epoch), epoch
+        return self._order[offset]
+
+    def at(self, step: int) -> Batch:
+        """The batch of a step (0-based) on this process."""
+        chosen = [self.examples[i] for i in self.indices(step)]
+        mine = chosen[self.process :: self.processes]
+        size = -(-len(mine) // self.accumulation) if mine else 1
+        parts = [mine[i : i + size] for i in range(0, len(mine), size)]
+        return Batch(tuple(self._to_device(self.collate(part)) for part in parts), self.units(chosen))
+
+    def _epoch_order(self, epoch: int) -> list[list[int]]:
+        # Grouping sorts by length within mega-batches; the order of the batches is then shuffled, as it would
+        # otherwise run from long to short again and again.
+        rng = generator(derive(self.seed, "epoch", epoch))
+        flat = get_length_grouped_indices(self.lengths, self.batch_size, generator=rng)
+        batches = [flat[i : i + self.batch_size] for i in range(0, len(flat), self.batch_size)]
+        return [batches[i] for i in torch.randperm(len(batches), generator=rng).tolist()]
+
+    def _to_device(self, batch: TensorBatch) -> TensorBatch:
+        if self.device.type != "cuda":
+            return {name: tensor.to(self.device) for name, tensor in batch.items()}
+        return {name: tensor.pin_memory().to(self.device, non_blocking=True) for name, tensor in batch.items()}

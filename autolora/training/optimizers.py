@@ -1,0 +1,77 @@
+"""Optimisers, their learning rates as a pure function of the step, and their state as named tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+from torch.optim import Adam, AdamW
+from transformers import get_scheduler
+
+from autolora.recipe.schema import Schedule
+
+_STATE = ("step", "exp_avg", "exp_avg_sq")
+_SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
+
+
+class ScheduledOptimizer:
+    """Adam or AdamW over named parameters, driven by gradients that are handed to it.
+
+    named: parameters by name; the names are the checkpoint's.
+    total: steps of the stage, for the schedule.
+    """
+
+    def __init__(self, named: Mapping[str, Tensor], settings: Schedule, total: int, *, decoupled: bool = True) -> None:
+        self.named = dict(named)
+        kind = AdamW if decoupled else Adam
+        self.optimizer = kind(
+            list(self.named.values()), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+        )
+        self.base = settings.learning_rate
+        self.multiplier = _multiplier(self.optimizer, settings, total)
+
+    def learning_rate(self, step: int) -> float:
+        """The learning rate of a step (0-based)."""
+        return self.base * self.multiplier(step)
+
+    def apply(self, gradients: Sequence[Tensor], step: int) -> None:
+        """One optimiser step."""
+        self.optimizer.param_groups[0]["lr"] = self.learning_rate(step)
+        for parameter, gradient in zip(self.named.values(), gradients, strict=True):
+            parameter.grad = gradient
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def moments(self) -> tuple[list[Tensor], list[Tensor]]:
+        """First and second moments before bias correction, shaped like the parameters; zero before the first step."""
+        states = [self.optimizer.state.get(p, {}) for p in self.named.values()]
+        first = [s.get("exp_avg", torch.zeros_like(p)) for s, p in zip(states, self.named.values(), strict=True)]
+        second = [s.get("exp_avg_sq", torch.zeros_like(p)) for s, p in zip(states, self.named.values(), strict=True)]
+        return first, second
+
+    def state(self) -> dict[str, Tensor]:
+        """Parameters and optimiser state by name."""
+        tensors: dict[str, Tensor] = {}
+        for name, parameter in self.named.items():
+            tensors[name] = parameter.detach()
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                tensors[f"{name}#{key}"] = value
+        return tensors
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """The inverse of `state`."""
+        with torch.no_grad():
+            for name, parameter in self.named.items():
+                parameter.copy_(tensors[name])
+                state = {key: tensors[f"{name}#{key}"] for key in _STATE if f"{name}#{key}" in tensors}
+                if state:
+                    self.optimizer.state[parameter] = {k: v.to(parameter.device).clone() for k, v in state.items()}
+
+
+def _multiplier(optimizer: torch.optim.Optimizer, settings: Schedule, total: int) -> Callable[[int], float]:
+    warmup = round(settings.warmup * total)
+    scheduler = get_scheduler(_SCHEDULES[settings.schedule], optimizer, warmup, total)
+    multiplier: Callable[[int], float] = scheduler.lr_lambdas[0]
+    # The libraries' schedules give 0 in the first warm-up step, which would waste it: count steps from 1 there.
+    return lambda step: multiplier(step + 1 if step < warmup else step)

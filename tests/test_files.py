@@ -1,0 +1,91 @@
+"""Files that are whole or not there."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+
+from autolora.files import write_atomic, write_json
+
+
+def test_text_and_bytes_come_back_as_they_were_in_a_folder_that_was_not_there(tmp_path: Path) -> None:
+    write_atomic(tmp_path / "new" / "folder" / "a.txt", "ränge\r\n\n")
+    write_atomic(tmp_path / "b.bin", b"\x00\r\n\xff")
+    assert (tmp_path / "new" / "folder" / "a.txt").read_bytes() == "ränge\r\n\n".encode()
+    assert (tmp_path / "b.bin").read_bytes() == b"\x00\r\n\xff"
+
+
+def test_an_old_file_is_replaced_and_nothing_else_is_left_in_the_folder(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    write_atomic(path, "a long first version")
+    write_atomic(path, "second")
+    assert path.read_text() == "second"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_failure_before_the_replacement_leaves_the_old_file_and_no_temporary_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.txt"
+    write_atomic(path, "old")
+
+    def full_disk(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomic(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_file_gets_the_permissions_of_any_new_file(tmp_path: Path) -> None:
+    write_atomic(tmp_path / "ours", "")
+    (tmp_path / "plain").write_text("")
+    assert stat.S_IMODE((tmp_path / "ours").stat().st_mode) == stat.S_IMODE((tmp_path / "plain").stat().st_mode)
+
+
+def test_a_reader_never_sees_half_a_file_while_two_writers_write(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    versions = ["a" * 200_000, "b" * 300_000]
+    write_atomic(path, versions[0])
+    writers = [
+        threading.Thread(target=lambda text=text: [write_atomic(path, text) for _ in range(20)]) for text in versions
+    ]
+    for writer in writers:
+        writer.start()
+    seen = set()
+    while any(writer.is_alive() for writer in writers):
+        seen.add(path.read_text())
+    for writer in writers:
+        writer.join()
+    assert seen <= set(versions)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_json_keeps_the_order_of_keys_and_ends_in_a_newline(tmp_path: Path) -> None:
+    value = {"b": [1, 2.5, None], "a": {"z": "ü", "y": True}}
+    write_json(tmp_path / "v.json", value)
+    text = (tmp_path / "v.json").read_text(encoding="utf-8")
+    assert text.endswith("}\n")
+    assert text.index('"b"') < text.index('"a"')
+    assert '"ü"' in text
+    assert json.loads(text) == value
+
+
+def test_what_json_has_no_number_for_becomes_null(tmp_path: Path) -> None:
+    write_json(tmp_path / "v.json", {"a": math.nan, "b": [math.inf, {"c": (-math.inf, 0.5)}]})
+    assert json.loads((tmp_path / "v.json").read_text()) == {"a": None, "b": [None, {"c": [None, 0.5]}]}
+
+
+def test_a_value_that_json_cannot_hold_leaves_the_old_file(tmp_path: Path) -> None:
+    write_json(tmp_path / "v.json", [1])
+    with pytest.raises(TypeError):
+        write_json(tmp_path / "v.json", [object()])
+    assert json.loads((tmp_path / "v.json").read_text()) == [1]
