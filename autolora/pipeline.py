@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
@@ -32,13 +31,13 @@ from autolora.data.split import split_train
 from autolora.errors import UserError
 from autolora.evaluation.predict import predict
 from autolora.files import write_atomic, write_json
-from autolora.model.load import load_model, load_tokenizer, weights_hash
+from autolora.model.load import base_name, load_model, load_tokenizer, weights_hash
 from autolora.model.selection import add_selection
 from autolora.model.targets import head_modules
 from autolora.recipe.schema import Recipe, Steps
 from autolora.report import rank_map, selection_plot
 from autolora.report.tables import write_table
-from autolora.retrain.adapter import add_adapter, export_searched, lora_config, uses_conv1d
+from autolora.retrain.adapter import add_adapter, export_searched, lora_config, save_adapter, uses_conv1d
 from autolora.retrain.stage import RetrainStage
 from autolora.runs.manifest import device_record, peak_memory_mib
 from autolora.runs.store import Run
@@ -182,7 +181,7 @@ def search(run: Run, lab: Lab) -> dict[str, Any]:
             _figures(folder, record, Journal(folder / "log.jsonl").records())
             if any(found.ranks.values()):
                 searched = export_searched(model, layers, found.keep, head=head, task_type=lab.task.peft_task_type)
-                _save_adapter(searched, folder / "adapter", run.recipe)
+                save_adapter(searched, folder / "adapter", *base_name(run.recipe.model))
     return record
 
 
@@ -225,7 +224,7 @@ def retrain(run: Run, lab: Lab) -> Path:
         _run(run, lab, "retrain", stage, settings, total)
         run.note("retrain", trainable_parameters=_trainable(adapted), lora_parameters=_lora(adapted), steps=total)
         if lab.main:
-            _save_adapter(adapted, run.path / "adapter", run.recipe)
+            save_adapter(adapted, run.path / "adapter", *base_name(run.recipe.model))
     return run.path / "adapter"
 
 
@@ -323,20 +322,6 @@ def _figures(folder: Path, record: Mapping[str, Any], log: Sequence[Mapping[str,
     level = record["threshold"]
     level = default_threshold(record["constraint"], record["initial_rank"]) if level is None else level
     selection_plot.save_png(log, folder / "selection.png", threshold=level)
-
-
-def _save_adapter(adapted: PeftModel, path: Path, recipe: Recipe) -> None:
-    """Write the adapter beside its place and swap it in, so that there is never half of one."""
-    config = adapted.peft_config["default"]
-    config.base_model_name_or_path, config.revision = recipe.model.name, recipe.model.revision
-    fresh, old = path.with_name(path.name + ".new"), path.with_name(path.name + ".old")
-    for leftover in (fresh, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    adapted.save_pretrained(fresh, save_embedding_layers=False)  # the vocabulary is the base model's
-    if path.exists():
-        path.rename(old)
-    fresh.rename(path)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _trainable(model: torch.nn.Module) -> int:

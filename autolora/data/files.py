@@ -81,19 +81,25 @@ def _parquet_columns(path: Path) -> list[str]:
     from pyarrow import ArrowException, parquet  # the only format that needs a library
 
     try:
-        return list(parquet.read_schema(path).names)
+        file = parquet.read_metadata(path)
     except (ArrowException, OSError) as error:
         raise UserError(f"{path}: this is no Parquet file: {error}") from None
+    if file.num_rows == 0:
+        raise UserError(f"{path}: the file has no rows")
+    return list(file.schema.to_arrow_schema().names)
 
 
 def _csv_columns(path: Path) -> list[str]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         try:
-            header = next(csv.reader(file, delimiter="\t" if path.suffix == ".tsv" else ","), [])
+            reader = csv.reader(file, delimiter="\t" if path.suffix == ".tsv" else ",")
+            header, first = next(reader, []), next(filter(None, reader), None)
         except csv.Error as error:
-            raise UserError(f"{path}:1: the header is malformed: {error}") from None
+            raise UserError(f"{path}:1: the first lines are malformed: {error}") from None
     if not any(name.strip() for name in header):
         raise UserError(f"{path}:1: the first line must name the columns, got an empty line")
+    if first is None:
+        raise UserError(f"{path}: the file has no rows, only the columns' names")
     return header
 
 
@@ -110,17 +116,20 @@ def _json_columns(path: Path) -> list[str]:
 def _array_columns(path: Path) -> list[str]:
     """The keys of the first object of a JSON array, which may spread over any number of lines."""
     text = path.read_text(encoding="utf-8-sig")
+    start = text.find("{")
+    if start < 0:
+        raise UserError(f"{path}: must be a JSON array of objects, and has no object in it")
     try:
-        first, _ = json.JSONDecoder().raw_decode(text, text.index("{"))
-    except ValueError as error:
-        raise UserError(f"{path}: must be a JSON array of objects: {error}") from None
+        first, _ = json.JSONDecoder().raw_decode(text, start)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}:{error.lineno}: the first object is no JSON: {error.msg}") from None
     return list(first)
 
 
 def json_object(line: str, where: str) -> dict[str, Any]:
     """One line of JSON Lines. Raises UserError, with `where` in front, unless it is an object."""
     try:
-        row = json.loads(line)
+        row = json.loads(line.rstrip())
     except json.JSONDecodeError as error:
         raise UserError(f"{where}: the line is no JSON: {error.msg} at character {error.pos + 1}") from None
     if not isinstance(row, dict):

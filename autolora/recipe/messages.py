@@ -31,12 +31,12 @@ _RULES = {
     "model_type": "must be a section with keys below it, got {value}",
     "invalid_key": "a key must be text, got {value}",
     "finite_number": "must be a finite number, got {value}",
-    "greater_than_equal": "must be at least {ge:g}, got {value}",
-    "greater_than": "must be greater than {gt:g}, got {value}",
-    "less_than_equal": "must be at most {le:g}, got {value}",
-    "less_than": "must be less than {lt:g}, got {value}",
-    "too_short": "must have at least {min_length} entries, got {actual_length}",
-    "too_long": "must have at most {max_length} entries, got {actual_length}",
+    "greater_than_equal": "must be at least {ge}, got {value}",
+    "greater_than": "must be greater than {gt}, got {value}",
+    "less_than_equal": "must be at most {le}, got {value}",
+    "less_than": "must be less than {lt}, got {value}",
+    "too_short": "must have {min_length} or more entries, got {actual_length}",
+    "too_long": "must have {max_length} or fewer entries, got {actual_length}",
     "string_too_short": "must not be empty",
     "string_pattern_mismatch": "must be letters, digits, '.', '_' and '-', in parts separated by '/', got {value}",
     "literal_error": "must be {expected}, got {value}",
@@ -89,7 +89,8 @@ def validation_faults(values: Mapping[str, Any], where: Callable[[str], str]) ->
     # A section's own rules only run once its fields are right: take out the wrong fields and look again.
     healed = _without(values, wrong)
     for fault in _faults([e for e in _errors(healed) if e["type"] == "value_error"], healed, where):
-        caused = any(re.search(rf"\b{path[-1]}\b", fault.message) for path in wrong)
+        beside = [path[-1] for path in wrong if ".".join(map(str, path[:-1])) == fault.field]
+        caused = any(re.search(rf"\b{key}\b", fault.message) for key in beside)  # no data.path, since it was wrong
         if fault not in faults and not caused:
             faults.append(fault)
     return faults
@@ -139,7 +140,7 @@ def _path(error: ErrorDetails, values: Mapping[str, Any]) -> Path:
 
 def _fault(path: Path, error: ErrorDetails, values: Mapping[str, Any], where: Callable[[str], str]) -> Fault:
     rule = _RULES.get(error["type"], error["msg"])
-    context = error.get("ctx", {})
+    context = {k: int(v) if isinstance(v, float) and v.is_integer() else v for k, v in error.get("ctx", {}).items()}
     message = rule.format(value=show(error["input"]), **context) if error["type"] in _RULES else rule
     # A list entry's fault stands under the list's name, at the entry's own line.
     field = path[:-1] if path and isinstance(path[-1], int) and len(path) > 2 else path
@@ -176,7 +177,7 @@ def unknown_key_hint(path: Path) -> str:
         return near
     if elsewhere:
         return f"did you mean {' or '.join(elsewhere)}?"
-    near = did_you_mean(".".join(map(str, path)), dotted_names())
+    near = did_you_mean(name, dotted_names()) if len(path) == 1 else ""
     return near or f"there is: {', '.join(keys)}"
 
 

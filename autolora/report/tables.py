@@ -1,7 +1,7 @@
 """Tables of results: ``write_table(rows, folder, "glue")`` for files, ``render(rows, "GLUE")`` for the terminal.
 
 A row is a mapping from column to a string, a number or None (an empty cell). The columns are those of the first row, in
-its order, then what later rows add. Files and terminal show floats with four decimals in Markdown, in full in CSV and
+its order, then what later rows add. Floats have four decimals in Markdown and the terminal, and are in full in CSV and
 JSON. The same rows give the same bytes.
 """
 

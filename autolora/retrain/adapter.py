@@ -7,9 +7,12 @@ afterwards. Layers of rank 0 are left out of the targets, as PEFT refuses rank 0
 
 from __future__ import annotations
 
+import json
 import math
 import re
+import shutil
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +23,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from autolora.errors import UserError
+from autolora.files import write_json
 from autolora.model.selection import SelectionLoRA
 
 
@@ -82,6 +86,33 @@ def assert_ranks(adapted: nn.Module, ranks: Mapping[str, int], config: LoraConfi
     for name, (rank, scale) in wanted.items():
         if found[name][0] != rank or not math.isclose(found[name][1], scale):
             raise RuntimeError(f"{name}: rank and scaling are {found[name]}, but should be {(rank, scale)}")
+
+
+def save_adapter(adapted: PeftModel, path: Path, base: str, revision: str | None = None) -> None:
+    """Write the adapter beside its place and swap it in, so that there is never half of one.
+
+    base, revision: the pretrained model, as the adapter should name it.
+    """
+    config = adapted.peft_config["default"]
+    config.base_model_name_or_path, config.revision = base, revision
+    fresh, old = path.with_name(path.name + ".new"), path.with_name(path.name + ".old")
+    for leftover in (fresh, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    adapted.save_pretrained(fresh, save_embedding_layers=False)  # the vocabulary is the base model's
+    _sort_config(fresh / "adapter_config.json")
+    if path.exists():
+        path.rename(old)
+    fresh.rename(path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _sort_config(path: Path) -> None:
+    """PEFT writes sets in an order that changes from process to process; the same run should give the same bytes."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    for key in ("target_modules", "modules_to_save"):
+        if isinstance(config[key], list):
+            config[key] = sorted(set(config[key]))
+    write_json(path, config)
 
 
 def uses_conv1d(model: nn.Module, names: Sequence[str]) -> bool:

@@ -77,7 +77,8 @@ def validation_at_step(problem: Problem, inner: InnerStep, g: Sequence[Tensor]) 
 
 def norm(tensors: Sequence[Tensor]) -> Tensor:
     """The 2-norm over all tensors together, a scalar on the device."""
-    return torch.linalg.vector_norm(torch.stack(list(torch._foreach_norm(list(tensors)))))
+    length: Tensor = torch.linalg.vector_norm(torch.stack(list(torch._foreach_norm(list(tensors)))))
+    return length
 
 
 def step_size(epsilon: float, vector: Sequence[Tensor]) -> Tensor:

@@ -107,12 +107,15 @@ rank: 8
         ("search: {meta_learning: 1}", "search.meta_learning: must be true or false, got 1"),
         ("search:", "search: must be a section with keys below it, got nothing"),
         ("eval: {metrics: f1}", "eval.metrics: must be a list, got 'f1' (write [f1])"),
-        ("eval: {metrics: []}", "eval.metrics: must have at least 1 entries, got 0"),
+        ("eval: {metrics: []}", "eval.metrics: must have 1 or more entries, got 0"),
         ("description: yes", "description: must be text, got true (put it in quotes)"),
         ("name: a b", "name: must be letters, digits, '.', '_' and '-', in parts separated by '/', got 'a b'"),
-        ("seed: 4294967296", "seed: must be less than 4.29497e+09, got 4294967296"),
+        ("seed: 4294967296", "seed: must be less than 4294967296, got 4294967296"),
         ("3: x", "3: a key must be text, got 3"),
-        ("colour: x", "colour: unknown key (there is: name, task, description, model, data, search, retrain, eval, seed)"),
+        (
+            "colour: x",
+            "colour: unknown key (there is: name, task, description, model, data, search, retrain, eval, seed)",
+        ),
     ],
 )
 def test_a_wrong_value_is_named_with_its_rule_and_line(line: str, message: str) -> None:
@@ -123,7 +126,7 @@ def test_a_wrong_value_is_named_with_its_rule_and_line(line: str, message: str) 
     ("head", "message"),
     [
         ("none", "must be 'auto' or a list of modules, got 'none'"),
-        ("[]", "must have at least 1 entries, got 0"),
+        ("[]", "must have 1 or more entries, got 0"),
         ("[a, 3]", "must be text, got 3 (put it in quotes)"),
         ("{a: 1}", "must be 'auto' or a list of modules, got {'a': 1}"),
     ],
@@ -162,14 +165,16 @@ def test_a_wrong_source_of_data_is_not_reported_as_no_source_too() -> None:
                               "contains ': ' in quotes)"]),
         ("a: 1\n\x00\n", ["cola.yaml:2: the file is no YAML: control character #x0000"]),
         ("a: 2001-99-99\n", ["cola.yaml: the file is no YAML: month must be in 1..12"]),
-        ("[" * 3000, ["cola.yaml: the file is no YAML: nested too deeply"]),
+        ("[" * 600, ["cola.yaml: the file is no YAML: nested too deeply"]),
     ],
 )  # fmt: skip
 def test_a_file_that_cannot_be_read_as_a_recipe_says_why(text: str, expected: list[str]) -> None:
     assert faults(write(text)) == expected
 
 
-@pytest.mark.parametrize("text", ["a: [1, 2\nb: 3\n", 'a: "x\n', "a: 1\n---\nb: 2\n", "a: !!python/object:os.system x\n"])
+@pytest.mark.parametrize(
+    "text", ["a: [1, 2\nb: 3\n", 'a: "x\n', "a: 1\n---\nb: 2\n", "a: !!python/object:os.system x\n"]
+)
 def test_broken_syntax_is_reported_with_a_line(text: str) -> None:
     with pytest.raises(RecipeError, match=r"^cola\.yaml:[12]: the file is no YAML: .+$"):
         load_recipe(write(text))
@@ -205,7 +210,12 @@ def test_a_folder_is_no_recipe_and_its_recipes_are_listed() -> None:
 
 
 def test_overrides_take_yaml_values_and_pass_the_same_check() -> None:
-    settings = ["search.steps=200", "eval.metrics=[f1, matthews]", "search.weights.learning_rate=1e-3", "model.head=[score]"]
+    settings = [
+        "search.steps=200",
+        "eval.metrics=[f1, matthews]",
+        "search.weights.learning_rate=1e-3",
+        "model.head=[score]",
+    ]
     recipe = load_recipe(write(VALID), settings, seed=7)
     assert (recipe.search.steps, recipe.eval.metrics, recipe.seed) == (200, ("f1", "matthews"), 7)
     assert (recipe.search.weights.learning_rate, recipe.model.head) == (1e-3, ("score",))
@@ -213,7 +223,16 @@ def test_overrides_take_yaml_values_and_pass_the_same_check() -> None:
 
 def test_faults_of_overrides_name_the_option_and_come_after_the_files() -> None:
     path = write(VALID + "search: {rank: 0}\n")
-    settings = ["search.stepz=200", "steps=3", "colour=3", "search.rnk", "retrain.steps=0", "eval=[f1", "search.zzzz=1"]
+    settings = [
+        "search.stepz=200",
+        "steps=3",
+        "colour=3",
+        "search.rnk",
+        "retrain.steps=0",
+        "eval=[f1",
+        "search.zzzz=1",
+        "serach.rank=3",
+    ]
     assert faults(path, settings, seed=-1) == [
         "cola.yaml:7: search.rank: must be at least 1, got 0",
         "--set search.stepz=200: search.stepz: unknown key (did you mean 'search.steps'?)",
@@ -224,7 +243,9 @@ def test_faults_of_overrides_name_the_option_and_come_after_the_files() -> None:
         "--set eval=[f1: eval: the value is no YAML, got '[f1' (put text in quotes)",
         "--set search.zzzz=1: search.zzzz: unknown key (there is: steps, epochs, batch_size, gradient_accumulation, "
         "checkpoint_every, log_every, rank, lora_alpha, lora_dropout, validation_fraction, validation_batch_size, "
-        "meta_learning, estimator, epsilon, inner_step, inner_learning_rate, constraint, threshold, weights, selection)",
+        "meta_learning, estimator, epsilon, inner_step, inner_learning_rate, constraint, threshold, weights, "
+        "selection)",
+        "--set serach.rank=3: serach.rank: unknown key (did you mean 'search.rank'?)",
         "--set retrain.steps=0: retrain.steps: must be at least 1, got 0",
         "--seed -1: seed: must be at least 0, got -1",
     ]
@@ -242,7 +263,10 @@ def test_a_whole_section_can_be_overridden_and_its_faults_name_the_option() -> N
 
 @pytest.mark.parametrize("stage", ["search", "retrain"])
 def test_steps_from_the_command_line_replace_epochs_of_the_file_and_the_other_way_round(stage: str) -> None:
-    by_epochs, by_steps = write(VALID + f"{stage}: {{epochs: 2}}\n"), write(VALID + f"{stage}: {{steps: 9}}\n", "b.yaml")
+    by_epochs, by_steps = (
+        write(VALID + f"{stage}: {{epochs: 2}}\n"),
+        write(VALID + f"{stage}: {{steps: 9}}\n", "b.yaml"),
+    )
     steps, epochs = getattr(load_recipe(by_epochs, [f"{stage}.steps=4"]), stage), f"{stage}.epochs=3"
     assert (steps.steps, steps.epochs) == (4, None)
     assert getattr(load_recipe(by_steps, [epochs]), stage).epochs == 3.0
@@ -269,7 +293,9 @@ def test_a_name_in_the_recipe_wins() -> None:
     assert load_recipe(write("name: mine/first\n" + VALID, "recipes/x.yaml")).name == "mine/first"
 
 
-def test_paths_in_a_recipe_count_from_its_folder_and_those_of_options_from_the_working_directory(tmp_path: Path) -> None:
+def test_paths_in_a_recipe_count_from_its_folder_and_those_of_options_from_the_working_directory(
+    tmp_path: Path,
+) -> None:
     data = "task: classification\nmodel: {name: ./net}\ndata: {path: d, root: ../shared}\n"
     path = write(data, "recipes/a.yaml")
     recipe = load_recipe(path, check=False)
@@ -281,7 +307,9 @@ def test_paths_in_a_recipe_count_from_its_folder_and_those_of_options_from_the_w
     assert load_recipe(path, ["data.root=mine"], check=False).data.root == str(tmp_path / "mine")
 
 
-def test_the_default_root_is_the_recipes_folder_unless_the_data_comes_from_the_hub_or_is_generated(tmp_path: Path) -> None:
+def test_the_default_root_is_the_recipes_folder_unless_the_data_comes_from_the_hub_or_is_generated(
+    tmp_path: Path,
+) -> None:
     head = "task: classification\nmodel: {name: a/b}\n"
     assert load_recipe(write(head + "data: {path: d}\n", "r/a.yaml"), check=False).data.root == str(tmp_path / "r")
     hub = write(head + "data: {hub: x/y, path: d}\n", "r/b.yaml")
@@ -308,7 +336,10 @@ def test_another_model_does_not_keep_the_recipes_revision() -> None:
 @pytest.mark.parametrize(
     ("data_path", "message"),
     [
-        ("../secrets", r"data\.path: must stay below data\.root, got '\.\./secrets' \(set data\.root to the folder above\)"),
+        (
+            "../secrets",
+            r"data\.path: must stay below data\.root, got '\.\./secrets' \(set data\.root to the folder above\)",
+        ),
         ("a/../../b", r"data\.path: must stay below data\.root"),
         ("/etc", r"data\.path: must be relative, got '/etc' \(put the absolute part into data\.root\)"),
     ],

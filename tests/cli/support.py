@@ -1,0 +1,112 @@
+"""Running the installed command as a person does, and looking at what it wrote."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+ENTRY_POINT = Path(sys.executable).with_name("autolora")
+TINY_RECIPE = """\
+task: classification
+model:
+  name: ./model
+data:
+  path: data
+  columns: [sentence]
+search:
+  steps: 60
+  batch_size: 6
+  rank: 4
+  log_every: 7
+  checkpoint_every: 5
+  estimator: central_difference
+  weights: {learning_rate: 5e-3}
+  selection: {learning_rate: 2e-2}
+retrain:
+  steps: 60
+  batch_size: 6
+  log_every: 7
+  checkpoint_every: 5
+  weights: {learning_rate: 5e-3}
+eval:
+  metrics: [accuracy, matthews]
+  batch_size: 4
+"""
+
+
+def environment(**more: str) -> dict[str, str]:
+    """The caller's, without a network, and with one thread: the models here are too small to share out."""
+    return {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "200", **more}
+
+
+def autolora(*arguments: str | Path, cwd: Path, **more: str) -> subprocess.CompletedProcess[str]:
+    """Run the installed command to its end; `more` is added to its environment."""
+    command = [str(ENTRY_POINT), *map(str, arguments)]
+    return subprocess.run(
+        command, cwd=cwd, env=environment(**more), capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+def succeed(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """As `autolora`, where anything but success is a failure of the test."""
+    done = autolora(*arguments, cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def start(*arguments: str | Path, cwd: Path) -> subprocess.Popen[str]:
+    """Start the installed command and let it run."""
+    command = [str(ENTRY_POINT), *map(str, arguments)]
+    return subprocess.Popen(
+        command, cwd=cwd, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def freeze_when(process: subprocess.Popen[str], ready: Callable[[], bool], seconds: float = 120) -> None:
+    """Stop the process (SIGSTOP) as soon as `ready()`; it must still be alive then."""
+    end = time.monotonic() + seconds
+    while not ready():
+        assert process.poll() is None, f"it ended before it could be interrupted: {process.communicate()}"
+        assert time.monotonic() < end, "it never came to where it was to be interrupted"
+        time.sleep(0.002)
+    process.send_signal(signal.SIGSTOP)
+
+
+def finish(process: subprocess.Popen[str], *signals: signal.Signals) -> tuple[int, str]:
+    """Send the signals, wait for the end; exit code and standard error."""
+    for number in signals:
+        process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    return process.returncode, err
+
+
+def only_run(output: Path, recipe: str = "tiny") -> Path:
+    """The one run of a recipe below an output folder."""
+    (run,) = (output / recipe).iterdir()
+    return run
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def lines(path: Path) -> list[Any]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def stage_states(run: Path) -> Mapping[str, str]:
+    return {name: stage["state"] for name, stage in read(run / "status.json")["stages"].items()}
+
+
+def contents(run: Path) -> dict[str, bytes]:
+    """Every file of a run that must not depend on when or how often interrupted it was made."""
+    timed = {"status.json", "manifest.json"}
+    files = {path.relative_to(run).as_posix(): path for path in sorted(run.rglob("*")) if path.is_file()}
+    return {name: path.read_bytes() for name, path in files.items() if name not in timed}
