@@ -46,7 +46,8 @@ def _exact_error(model: nn.Module, stage: SearchStage) -> float:
 @pytest.mark.parametrize("inner_step", ["plain", "adam"])
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_exact_is_autograd_through_the_inner_step(name: str, inner_step: str) -> None:
-    assert _exact_error(*_searched(name, inner_step)) < 1e-8
+    # Llama's norms compute in float32 whatever the model's precision.
+    assert _exact_error(*_searched(name, inner_step)) < (1e-6 if name == "llama" else 1e-8)
 
 
 @pytest.mark.parametrize("inner_step", ["plain", "adam"])
