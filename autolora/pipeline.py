@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from peft import PeftModel
+from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
 from autolora import registry
@@ -182,6 +183,7 @@ def search(run: Run, lab: Lab) -> dict[str, Any]:
             if any(found.ranks.values()):
                 searched = export_searched(model, layers, found.keep, head=head, task_type=lab.task.peft_task_type)
                 save_adapter(searched, folder / "adapter", *base_name(run.recipe.model))
+        lab.accelerator.wait_for_everyone()  # the next stage reads what the main process has written
     return record
 
 
@@ -197,6 +199,9 @@ def retrain(run: Run, lab: Lab) -> Path:
             "retrain", data=lab.hashes, model=weights_hash(model, head), device=device_record(lab.accelerator.device)
         )
         ranks = found["ranks"]
+        modules = dict(model.named_modules())
+        if unknown := [name for name in ranks if name not in modules]:
+            raise UserError(f"{run.path}: the model has no layer {unknown[0]}, which search/ranks.json gives a rank")
         dropout = run.recipe.search.lora_dropout if settings.lora_dropout is None else settings.lora_dropout
         config = lora_config(
             ranks,
@@ -225,6 +230,7 @@ def retrain(run: Run, lab: Lab) -> Path:
         run.note("retrain", trainable_parameters=_trainable(adapted), lora_parameters=_lora(adapted), steps=total)
         if lab.main:
             save_adapter(adapted, run.path / "adapter", *base_name(run.recipe.model))
+        lab.accelerator.wait_for_everyone()
     return run.path / "adapter"
 
 
@@ -236,7 +242,13 @@ def evaluate(run: Run, lab: Lab) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     with run.stage("eval"):
         begun = time.monotonic()
-        model = PeftModel.from_pretrained(lab.model(), adapter).to(lab.accelerator.device)
+        base = lab.model()
+        try:
+            model = PeftModel.from_pretrained(base, adapter).to(lab.accelerator.device)
+        except (SafetensorError, OSError, ValueError, TypeError, RuntimeError) as error:
+            raise UserError(
+                f"{adapter} cannot be loaded ({error}); write it anew with: autolora retrain {run.path}"
+            ) from error
         ranks = read_ranks(run)["ranks"]
         for split in run.recipe.data.splits.eval:
             examples = lab.examples(split)
@@ -260,6 +272,7 @@ def evaluate(run: Run, lab: Lab) -> list[dict[str, Any]]:
             seconds=round(time.monotonic() - begun, 2),
             device=device_record(lab.accelerator.device),
         )
+        run.save_recipe()
     return rows
 
 
@@ -268,7 +281,16 @@ def read_ranks(run: Run) -> dict[str, Any]:
     path = run.path / "search" / "ranks.json"
     if not path.exists():
         raise UserError(f"{run.path} has no ranks yet; run: autolora search {run.path} --resume")
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        counts = [content["initial_rank"], *content["ranks"].values()]
+        if not all(isinstance(count, int) for count in counts):
+            raise ValueError(f"ranks are whole numbers, not {counts}")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path} holds no ranks ({type(error).__name__}: {error}); remove it, and write it anew with: "
+            f"autolora search {run.path} --resume"
+        ) from error
     return content
 
 
@@ -295,6 +317,7 @@ def _run(run: Run, lab: Lab, name: str, stage: Any, settings: Steps, total: int)
             checkpoint=folder / "checkpoint.safetensors",
             observer=progress,
             main_process=lab.main,
+            on_accepted=run.save_recipe,
         )
     device = lab.accelerator.device
     previous = run.manifest().get("stages", {}).get(name, {}).get("seconds", 0.0)

@@ -26,7 +26,9 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         _say(error)
         sys.exit(FAULT)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as end:  # typer makes an exit with this code of an interrupt
+        if isinstance(end, SystemExit) and end.code != CANCELLED:
+            raise
         print("autolora: cancelled; --resume goes on from the last checkpoint", file=sys.stderr)
         sys.exit(CANCELLED)
     except Exception as error:

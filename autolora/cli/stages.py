@@ -6,7 +6,7 @@ The recipe is read and checked first: torch and transformers are imported only a
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,6 +80,7 @@ def _retrain(run: Run, lab: Lab, *, resume: bool) -> None:
 
     if not resume and lab.main:
         (run.path / "retrain" / "checkpoint.safetensors").unlink(missing_ok=True)
+    lab.accelerator.wait_for_everyone()
     pipeline.retrain(run, lab)
     if lab.main:
         _written(Console(), run, "adapter", "retrain/log.jsonl")
@@ -137,26 +138,31 @@ def _open(path: Path, options: Options) -> tuple[Run, Lab]:
     """An existing run, with the options applied. What its search depended on must stay as it was."""
     run = Run.open(path)
     recipe = options.read(path / "recipe.yaml")
-    searched = run.stage_state("search") == "success"
-    for section, before, after in _searched_with(run.recipe, recipe):
-        if searched and before != after:
-            raise UserError(
-                f"{path} was searched with {section} {before}, not {after}; start a new run with: autolora search"
-            )
-    if recipe != run.recipe:
-        run.recipe = recipe
-        run.save_recipe()
+    if run.stage_state("search") == "success":
+        before, after = _searched_with(run.recipe), _searched_with(recipe)
+        for field, value in before.items():
+            if after[field] != value:
+                raise UserError(
+                    f"{path} was searched with {field} {value}, not {after[field]}; "
+                    "start a new run with: autolora search"
+                )
+    run.recipe = recipe
     return _launch(recipe, lambda: run)
 
 
-def _searched_with(before: Recipe, after: Recipe) -> Sequence[tuple[str, Any, Any]]:
-    """What may not change after the search; where the data and the model lie may."""
+def _searched_with(recipe: Recipe) -> dict[str, Any]:
+    """What may not change after the search, by dotted field; where the data and the model lie may."""
+    data = recipe.data.model_dump(exclude={"root": True, "splits": {"eval"}, "limits": {"eval"}})
+    search = recipe.search.model_dump(exclude={"checkpoint_every", "log_every"})
+    return dict(_flat({"task": recipe.task, "seed": recipe.seed, "search": search, "data": data}))
 
-    def key(recipe: Recipe) -> Mapping[str, Any]:
-        data = recipe.data.model_copy(update={"root": None, "splits": recipe.data.splits.train})
-        return {"task": recipe.task, "seed": recipe.seed, "search": recipe.search, "data": data}
 
-    return [(name, value, key(after)[name]) for name, value in key(before).items()]
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
 
 
 def _launch(recipe: Recipe, make: Callable[[], Run]) -> tuple[Run, Lab]:

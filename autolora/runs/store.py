@@ -64,7 +64,9 @@ class Run:
         return cls(path, read_resolved(path / "recipe.yaml"), main=main)
 
     def save_recipe(self) -> None:
-        write_atomic(self.path / "recipe.yaml", dump_recipe(self.recipe))
+        """Write the recipe, with what the command line changed, once the stage has accepted it."""
+        if self.main:
+            write_atomic(self.path / "recipe.yaml", dump_recipe(self.recipe))
 
     def status(self) -> dict[str, Any]:
         return _read(self.path / "status.json")
@@ -128,14 +130,31 @@ def is_run(path: Path) -> bool:
 
 
 def runs(root: Path, recipe_name: str | None = None) -> list[Run]:
-    """All runs below `root`, oldest first; only those of one recipe where a name is given."""
+    """All runs below `root`, oldest first; only those of one recipe where a name is given.
+
+    A damaged run is left out, unless it is the newest: then UserError says what is wrong with it.
+    """
     found = []
     for status in root.rglob("status.json"):
         path = status.parent
         if is_run(path) and recipe_name in (None, path.parent.relative_to(root).as_posix()):
-            created = _read(path / "manifest.json")["created"] if (path / "manifest.json").exists() else ""
-            found.append((created, path))
-    return [Run.open(path) for _, path in sorted(found)]
+            found.append((_created(path), path))
+    opened = []
+    for _, path in sorted(found):
+        try:
+            opened.append(Run.open(path))
+        except UserError:
+            if path == max(found)[1]:
+                raise
+    return opened
+
+
+def _created(path: Path) -> str:
+    """When a run was made; "" where its manifest does not say."""
+    try:
+        return str(_read(path / "manifest.json").get("created", ""))
+    except UserError:
+        return ""
 
 
 def _new_folder(parent: Path, stem: str) -> Path:

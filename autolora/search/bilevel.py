@@ -59,7 +59,7 @@ def moved(tensors: Sequence[Tensor], direction: Sequence[Tensor], amount: float 
     """V := V + amount * direction inside, and exactly V again afterwards."""
     saved = [tensor.detach().clone() for tensor in tensors]
     with torch.no_grad():
-        torch._foreach_add_(list(tensors), [amount * d for d in direction])
+        torch._foreach_add_(list(tensors), torch._foreach_mul(list(direction), amount))
     try:
         yield
     finally:
@@ -88,6 +88,11 @@ def step_size(epsilon: float, vector: Sequence[Tensor]) -> Tensor:
     return epsilon / safe
 
 
+def difference(after: Sequence[Tensor], before: Sequence[Tensor], distance: Tensor) -> Tensors:
+    """(after - before) / distance."""
+    return list(torch._foreach_div(torch._foreach_sub(list(after), list(before)), distance))
+
+
 def combine(direct: Sequence[Tensor], xi: float, mixed: Sequence[Tensor]) -> Tensors:
     """∇_z L_val - ξ (mixed product)."""
-    return [d - xi * m for d, m in zip(direct, mixed, strict=True)]
+    return list(torch._foreach_add(list(direct), list(mixed), alpha=-xi))

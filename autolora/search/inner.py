@@ -76,17 +76,22 @@ class AdamStep:
         m_hat, root = self._corrected(g)
         c1 = (1 - self.betas[0]) / (1 - self.betas[0] ** self.t)
         c2 = (1 - self.betas[1]) / (1 - self.betas[1] ** self.t)
-        return [self._derivative(gi, mi, ri, c1, c2) * v for gi, mi, ri, v in zip(g, m_hat, root, vector, strict=True)]
-
-    def _derivative(self, g: Tensor, m_hat: Tensor, root: Tensor, c1: float, c2: float) -> Tensor:
-        denominator = root + self.eps
-        # Where v̂ is zero so is g, and the second part's limit is zero.
-        moved = m_hat * c2 * g / (root.clamp_min(torch.finfo(root.dtype).tiny) * denominator.square())
-        return c1 / denominator - torch.where(root > 0, moved, torch.zeros_like(moved))
+        denominator = torch._foreach_add(root, self.eps)
+        # u' = (c1 - c2 m̂/(√v̂+ε) g/√v̂) / (√v̂+ε). Where g² underflows, v̂ may be zero; g/√v̂ then counts as zero.
+        torch._foreach_clamp_min_(root, torch.finfo(root[0].dtype).tiny ** 0.5)
+        derivative = torch._foreach_div(m_hat, denominator)
+        torch._foreach_mul_(derivative, torch._foreach_div(list(g), root))
+        torch._foreach_mul_(derivative, -c2)
+        torch._foreach_add_(derivative, c1)
+        torch._foreach_div_(derivative, denominator)
+        return list(torch._foreach_mul(derivative, list(vector)))
 
     def _corrected(self, g: Sequence[Tensor]) -> tuple[Tensors, Tensors]:
         """m̂ and √v̂."""
         (b1, b2), (m, v) = self.betas, self.moments()
-        m_hat = [(b1 * mi + (1 - b1) * gi) / (1 - b1**self.t) for mi, gi in zip(m, g, strict=True)]
-        root = [((b2 * vi + (1 - b2) * gi.square()) / (1 - b2**self.t)).sqrt() for vi, gi in zip(v, g, strict=True)]
-        return m_hat, root
+        m_hat = torch._foreach_add(torch._foreach_mul(m, b1), list(g), alpha=1 - b1)
+        torch._foreach_div_(m_hat, 1 - b1**self.t)
+        root = torch._foreach_addcmul(torch._foreach_mul(v, b2), list(g), list(g), 1 - b2)
+        torch._foreach_div_(root, 1 - b2**self.t)
+        torch._foreach_sqrt_(root)
+        return list(m_hat), list(root)

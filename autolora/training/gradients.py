@@ -40,23 +40,24 @@ class Gradients:
         full_precision: no autocast, for passes whose difference is taken.
         """
         total = torch.zeros((), device=wrt[0].device)
-        sums = [torch.zeros_like(tensor) for tensor in wrt]
+        sums: list[Tensor] = []
         for loss in self._losses(batch, seed, full_precision):
             grads = torch.autograd.grad(loss, wrt, materialize_grads=True)
-            torch._foreach_add_(sums, list(grads))
+            sums = _added(sums, grads, wrt)
             total += loss.detach()
-        return self._over_processes(total, sums)
+        return self._over_processes(total, sums or [torch.zeros_like(tensor) for tensor in wrt])
 
     def mixed_product(
         self, batch: Batch, weights: Sequence[Tensor], vector: Sequence[Tensor], wrt: Sequence[Tensor], seed: int
     ) -> list[Tensor]:
         """``∇_wrt (∇_weights L · vector)`` by double backward, shaped like `wrt`."""
-        sums = [torch.zeros_like(tensor) for tensor in wrt]
+        sums: list[Tensor] = []
         for loss in self._losses(batch, seed, False):
             grads = torch.autograd.grad(loss, weights, create_graph=True, materialize_grads=True)
             dot = torch.stack([(g * v).sum() for g, v in zip(grads, vector, strict=True)]).sum()
-            torch._foreach_add_(sums, list(torch.autograd.grad(dot, wrt, materialize_grads=True)))
-        return self._over_processes(torch.zeros((), device=wrt[0].device), sums)[1]
+            sums = _added(sums, torch.autograd.grad(dot, wrt, materialize_grads=True), wrt)
+        zero = torch.zeros((), device=wrt[0].device)
+        return self._over_processes(zero, sums or [torch.zeros_like(tensor) for tensor in wrt])[1]
 
     def _losses(self, batch: Batch, seed: int, full_precision: bool) -> Iterator[Tensor]:
         process = self.accelerator.process_index if self.accelerator else 0
@@ -81,6 +82,16 @@ class Gradients:
         flat = self.accelerator.reduce(flat, reduction="sum")
         pieces = flat[1:].split([tensor.numel() for tensor in sums])
         return flat[0], [piece.view_as(tensor) for piece, tensor in zip(pieces, sums, strict=True)]
+
+
+def _added(sums: list[Tensor], grads: Sequence[Tensor], like: Sequence[Tensor]) -> list[Tensor]:
+    """sums + grads; without sums, the gradients themselves, laid out in memory as their tensors are.
+
+    Autograd may give a transposed or an expanded gradient, which the fused optimisers would read in the wrong order.
+    """
+    if sums:
+        return list(torch._foreach_add(sums, list(grads)))
+    return [g if g.stride() == t.stride() else torch.empty_like(t).copy_(g) for g, t in zip(grads, like, strict=True)]
 
 
 @contextmanager

@@ -8,7 +8,7 @@ until a record is written: the loop does not wait for the device at every step.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -59,9 +59,14 @@ def run_steps(
     checkpoint: Path | None = None,
     observer: Observer | None = None,
     main_process: bool = True,
+    on_accepted: Callable[[], None] = lambda: None,
 ) -> None:
-    """Run the steps that are left. With a `checkpoint` file of the same stage, goes on from there."""
+    """Run the steps that are left. With a `checkpoint` file of the same stage, goes on from there.
+
+    on_accepted: called before the first step, when the checkpoint (if there is one) was found to belong to the stage.
+    """
     done, sums = _resume(stage, journal if main_process else None, checkpoint)
+    on_accepted()
     if observer:
         observer.start(done, total)
     while done < total:

@@ -3,11 +3,13 @@
 import json
 import random
 import shutil
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.cli.support import TINY_RECIPE, only_run, succeed
+from tests.cli.support import TINY_RECIPE, Call, only_run, succeed
 
 SUBJECTS = ["cat", "dog", "bird", "child", "teacher", "author", "pilot", "king"]
 VERBS = ["sees", "hears", "likes", "finds", "calls", "helps"]
@@ -35,6 +37,23 @@ def finished(laboratory: Path) -> Path:
 def copied(finished: Path, tmp_path: Path) -> Path:
     """A copy of the finished run, to be spoilt."""
     return Path(shutil.copytree(finished, tmp_path / "runs" / "tiny" / finished.name))
+
+
+@pytest.fixture
+def call(capfd: pytest.CaptureFixture[str]) -> Iterator[Call]:
+    """Runs a command in this process, which spares the seconds that importing torch takes."""
+    from autolora.cli import main
+
+    def run(*arguments: str | Path) -> tuple[int, str, str]:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main([str(argument) for argument in arguments])
+        assert isinstance(end.value.code, int)
+        return end.value.code, *capfd.readouterr()
+
+    terminate = signal.getsignal(signal.SIGTERM)
+    yield run
+    signal.signal(signal.SIGTERM, terminate)
 
 
 def _write_data(folder: Path) -> None:

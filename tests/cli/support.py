@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,9 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+Call = Callable[..., tuple[int, str, str]]
+"""``call("eval", run)``: the command inside the test's process; exit code, standard output and standard error."""
 
 ENTRY_POINT = Path(sys.executable).with_name("autolora")
 TINY_RECIPE = """\
@@ -21,19 +25,19 @@ data:
   path: data
   columns: [sentence]
 search:
-  steps: 60
+  steps: 30
   batch_size: 6
   rank: 4
   log_every: 7
-  checkpoint_every: 5
+  checkpoint_every: 4
   estimator: central_difference
   weights: {learning_rate: 5e-3}
   selection: {learning_rate: 2e-2}
 retrain:
-  steps: 60
+  steps: 30
   batch_size: 6
   log_every: 7
-  checkpoint_every: 5
+  checkpoint_every: 4
   weights: {learning_rate: 5e-3}
 eval:
   metrics: [accuracy, matthews]
@@ -110,3 +114,27 @@ def contents(run: Path) -> dict[str, bytes]:
     timed = {"status.json", "manifest.json"}
     files = {path.relative_to(run).as_posix(): path for path in sorted(run.rglob("*")) if path.is_file()}
     return {name: path.read_bytes() for name, path in files.items() if name not in timed}
+
+
+def unfinish(run: Path, stage: str) -> None:
+    """Make it look as if the run had been killed just before the end of a stage."""
+    status = read(run / "status.json")
+    order = ["search", "retrain", "eval"]
+    for later in order[order.index(stage) :]:
+        status["stages"].pop(later)
+    (run / "status.json").write_text(json.dumps(status), encoding="utf-8")
+    if stage == "search":
+        (run / "search" / "ranks.json").unlink()
+    shutil.rmtree(run / "adapter")
+
+
+def imported(err: str) -> set[str]:
+    """Top-level packages that a command imported; from its standard error with PYTHONPROFILEIMPORTTIME=1."""
+    names = [line.rpartition("|")[2].strip() for line in err.splitlines() if line.startswith("import time:")]
+    assert names, "the command said nothing about its imports"
+    return {name.partition(".")[0] for name in names}
+
+
+def said(err: str) -> str:
+    """Standard error without what PYTHONPROFILEIMPORTTIME=1 adds."""
+    return "".join(line for line in err.splitlines(keepends=True) if not line.startswith("import time:"))

@@ -1,4 +1,4 @@
-"""Interrupted runs: what a signal leaves behind, and that going on gives the bytes of a run that nothing interrupted."""
+"""Interrupted runs: what a signal leaves behind, and that going on ends in the bytes of an uninterrupted run."""
 
 import json
 import shutil
@@ -8,7 +8,18 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 
-from tests.cli.support import autolora, contents, finish, freeze_when, only_run, read, stage_states, start, succeed
+from tests.cli.support import (
+    Call,
+    contents,
+    finish,
+    freeze_when,
+    only_run,
+    read,
+    stage_states,
+    start,
+    succeed,
+    unfinish,
+)
 
 
 def checkpointed_step(run: Path, stage: str) -> int:
@@ -23,8 +34,8 @@ def has_checkpoint(output: Path, stage: str, after: int = 0) -> bool:
 
 @pytest.fixture(scope="module")
 def interrupted(laboratory: Path) -> Path:
-    """A run like `finished`, interrupted four times: SIGTERM and kill -9 in the search, kill -9 and SIGTERM in the
-    retraining, and gone on with by naming the recipe, then the run, then no target at all."""
+    """A run like `finished`, terminated and then killed in the search and killed in the retraining. It is gone on with
+    by naming the recipe, then the run, then nothing at all."""
     output = laboratory / "interrupted"
     options = ("--seed", "3", "--output", output)
 
@@ -46,20 +57,12 @@ def interrupted(laboratory: Path) -> Path:
 
     process = start("run", run, "--resume", cwd=laboratory)
     freeze_when(process, lambda: has_checkpoint(output, "retrain"))
-    refused = autolora("retrain", run, "--resume", cwd=laboratory)
-    assert refused.returncode == 2
-    assert f"{run}: its retrain is still running (process {process.pid}); wait for it or stop it" in refused.stderr
     code, _ = finish(process, signal.SIGKILL)
     assert (code, stage_states(run)) == (-signal.SIGKILL, {"search": "success", "retrain": "running"})
     assert not (run / "adapter").exists()
 
-    done = checkpointed_step(run, "retrain")
-    process = start("retrain", "--resume", "--output", output, cwd=laboratory)
-    freeze_when(process, lambda: has_checkpoint(output, "retrain", after=done))
-    code, _ = finish(process, signal.SIGTERM, signal.SIGCONT)
-    assert (code, stage_states(run)) == (130, {"search": "success", "retrain": "cancelled"})
-
-    succeed("run", "tiny.yaml", "--resume", *options, cwd=laboratory)
+    succeed("retrain", "--resume", "--output", output, cwd=laboratory)
+    succeed("eval", "--output", output, cwd=laboratory)
     return only_run(output)
 
 
@@ -76,23 +79,75 @@ def test_a_resumed_run_equals_an_uninterrupted_one_byte_for_byte(interrupted: Pa
     assert {*compared, "predictions/validation.jsonl", "metrics.json", "metrics.md", "metrics.csv"} <= straight.keys()
 
 
-def test_a_search_that_is_resumed_with_other_settings_is_refused_and_can_still_be_resumed(
-    copied: Path, laboratory: Path
+@pytest.mark.parametrize(
+    ("stage", "change"),
+    [("search", "search.weights.learning_rate=1e-2"), ("retrain", "retrain.weights.weight_decay=0.5")],
+)
+def test_a_stage_resumed_with_other_settings_is_refused_and_can_still_be_resumed_with_its_own(
+    call: Call, copied: Path, finished: Path, stage: str, change: str
 ) -> None:
-    unfinish(copied, "search")
+    unfinish(copied, stage)
+    code, _, err = call(stage, copied, "--resume", "--set", change)
+    assert code == 2
+    assert "Traceback" not in err
+    assert f"{stage}/checkpoint.safetensors belongs to other settings, data or model than those of this run" in err
+    code, _, err = call(stage, copied, "--resume")
+    assert (code, stage_states(copied)[stage]) == (0, "success"), err
+    compared = {"search": "search/ranks.json", "retrain": "adapter/adapter_model.safetensors"}[stage]
+    assert (copied / compared).read_bytes() == (finished / compared).read_bytes()
+
+
+def test_a_recipe_with_other_settings_has_nothing_to_resume(call: Call, copied: Path, laboratory: Path) -> None:
+    output = copied.parents[1]
+    code, _, err = call("run", laboratory / "tiny.yaml", "--resume", "--seed", "4", "--output", output)
+    assert code == 2
+    assert f"nothing to resume: {output / 'tiny'} holds no run of exactly this recipe" in err
+    assert list(output.glob("*/*")) == [copied]
+
+
+def test_a_search_that_has_ended_keeps_its_settings(call: Call, copied: Path) -> None:
     recipe = (copied / "recipe.yaml").read_bytes()
-    refused = autolora("search", copied, "--resume", "--set", "search.weights.learning_rate=1e-2", cwd=laboratory)
-    assert refused.returncode == 2
-    assert "Traceback" not in refused.stderr
-    assert "start a new run" in refused.stderr
+    code, _, err = call("retrain", copied, "--set", "search.rank=2")
+    assert code == 2
+    assert f"{copied} was searched with search.rank 4, not 2; start a new run with: autolora search" in err
     assert (copied / "recipe.yaml").read_bytes() == recipe
-    succeed("search", copied, "--resume", cwd=laboratory)
 
 
-def unfinish(run: Path, stage: str) -> None:
-    """Make a finished stage look cancelled just before its end."""
+def test_a_stage_that_a_live_process_is_running_is_refused(call: Call, laboratory: Path, copied: Path) -> None:
+    status = read(copied / "status.json")
+    process = start("search", "tiny.yaml", "--output", "live", "--set", "search.steps=100000", cwd=laboratory)
+    freeze_when(process, lambda: has_checkpoint(laboratory / "live", "search"))
+    run = only_run(laboratory / "live")
     status = read(run / "status.json")
-    status["stages"] = {stage: {"state": "cancelled", "at": "2025-01-01T00:00:00+00:00"}}
-    (run / "status.json").write_text(json.dumps(status), encoding="utf-8")
-    (run / stage / "ranks.json").unlink(missing_ok=True)
-    shutil.rmtree(run / "adapter", ignore_errors=True)
+    code, _, err = call("search", run, "--resume")
+    assert code == 2
+    assert f"{run}: its search is still running (process {process.pid}); wait for it or stop it" in err
+    assert read(run / "status.json") == status
+    code, _ = finish(process, signal.SIGINT, signal.SIGCONT)
+    assert (code, stage_states(run)) == (130, {"search": "cancelled"})
+
+
+def test_a_failure_keeps_its_traceback(call: Call, copied: Path) -> None:
+    (copied / "retrain" / "log.jsonl").unlink()
+    (copied / "retrain" / "log.jsonl").mkdir()
+    code, _, err = call("retrain", copied)
+    assert code == 1
+    assert "autolora: failed: IsADirectoryError: " in err
+    assert "Traceback" not in err
+    status = read(copied / "status.json")
+    assert status["state"] == "failed"
+    stage = status["stages"]["retrain"]
+    assert stage["state"] == "failed"
+    assert stage["error"] in err
+    assert stage["traceback"].startswith("Traceback (most recent call last):\n")
+    assert stage["traceback"].rstrip().endswith(f"IsADirectoryError: {stage['error']}")
+
+
+def test_a_failed_stage_can_be_gone_on_with(call: Call, copied: Path) -> None:
+    shutil.rmtree(copied / "predictions")
+    (copied / "predictions").write_text("in the way")
+    code, _, _ = call("eval", copied)
+    assert (code, stage_states(copied)["eval"]) == (1, "failed")
+    (copied / "predictions").unlink()
+    code, _, err = call("run", copied, "--resume")
+    assert (code, stage_states(copied)["eval"]) == (0, "success"), err

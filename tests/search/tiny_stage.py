@@ -33,6 +33,7 @@ def tiny_stage(
     accelerator: Accelerator | None = None,
     randomised: bool = True,
     rank: int = 4,
+    device: str = "cpu",
     **settings: Any,
 ) -> tuple[nn.Module, SearchStage]:
     """A model and the stage that searches it; `settings` are those of a recipe's search section."""
@@ -40,6 +41,7 @@ def tiny_stage(
     model, layers, _ = tiny_searched(
         name, rank=rank, dropout=dropout, dtype=dtype, constraint=search.constraint, randomised=randomised
     )
+    model.to(device)
     gradients = Gradients(partial(summed_loss, model), accelerator, double_backward=double_backward)
     streams = [
         BatchStream(
@@ -48,6 +50,7 @@ def tiny_stage(
             batch_size=BATCH,
             seed=seed,
             gradient_accumulation=search.gradient_accumulation,
+            device=device,
         )
         for seed in (3, 4)
     ]

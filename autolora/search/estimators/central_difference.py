@@ -7,7 +7,7 @@ Four forward and four backward passes in all. Error O(e²).
 
 from __future__ import annotations
 
-from autolora.search.bilevel import Hypergradient, Problem, combine, moved, step_size, validation_at_step
+from autolora.search.bilevel import Hypergradient, Problem, combine, difference, moved, step_size, validation_at_step
 from autolora.search.inner import InnerStep
 
 
@@ -20,5 +20,5 @@ def estimate(problem: Problem, inner: InnerStep, epsilon: float = 0.01) -> Hyper
         _, plus = problem.train(problem.selection, difference=True)
     with moved(problem.weights, v, -e):
         _, minus = problem.train(problem.selection, difference=True)
-    mixed = [(p - m) / (2 * e) for p, m in zip(plus, minus, strict=True)]
+    mixed = difference(plus, minus, 2 * e)
     return Hypergradient(combine(direct, inner.xi, mixed), g, train_loss, validation_loss)

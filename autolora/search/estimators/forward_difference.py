@@ -7,7 +7,7 @@ Three forward and three backward passes in all. Error O(e).
 
 from __future__ import annotations
 
-from autolora.search.bilevel import Hypergradient, Problem, combine, moved, step_size, validation_at_step
+from autolora.search.bilevel import Hypergradient, Problem, combine, difference, moved, step_size, validation_at_step
 from autolora.search.inner import InnerStep
 
 
@@ -20,5 +20,5 @@ def estimate(problem: Problem, inner: InnerStep, epsilon: float = 0.01) -> Hyper
     e = step_size(epsilon, v)
     with moved(problem.weights, v, e):
         _, there = problem.train(problem.selection, difference=True)
-    mixed = [(t - h) / e for t, h in zip(there, here, strict=True)]
+    mixed = difference(there, here, e)
     return Hypergradient(combine(direct, inner.xi, mixed), g, train_loss, validation_loss)

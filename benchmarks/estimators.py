@@ -1,0 +1,232 @@
+"""Time and memory of a search iteration by estimator, as a ratio to a plain LoRA training step: ``make bench``.
+
+Model: all-MiniLM-L6-v2 with the head of `glue-mini/cola` (classifier and bert.pooler), k = 8 on query and value. The
+plain step is stock PEFT LoRA, r = 8, through `autolora.retrain.stage.RetrainStage`: same model, batch and optimiser.
+
+Data: CoLA below --data-root, below AUTOLORA_TEST_DATA, or beside the checkout; else the package's generated data.
+
+Time: all contenders take turns on the same batch, so that a slow moment of the machine hits all of them; the table has
+the median over the steps of the ratio to the plain step of that turn. D_val is D_tr here, so that both batches of an
+iteration have the plain step's shape.
+
+Memory: the most bytes in tensors at any moment of a step on the longest batch, frozen model and optimiser included. On
+a CPU every allocation and release is read from torch's profiler, since the resident size of the process also counts
+the interpreter, its libraries and what the allocator keeps; on CUDA it is ``max_memory_allocated``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from autolora.model.selection import add_selection
+from autolora.model.targets import target_modules
+from autolora.pipeline import Lab
+from autolora.recipe.load import load_recipe
+from autolora.recipe.schema import Search, Weights
+from autolora.recipe.shipped import find_recipe
+from autolora.report.tables import to_markdown
+from autolora.retrain.adapter import add_adapter, lora_config
+from autolora.retrain.stage import RetrainStage
+from autolora.runs.manifest import device_record
+from autolora.search.loop import SearchStage
+from autolora.training.batches import BatchStream
+from autolora.training.gradients import Gradients
+from autolora.training.optimizers import ScheduledOptimizer
+
+PLAIN = "plain LoRA step"
+TIME_TARGETS = {"first_order": 2.1, "forward_difference": 3.2, "central_difference": 4.2}
+MEMORY_TARGETS = dict.fromkeys(TIME_TARGETS, 1.2)
+ESTIMATORS = (*TIME_TARGETS, "exact")
+DROPOUT = 0.1
+
+
+class Stage(Protocol):
+    weights: ScheduledOptimizer
+
+    def advance(self, step: int) -> dict[str, Tensor]: ...
+
+
+@dataclass
+class Contender:
+    """One line of the table."""
+
+    name: str
+    precision: str
+    model: nn.Module
+    stage: Stage
+
+    def resident(self) -> int:
+        """Bytes of the model and of the optimisers' state."""
+        optimizers = [self.stage.weights, getattr(self.stage, "selection", None)]
+        states = [value for o in optimizers if o for s in o.optimizer.state.values() for value in s.values()]
+        tensors = [*self.model.parameters(), *self.model.buffers(), *states]
+        return sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values())
+
+
+def main() -> None:
+    options = arguments()
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    lab, data = laboratory(options.data_root, options.batch_size)
+    examples = lab.examples(lab.recipe.data.splits.train)
+    stream = lab.stream(examples, lab.recipe.search, "bench")
+    contenders = [
+        contender(lab, stream, name, precision) for precision in options.precision for name in (PLAIN, *ESTIMATORS)
+    ]
+    device = device_record(lab.accelerator.device)
+    print(
+        f"MiniLM, {data}, batch {options.batch_size}, median of {options.steps} steps after {options.warmup}, "
+        f"{'processor' if options.cpu_time else 'wall'} time"
+    )
+    print(f"{device['name']}, {device.get('threads', 'no')} CPU threads, torch {torch.__version__}\n")
+    clock = time.process_time if options.cpu_time else time.perf_counter
+    times = measure_times(contenders, lab.accelerator.device, options.steps, options.warmup, clock)
+    longest = max(range(options.warmup, options.warmup + options.steps), key=lambda s: stream_size(stream, s))
+    memory = [peak_memory(c, longest, lab.accelerator.device) for c in contenders]
+    print(to_markdown(table(contenders, times, memory)), end="")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Time and memory of a search iteration, by estimator.")
+    parser.add_argument("--steps", type=int, default=24, help="measured steps")
+    parser.add_argument("--warmup", type=int, default=4, help="steps before them")
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--precision", nargs="+", default=["float32", "bfloat16"], choices=["float32", "bfloat16"])
+    parser.add_argument("--cpu-time", action="store_true", help="the processor's seconds: for a machine that is busy")
+    parser.add_argument("--data-root", type=Path, help="folder with glue/cola/train.jsonl")
+    return parser.parse_args()
+
+
+def laboratory(data_root: Path | None, batch_size: int) -> tuple[Lab, str]:
+    """Model and data of the benchmark, and what the data is."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    root = data_root or Path(os.environ.get("AUTOLORA_TEST_DATA", beside))
+    real = (root / "glue" / "cola" / "train.jsonl").is_file()
+    if data_root and not real:
+        raise SystemExit(f"there is no glue/cola/train.jsonl below {data_root}")
+    overrides = [f"search.batch_size={batch_size}"]
+    name, data = ("glue-mini/cola", "CoLA") if real else ("quickstart", "generated (synthetic) data")
+    recipe = load_recipe(find_recipe(name), overrides, data_root=root if real else None)
+    return Lab(recipe, Accelerator(mixed_precision="bf16"), show=False), data
+
+
+def contender(lab: Lab, stream: BatchStream, name: str, precision: str) -> Contender:
+    """A fresh model with its stage; `stream` gives the batches of all."""
+    model = lab.model()
+    head = lab.head(model)
+    targets = list(lab.recipe.model.target_modules)
+    # Without an accelerator the passes run in float32.
+    accelerator = lab.accelerator if precision == "bfloat16" else None
+    weights = Weights(learning_rate=1e-3)
+    common: dict[str, Any] = {"total": 10_000, "seed": 0}
+    stage: Stage
+    if name == PLAIN:
+        ranks = dict.fromkeys(target_modules(model, targets), 8)
+        config = lora_config(ranks, initial_rank=8, lora_alpha=16, dropout=DROPOUT, head=head)
+        adapted = add_adapter(model, config, ranks).train()
+        gradients = Gradients(partial(lab.task.loss, adapted), accelerator)
+        return Contender(name, precision, adapted, RetrainStage(adapted, gradients, stream, weights, **common))
+    layers = add_selection(model, targets, rank=8, lora_alpha=16.0, dropout=DROPOUT)
+    for module in head:
+        model.get_submodule(module).requires_grad_(True)
+    model.train()
+    gradients = Gradients(partial(lab.task.loss, model), accelerator, double_backward=name == "exact")
+    settings = Search(estimator=name, weights=weights)
+    stage = SearchStage(model, layers, gradients, stream, stream, settings, **common)
+    return Contender(name, precision, model, stage)
+
+
+def measure_times(
+    contenders: Sequence[Contender], device: torch.device, steps: int, warmup: int, clock: Callable[[], float]
+) -> list[list[float]]:
+    """Seconds of every measured step of every contender, in turns."""
+    times: list[list[float]] = [[] for _ in contenders]
+    for step in range(warmup + steps):
+        for position in range(len(contenders)):
+            i = (position + step) % len(contenders)  # nobody always goes first
+            synchronize(device)
+            begun = clock()
+            contenders[i].stage.advance(step)
+            synchronize(device)
+            if step >= warmup:
+                times[i].append(clock() - begun)
+    return times
+
+
+def synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def stream_size(stream: BatchStream, step: int) -> int:
+    """Token ids in a step's batch, padding included."""
+    return sum(micro["input_ids"].numel() for micro in stream.at(step).micro)
+
+
+def peak_memory(contender: Contender, step: int, device: torch.device) -> int:
+    """Bytes: what stays, and the most that a step adds to it."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        contender.stage.advance(step)
+        return contender.resident() + torch.cuda.max_memory_allocated(device) - before
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
+        contender.stage.advance(step)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "trace.json"
+        profiler.export_chrome_trace(str(path))
+        events = json.loads(path.read_text(encoding="utf-8"))["traceEvents"]
+    now = peak = 0
+    for event in sorted((e for e in events if e.get("name") == "[memory]"), key=lambda e: float(e["ts"])):
+        now += event["args"]["Bytes"]
+        peak = max(peak, now)
+    return contender.resident() + peak
+
+
+def table(
+    contenders: Sequence[Contender], times: Sequence[Sequence[float]], memory: Sequence[int]
+) -> list[dict[str, str | int | float | None]]:
+    plain = {c.precision: i for i, c in enumerate(contenders) if c.name == PLAIN}
+    first = next(iter(plain.values()))
+    rows: list[dict[str, str | int | float | None]] = []
+    for i, c in enumerate(contenders):
+        base = plain[c.precision]
+        rows.append(
+            {
+                "precision": c.precision,
+                "step": c.name,
+                "ms": f"{1000 * statistics.median(times[i]):.0f}",
+                "time": f"{ratio(times[i], times[base]):.2f}",
+                "to reach": f"{TIME_TARGETS[c.name]}" if c.name in TIME_TARGETS else "",
+                "MiB": f"{memory[i] / 2**20:.0f}",
+                "memory": f"{memory[i] / memory[base]:.2f}",
+                "to reach ": f"{MEMORY_TARGETS[c.name]}" if c.name in MEMORY_TARGETS else "",
+                f"time against {contenders[first].precision}": f"{ratio(times[i], times[first + i - base]):.2f}",
+            }
+        )
+    return rows
+
+
+def ratio(times: Sequence[float], others: Sequence[float]) -> float:
+    """Median of the ratios within each turn."""
+    return statistics.median(a / b for a, b in zip(times, others, strict=True))
+
+
+if __name__ == "__main__":
+    main()

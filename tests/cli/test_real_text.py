@@ -1,0 +1,40 @@
+"""The shipped recipes on real text, shortened to what two cores do in a minute."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.support import only_run, read, stage_states, succeed
+
+
+def settings(**values: object) -> list[str]:
+    return [part for name, value in values.items() for part in ("--set", f"{name.replace('__', '.')}={value}")]
+
+
+def test_mrpc_shortened_ends_in_success_with_ranks_adapter_and_table(
+    shared_data: Path, minilm: Path, tmp_path: Path
+) -> None:
+    short = settings(search__steps=3, retrain__steps=3, data__limits__train=96, data__limits__eval=45)
+    done = succeed("run", "glue-mini/mrpc", "--data-root", shared_data, *short, cwd=tmp_path)
+    run = only_run(tmp_path / "runs", "glue-mini/mrpc")
+    assert stage_states(run) == {"search": "success", "retrain": "success", "eval": "success"}
+    found = read(run / "search" / "ranks.json")
+    assert len(found["ranks"]) == 12
+    assert sum(found["ranks"].values()) > 0
+    (row,) = read(run / "metrics.json")
+    assert (row["split"], row["examples"], row["total rank"]) == ("validation", 45, sum(found["ranks"].values()))
+    assert 0 < row["accuracy"] <= 1
+    table = (run / "metrics.md").read_text(encoding="utf-8")
+    assert f"{row['accuracy']:.4f}" in table
+    assert f"{row['accuracy']:.4f}" in done.stdout
+    assert (run / "search" / "ranks.png").read_bytes().startswith(b"\x89PNG")
+    assert (run / "search" / "selection.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_stsb_shortened_learns_similarity(shared_data: Path, minilm: Path, tmp_path: Path) -> None:
+    short = settings(search__steps=5, retrain__steps=STEPS, data__limits__eval=400)
+    succeed("run", "glue-mini/stsb", "--data-root", shared_data, *short, cwd=tmp_path)
+    run = only_run(tmp_path / "runs", "glue-mini/stsb")
+    (row,) = read(run / "metrics.json")
+    assert row["examples"] == 400
+    assert row["pearson"] > 0.5, pytest.fail(f"Pearson {row['pearson']}")
