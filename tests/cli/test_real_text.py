@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import pytest
-
 from tests.cli.support import only_run, read, stage_states, succeed
 
 
@@ -32,9 +30,16 @@ def test_mrpc_shortened_ends_in_success_with_ranks_adapter_and_table(
 
 
 def test_stsb_shortened_learns_similarity(shared_data: Path, minilm: Path, tmp_path: Path) -> None:
-    short = settings(search__steps=5, retrain__steps=STEPS, data__limits__eval=400)
+    # The pooler starts from nothing: 50 steps say nothing yet, 200 gave 0.75 (whole recipe: 0.81).
+    short = settings(
+        search__steps=3,
+        retrain__steps=170,
+        retrain__batch_size=16,
+        retrain__weights__learning_rate=3e-3,
+        data__limits__eval=300,
+    )
     succeed("run", "glue-mini/stsb", "--data-root", shared_data, *short, cwd=tmp_path)
     run = only_run(tmp_path / "runs", "glue-mini/stsb")
     (row,) = read(run / "metrics.json")
-    assert row["examples"] == 400
-    assert row["pearson"] > 0.5, pytest.fail(f"Pearson {row['pearson']}")
+    assert row["examples"] == 300
+    assert row["pearson"] > 0.5

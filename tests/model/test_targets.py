@@ -52,7 +52,7 @@ def test_a_target_of_another_model_lists_what_there_is() -> None:
 
 
 def test_a_target_that_is_not_linear_is_refused() -> None:
-    with pytest.raises(UserError, match="is a LayerNorm; LoRA here adapts nn.Linear and Conv1D"):
+    with pytest.raises(UserError, match=r"is a LayerNorm; LoRA here adapts nn.Linear and Conv1D"):
         target_modules(tiny_model("bert"), ["LayerNorm"])
 
 

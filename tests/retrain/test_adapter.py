@@ -90,7 +90,7 @@ def test_a_wrong_target_is_an_error() -> None:
     ranks = dict.fromkeys(_targets(2), 2)
     config = lora_config(ranks, initial_rank=K, lora_alpha=ALPHA)
     config.target_modules = {"query"}
-    with pytest.raises(RuntimeError, match="the adapter is on .*, but was meant for "):
+    with pytest.raises(RuntimeError, match=r"the adapter is on .*, but was meant for "):
         add_adapter(tiny_model("bert"), config, ranks)
 
 
@@ -108,7 +108,7 @@ def test_a_name_that_is_the_end_of_another_is_an_error() -> None:
 
 
 def test_nothing_kept_is_the_users_to_mend() -> None:
-    with pytest.raises(UserError, match="all ranks are 0, there is nothing to retrain; lower search.threshold"):
+    with pytest.raises(UserError, match=r"all ranks are 0, there is nothing to retrain; lower search.threshold"):
         lora_config(dict.fromkeys(_targets(2), 0), initial_rank=K, lora_alpha=ALPHA)
 
 
@@ -138,7 +138,7 @@ def _export(name: str, constraint: str = "softmax") -> tuple[PreTrainedModel, Pe
     model, layers, head = tiny_searched(name, constraint=constraint)
     keep = select({n: layer.selection_logits for n, layer in layers.items()}, constraint).keep
     keep[next(iter(layers))] = [False] * K  # one layer of rank 0
-    every = logits(model.eval(), BATCH)
+    every = logits(model.eval(), BATCH).detach()
     for layer_name, layer in layers.items():
         layer.keep = torch.tensor(keep[layer_name], dtype=torch.float32)
     truth = logits(model, BATCH).detach()

@@ -26,8 +26,8 @@ def _data(**more: Any) -> Data:
     return Data.model_validate({"path": "somewhere", **more})
 
 
-def _task(labels: list[Any], kind: type[Task] = Classification, **data: Any) -> Any:
-    rows = Dataset.from_dict({"sentence": ["a b"] * len(labels), "label": labels})
+def _task(values: list[Any], kind: type[Task] = Classification, **data: Any) -> Any:
+    rows = Dataset.from_dict({"sentence": ["a b"] * len(values), "label": values})
     return kind(_data(**data), Eval(), {"train": rows})
 
 
@@ -52,7 +52,7 @@ def test_names_are_the_recipes_the_data_sets_or_the_labels_themselves() -> None:
 
 @pytest.mark.parametrize("labels", [[0.5, 1.5], [-1, 1], [0, 0]])
 def test_labels_that_name_no_classes_are_the_users_to_mend(labels: list[Any]) -> None:
-    with pytest.raises(UserError, match="column 'label' holds no class labels.*is the task 'regression'?"):
+    with pytest.raises(UserError, match=r"column 'label' holds no class labels.*is the task 'regression'\?"):
         _task(labels)
 
 
@@ -84,14 +84,14 @@ def test_pairs_are_encoded_as_pairs_and_cut_to_the_maximum(tokenizer: PreTrained
 def test_a_label_outside_the_classes_names_its_row(value: Any, tokenizer: PreTrainedTokenizerFast) -> None:
     task = _task(["no", "yes"])
     rows = {"sentence": ["a", "b", "c"], "label": ["no", "yes", value]}
-    with pytest.raises(UserError, match="split validation, row 3"):
+    with pytest.raises(UserError, match=r"split validation, row 3"):
         task.encode(rows, tokenizer, "validation")
 
 
 @pytest.mark.parametrize("value", ["high", None, float("nan"), float("inf")])
 def test_a_target_that_is_no_number_names_its_row(value: Any, tokenizer: PreTrainedTokenizerFast) -> None:
     task = _task([0.5], Regression)
-    with pytest.raises(UserError, match="split train, row 2: label .* is not"):
+    with pytest.raises(UserError, match=r"split train, row 2: label .* is not"):
         task.encode({"sentence": ["a", "b"], "label": [1.0, value]}, tokenizer, "train")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -71,7 +73,7 @@ def test_long_and_short_batches_are_mixed_over_the_epoch() -> None:
     stream = _stream(400, batch_size=8)
     lengths = [max(stream.lengths[i] for i in stream.indices(step)) for step in range(50)]
     assert lengths != sorted(lengths, reverse=True)
-    descents = sum(one > other for one, other in zip(lengths, lengths[1:], strict=False))
+    descents = sum(one > other for one, other in pairwise(lengths))
     assert 10 < descents < 40
 
 

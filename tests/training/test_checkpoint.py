@@ -57,7 +57,7 @@ def test_a_file_that_is_no_checkpoint_is_the_users_to_mend(fault: str, tmp_path:
     path = tmp_path / "checkpoint.safetensors"
     save_checkpoint(path, TENSORS, RECORD)
     path.write_bytes(CORRUPT[fault](path.read_bytes()))
-    with pytest.raises(UserError, match="is not a checkpoint of autolora .*; remove it to start the stage anew"):
+    with pytest.raises(UserError, match=r"is not a checkpoint of autolora .*; remove it to start the stage anew"):
         load_checkpoint(path)
 
 
@@ -66,7 +66,7 @@ def test_safetensors_of_others_are_refused(tmp_path: Path) -> None:
 
     for metadata in (None, {"format": "pt"}, {"record": "no JSON"}):
         save_file({"a": torch.zeros(1)}, tmp_path / "model.safetensors", metadata=metadata)
-        with pytest.raises(UserError, match="is not a checkpoint of autolora"):
+        with pytest.raises(UserError, match=r"is not a checkpoint of autolora"):
             load_checkpoint(tmp_path / "model.safetensors")
 
 

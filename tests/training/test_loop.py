@@ -105,7 +105,7 @@ def test_a_new_run_forgets_an_old_log(tmp_path: Path) -> None:
 
 def test_a_checkpoint_of_something_else_is_the_users_to_mend(tmp_path: Path) -> None:
     _run(Counting(), tmp_path)
-    with pytest.raises(UserError, match="belongs to other settings, data or model than those of this run"):
+    with pytest.raises(UserError, match=r"belongs to other settings, data or model than those of this run"):
         _run(Counting("other"), tmp_path)
 
 
