@@ -1,7 +1,7 @@
 """What a recipe says: one frozen, typed object per section, with every default in one place.
 
 A recipe is a YAML file; `autolora.recipe.load` reads it into `Recipe`. The sections are also the settings objects of
-the Python API: ``Search(steps=200, rank=8)`` is what ``autolora.search.search_ranks`` takes.
+the Python API: ``Search(steps=200, rank=8)`` is what `autolora.search.loop.SearchStage` takes.
 
 Unknown keys, wrong types and values out of range are rejected here. What needs a file, the data or the model is checked
 in `autolora.recipe.checks`.

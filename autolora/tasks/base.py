@@ -1,10 +1,10 @@
-"""The contract of a task family: load the model's head, encode, collate, loss, predict, metrics.
+"""The contract of a task family: load, encode, collate, model head, loss, predict, metrics.
 
 Nothing outside a family's module asks which family it is. A family is built from the recipe's data and eval sections
 and the raw splits:
 
     task = Classification(recipe.data, recipe.eval, splits)
-    model = task.load_model(pretrained)
+    model = getattr(transformers, task.auto_class).from_pretrained(name, **task.head_config())
     examples = task.encode(splits["train"], tokenizer, "train")
 """
 
