@@ -95,7 +95,9 @@ def main() -> None:
         f"{'processor' if options.cpu_time else 'wall'} time"
     )
     print(f"{device['name']}, {device.get('threads', 'no')} CPU threads, torch {torch.__version__}")
-    print("" if fast else "This device emulates bfloat16: measured only with --precision float32 bfloat16.\n", flush=True)
+    if not fast:
+        print("This device emulates bfloat16: measured only with --precision float32 bfloat16.")
+    print(flush=True)
     clock = time.process_time if options.cpu_time else time.perf_counter
     times = measure_times(contenders, lab.accelerator.device, options.steps, options.warmup, clock)
     longest = max(range(options.warmup, options.warmup + options.steps), key=lambda s: stream_size(stream, s))
