@@ -132,7 +132,7 @@ def laboratory(data_root: Path | None, batch_size: int) -> tuple[Lab, str]:
 def has_bfloat16(device: torch.device) -> bool:
     """Whether the device multiplies in bfloat16, not only emulates it."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
