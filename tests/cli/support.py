@@ -66,10 +66,17 @@ def succeed(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[st
 
 
 def start(*arguments: str | Path, cwd: Path) -> subprocess.Popen[str]:
-    """Start the installed command and let it run."""
+    """Start the installed command and let it run. Ctrl-C reaches it even where the tests themselves run in the
+    background of a shell, which hands on SIGINT as ignored."""
     command = [str(ENTRY_POINT), *map(str, arguments)]
     return subprocess.Popen(
-        command, cwd=cwd, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=cwd,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
