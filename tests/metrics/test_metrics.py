@@ -27,7 +27,7 @@ from autolora.metrics.pearson import Pearson
 from autolora.metrics.spearman import Spearman
 from autolora.registry import load
 
-ALL = list(METRICS)
+ALL = ["accuracy", "f1", "matthews", "pearson", "spearman"]  # those of numbers
 
 # Of 10 examples: 3 true positives, 2 false positives, 1 false negative, 4 true negatives.
 PREDICTIONS = [1, 1, 1, 1, 1, 0, 0, 0, 0, 0]
@@ -162,8 +162,8 @@ def test_a_probability_in_place_of_a_label_is_refused_not_rounded(name: str) -> 
 
 
 def test_an_unknown_name_is_the_users_error() -> None:
-    with pytest.raises(UserError, match="'bleu' is not one of: accuracy, f1"):
-        compute(["bleu"], [1], [1])
+    with pytest.raises(UserError, match="'belu' is not one of: accuracy, bleu"):
+        compute(["belu"], [1], [1])
 
 
 def test_batches_and_single_examples_add_up() -> None:

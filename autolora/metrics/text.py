@@ -1,0 +1,115 @@
+"""What the metrics of generated text share: their inputs, the tokens that they count, and Java.
+
+`predictions` are texts; `references` a list of one or more texts for each. An empty prediction is scored as empty; an
+example without references, or with an empty one, is a ValueError.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from autolora.metrics.compute import InMemory, NeedsJavaError
+
+# What the PTB tokens are freed of before METEOR, ROUGE-L and CIDEr see them, as in the COCO caption evaluation.
+PUNCTUATION = frozenset(
+    ["''", "'", "``", "`", "-LRB-", "-RRB-", "-LCB-", "-RCB-", ".", "?", "!", ",", ":", "-", "--", "...", ";"]
+)
+TOKENIZER = ("tokenizer", "stanford-corenlp-3.4.1.jar", "edu.stanford.nlp.process.PTBTokenizer")
+
+
+class TextMetric(InMemory):
+    """Goes before `evaluate.Metric` in the bases of a metric of texts with several references each."""
+
+    def _features(self) -> Any:
+        from datasets import Features, List, Value
+
+        return Features({"predictions": Value("string"), "references": List(Value("string"))})
+
+    inputs_description = "predictions: texts; references: for each of them a list of texts."
+
+    def add_batch(self, *, predictions: Any = None, references: Any = None, **others: Any) -> None:
+        """Take one more batch."""
+        for i, texts in enumerate(references or [], 1):
+            if isinstance(texts, str) or not texts:
+                raise ValueError(f"example {i}: references must be a list of one or more texts, got {texts!r}")
+            if not all(text.strip() for text in texts):
+                raise ValueError(f"example {i}: a reference is empty")
+        super().add_batch(predictions=predictions, references=references, **others)
+
+
+def by_position(references: Sequence[Sequence[str]]) -> list[list[str | None]]:
+    """The references as sacrebleu takes them: the first of each example, the second of each, …; None where none."""
+    most = max(map(len, references))
+    return [[texts[i] if i < len(texts) else None for texts in references] for i in range(most)]
+
+
+def java() -> str:
+    """The Java runtime's path. Raises NeedsJavaError where there is none."""
+    found = shutil.which("java")
+    if found is None:
+        raise NeedsJavaError("METEOR, ROUGE-L and CIDEr need a Java runtime for their tokenizer; none is on PATH")
+    return found
+
+
+def carried(*parts: str) -> Path:
+    """A file that pycocoevalcap carries."""
+    spec = find_spec("pycocoevalcap")
+    if spec is None or not spec.submodule_search_locations:
+        raise RuntimeError("pycocoevalcap is not installed")
+    return Path(next(iter(spec.submodule_search_locations)), *parts)
+
+
+def ptb(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> tuple[list[str], list[list[str]]]:
+    """Lower-cased PTB tokens without punctuation, joined by spaces."""
+    texts = [*predictions, *(text for several in references for text in several)]
+    tokens = iter(_ptb(tuple(texts)))
+    return [next(tokens) for _ in predictions], [[next(tokens) for _ in several] for several in references]
+
+
+@lru_cache(maxsize=2)  # three metrics in a row ask for the same texts
+def _ptb(texts: tuple[str, ...]) -> tuple[str, ...]:
+    folder, jar, name = TOKENIZER
+    # pycocoevalcap's own wrapper puts the texts into a file in its package's folder, which may be read-only.
+    options = ["-preserveLines", "-lowerCase", "-encoding", "UTF-8"]
+    done = subprocess.run(
+        [java(), "-Dfile.encoding=UTF-8", "-cp", str(carried(folder, jar)), name, *options],
+        input="".join(_line(text) + "\n" for text in texts),
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    lines = done.stdout.split("\n")[:-1]
+    if done.returncode or len(lines) != len(texts):
+        raise RuntimeError(f"the PTB tokenizer gave {len(lines)} lines for {len(texts)} texts: {done.stderr[-500:]}")
+    return tuple(" ".join(token for token in line.split(" ") if token not in PUNCTUATION).strip() for line in lines)
+
+
+def _line(text: str) -> str:
+    """On one line, without what separates METEOR's fields."""
+    return " ".join(text.replace("|||", " ").split())
+
+
+@contextmanager
+def meteor_process() -> Iterator[subprocess.Popen[str]]:
+    """METEOR 1.5 as pycocoevalcap starts it, waiting for lines on its standard input."""
+    jar = carried("meteor", "meteor-1.5.jar")
+    process = subprocess.Popen(
+        [java(), "-Dfile.encoding=UTF-8", "-jar", "-Xmx2G", str(jar), "-", "-", "-stdio", "-l", "en", "-norm"],
+        cwd=jar.parent,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        encoding="utf-8",
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()

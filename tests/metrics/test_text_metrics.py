@@ -1,0 +1,132 @@
+"""Metrics of generated text, against published scores and cases worked out by hand."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import shutil
+from pathlib import Path
+
+import evaluate
+import pytest
+
+from autolora.metrics.bleu import Bleu
+from autolora.metrics.chrf import Chrf
+from autolora.metrics.cider import Cider
+from autolora.metrics.compute import NeedsJavaError, compute
+from autolora.metrics.meteor import Meteor
+from autolora.metrics.nist import Nist, nist
+from autolora.metrics.rouge_l import RougeL
+from autolora.metrics.ter import Ter
+from autolora.metrics.text import ptb
+
+needs_java = pytest.mark.skipif(shutil.which("java") is None, reason="METEOR, ROUGE-L and CIDEr need a Java runtime")
+PUBLISHED = {"bleu": 0.6593, "nist": 8.6094, "meteor": 0.4483, "rouge_l": 0.6850, "cider": 2.2338}
+
+
+@pytest.fixture(scope="module")
+def tgen(shared_data: Path) -> tuple[list[str], list[list[str]]]:
+    """The outputs of the E2E challenge's baseline, and the references."""
+    references: dict[str, list[str]] = {}
+    with (shared_data / "e2e" / "test.jsonl").open(encoding="utf-8") as file:
+        for line in file:
+            row = json.loads(line)
+            references.setdefault(row["meaning_representation"], []).append(row["human_reference"])
+    with (shared_data / "e2e_challenge" / "tgen.tsv").open(encoding="utf-8", newline="") as file:
+        outputs = {row["MR"]: row["output"] for row in csv.DictReader(file, delimiter="\t")}
+    return [outputs[key] for key in references], list(references.values())
+
+
+@pytest.mark.parametrize(
+    "name", ["bleu", "nist", *(pytest.param(n, marks=needs_java) for n in ("meteor", "rouge_l", "cider"))]
+)
+def test_the_published_scores_are_met_to_the_fourth_digit(tgen: tuple[list[str], list[list[str]]], name: str) -> None:
+    assert len(tgen[0]) == 630
+    assert round(compute([name], *tgen)[name] or 0, 4) == PUBLISHED[name]
+
+
+def test_nist_by_hand() -> None:
+    # References: "a b", "a c" of the first output, "a b" of the second. 6 words: a 3, b 2, c 1; pairs: a b 2, a c 1.
+    # Unigrams: a log2(6/3) = 1, b log2(6/2) = 1.585; pairs: a b log2(3/2) = 0.585.
+    # Outputs: "a a" has one a (clipped) of 2 unigrams and no pair of 1; "a b" has both and its pair.
+    found = nist([["a", "a"], ["a", "b"]], [[["a", "b"], ["a", "c"]], [["a", "b"]]])
+    unigrams = (1 + 1 + math.log2(3)) / 4
+    pairs = math.log2(1.5) / 2
+    assert found == pytest.approx(unigrams + pairs)  # 4 words against 6 / 1.5 = 4: no penalty
+
+
+def test_nist_halves_the_score_at_two_thirds_of_the_length() -> None:
+    # Unigrams a, b: log2(3/1) each, of 2; the pair a b: log2(1/1) = 0.
+    assert nist([["a", "b"]], [[["a", "b", "c"]]]) == pytest.approx(0.5 * math.log2(3))
+
+
+def test_perfect_and_empty_outputs() -> None:
+    references = [["A cat sat on the mat.", "There was a cat."], ["The dog runs, fast."]]
+    perfect = [texts[0].upper() for texts in references]
+    assert Bleu().compute(predictions=perfect, references=references) == {"bleu": pytest.approx(1.0)}
+    assert Ter().compute(predictions=perfect, references=references) == {"ter": 0.0}
+    whole = [texts[0] for texts in references]
+    assert Chrf().compute(predictions=whole, references=references) == {"chrf++": pytest.approx(1.0)}
+    for metric, worst in ((Bleu(), 0.0), (Chrf(), 0.0), (Nist(), 0.0)):
+        (score,) = metric.compute(predictions=["", ""], references=references).values()
+        assert score == pytest.approx(worst)
+
+
+def test_ter_counts_edits_for_each_reference_word() -> None:
+    # One word of six replaced (the full stop is one); the nearest reference counts, the mean length is the divisor.
+    assert Ter().compute(predictions=["a cat sat on it."], references=[["A dog sat on it."]]) == {
+        "ter": pytest.approx(1 / 6)
+    }
+
+
+@needs_java
+def test_java_metrics_of_empty_and_odd_texts() -> None:
+    outputs = ["", "Café ||| Zürich\ncosts £20-25"]
+    references = [["A cat sat on the mat."], ["Café Zürich costs £20-25", "It costs £20-25."]]
+    assert ptb(outputs, references)[0] == ["", "café zürich costs # 20-25"]  # as in the treebank, a pound is a #
+    scores = compute(["meteor", "rouge_l", "cider"], outputs, references)
+    assert scores["rouge_l"] == pytest.approx(0.5)
+    assert 0 < (scores["meteor"] or 0) < 1
+    assert (scores["cider"] or 0) > 0
+    assert compute(["meteor", "rouge_l", "cider"], outputs, references) == scores
+
+
+@pytest.fixture
+def no_java(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from autolora.metrics.text import _ptb
+
+    _ptb.cache_clear()
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+
+def test_without_java_the_columns_stay_empty_and_it_is_said_once(no_java: None) -> None:
+    outputs, references = ["a cat sat on it"], [["a cat sat on it"]]
+    for metric in (Meteor(), RougeL(), Cider()):
+        with pytest.raises(NeedsJavaError, match="need a Java runtime"):
+            metric.compute(predictions=outputs, references=references)
+    said: list[str] = []
+    scores = compute(["bleu", "meteor", "cider"], outputs, references, on_missing=said.append)
+    assert scores == {"bleu": pytest.approx(1.0), "meteor": None, "cider": None}
+    assert len(said) == 1
+    assert "their columns stay empty" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("references", "message"),
+    [
+        ([["a"], []], "example 2: references must be a list of one or more texts"),
+        ([["a"], "b"], "example 2: references must be a list of one or more texts, got 'b'"),
+        ([["a"], ["b", " "]], "example 2: a reference is empty"),
+        ([["a"]], "2 predictions but 1 references"),
+    ],
+)
+def test_wrong_references_are_refused(references: list[list[str]], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Bleu().compute(predictions=["a", "b"], references=references)
+
+
+def test_evaluate_combines_them() -> None:
+    both = evaluate.combine([Bleu(), Chrf()])
+    both.add_batch(predictions=["a cat sat on it"], references=[["a cat sat on it", "no"]])
+    assert both.compute() == {"bleu": pytest.approx(1.0), "chrf++": pytest.approx(1.0)}
