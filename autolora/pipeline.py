@@ -30,9 +30,9 @@ from autolora.console import StageProgress
 from autolora.data.load import content_hash, load_splits
 from autolora.data.split import split_train
 from autolora.errors import UserError
-from autolora.evaluation.predict import predict
-from autolora.files import write_atomic, write_json
-from autolora.model.load import base_name, load_model, load_tokenizer, weights_hash
+from autolora.evaluation.predict import Part, predict
+from autolora.files import file_hash, write_atomic, write_json
+from autolora.model.load import base_name, check_length, load_model, load_tokenizer, weights_hash
 from autolora.model.selection import add_selection
 from autolora.model.targets import head_modules
 from autolora.recipe.schema import Recipe, Steps
@@ -65,7 +65,7 @@ class Lab:
 
     @cached_property
     def splits(self) -> dict[str, Any]:
-        return load_splits(self.recipe.data, self.recipe.seed)
+        return load_splits(self.recipe.data, self.recipe.seed, self.family)
 
     @cached_property
     def hashes(self) -> dict[str, str]:
@@ -76,9 +76,12 @@ class Lab:
         return load_tokenizer(self.recipe.model)
 
     @cached_property
+    def family(self) -> type[Task]:
+        return registry.load(TASKS, self.recipe.task)  # type: ignore[no-any-return]
+
+    @cached_property
     def task(self) -> Task:
-        cls = registry.load(TASKS, self.recipe.task)
-        return cls(self.recipe.data, self.recipe.eval, self.splits)  # type: ignore[no-any-return]
+        return self.family(self.recipe.data, self.recipe.eval, self.splits, self.recipe.loss)
 
     def examples(self, split: str) -> list[Example]:
         """The encoded examples of a split."""
@@ -94,7 +97,9 @@ class Lab:
 
     def head(self, model: PreTrainedModel) -> list[str]:
         head = self.recipe.model.head
-        return head_modules(model, None if head == "auto" else head)
+        if head == "auto":
+            return head_modules(model, None) if self.family.new_head else []
+        return head_modules(model, head)
 
     def stream(
         self, examples: Sequence[Example], settings: Steps, label: str, batch_size: int | None = None
@@ -119,7 +124,8 @@ class Lab:
         recipe = self.recipe
         data = {"hashes": self.hashes, "data": recipe.data.model_dump(mode="json", exclude={"root", "splits"})}
         text = json.dumps(
-            [recipe.task, recipe.seed, recipe.model.model_dump(mode="json"), data, *parts], sort_keys=True
+            [recipe.task, recipe.seed, recipe.model.model_dump(mode="json"), data, recipe.loss.model_dump(), *parts],
+            sort_keys=True,
         )
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -139,6 +145,7 @@ def search(run: Run, lab: Lab) -> dict[str, Any]:
         examples = lab.examples(run.recipe.data.splits.train)
         train, validation = _divide(examples, lab)
         model = lab.model()
+        check_length(model, lab.task.longest(examples))
         head = lab.head(model)
         run.note(
             "search", data=lab.hashes, model=weights_hash(model, head), device=device_record(lab.accelerator.device)
@@ -194,6 +201,7 @@ def retrain(run: Run, lab: Lab) -> Path:
     with run.stage("retrain"):
         examples = lab.examples(run.recipe.data.splits.train)
         model = lab.model()
+        check_length(model, lab.task.longest(examples))
         head = lab.head(model)
         run.note(
             "retrain", data=lab.hashes, model=weights_hash(model, head), device=device_record(lab.accelerator.device)
@@ -250,20 +258,24 @@ def evaluate(run: Run, lab: Lab) -> list[dict[str, Any]]:
                 f"{adapter} cannot be loaded ({error}); write it anew with: autolora retrain {run.path}"
             ) from error
         ranks = read_ranks(run)["ranks"]
+        made_by = [weights_hash(base, []), *(file_hash(path) for path in sorted(adapter.glob("adapter_*")))]
         for split in run.recipe.data.splits.eval:
             examples = lab.examples(split)
-            predictions = _predict(lab, model, examples, split)
-            metrics = lab.task.metrics(predictions, examples)
-            rows.append(
-                {"split": split, "examples": len(examples), **metrics, "total rank": sum(ranks.values())}
-                | {"LoRA parameters": _lora(model)}
-            )
+            check_length(base, lab.task.longest(examples))
+            part = _part(run, lab, made_by, split)
+            predictions = _predict(lab, model, examples, split, part)
             if lab.main:
                 lines = [
-                    json.dumps({"index": i, "reference": e["label"], **p})
+                    json.dumps({"index": i, **lab.task.truth(e), **p}, ensure_ascii=False)
                     for i, (e, p) in enumerate(zip(examples, predictions, strict=True))
                 ]
                 write_atomic(run.path / "predictions" / f"{Path(split).stem}.jsonl", "\n".join(lines) + "\n")
+            part.remove()
+            rows += [
+                {"split": split, "examples": len(examples), **scores, "total rank": sum(ranks.values())}
+                | {"LoRA parameters": _lora(model)}
+                for scores in lab.task.metrics(predictions, examples)
+            ]
         if lab.main:
             write_table(rows, run.path, "metrics")
         run.note(
@@ -324,7 +336,15 @@ def _run(run: Run, lab: Lab, name: str, stage: Any, settings: Steps, total: int)
     run.note(name, seconds=round(previous + time.monotonic() - begun, 2), peak_memory_mib=peak_memory_mib(device))
 
 
-def _predict(lab: Lab, model: Any, examples: list[Example], split: str) -> list[dict[str, Any]]:
+def _part(run: Run, lab: Lab, made_by: list[str], split: str) -> Part:
+    """Where this process keeps the predictions of a split until all are there."""
+    process, processes = lab.accelerator.process_index, lab.accelerator.num_processes
+    settings = lab.recipe.eval.model_dump(mode="json")
+    identity = lab.identity("eval", made_by, settings, split, lab.recipe.data.limits.eval, processes)
+    return Part(run.path / "predictions" / f".{Path(split).stem}-{process}.part", identity)
+
+
+def _predict(lab: Lab, model: Any, examples: list[Example], split: str, part: Part) -> list[dict[str, Any]]:
     with StageProgress(f"eval {split}", show=lab.show and lab.main) as progress:
         progress.start(0, len(examples))
         return predict(
@@ -332,8 +352,10 @@ def _predict(lab: Lab, model: Any, examples: list[Example], split: str) -> list[
             lab.task,
             examples,
             partial(lab.task.collate, tokenizer=lab.tokenizer),
+            tokenizer=lab.tokenizer,
             batch_size=lab.recipe.eval.batch_size,
             accelerator=lab.accelerator,
+            part=part,
             on_batch=progress.step,
         )
 

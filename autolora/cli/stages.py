@@ -154,7 +154,11 @@ def _searched_with(recipe: Recipe) -> dict[str, Any]:
     """What may not change after the search, by dotted field; where the data and the model lie may."""
     data = recipe.data.model_dump(exclude={"root": True, "splits": {"eval"}, "limits": {"eval"}})
     search = recipe.search.model_dump(exclude={"checkpoint_every", "log_every"})
-    return dict(_flat({"task": recipe.task, "seed": recipe.seed, "search": search, "data": data}))
+    return dict(
+        _flat(
+            {"task": recipe.task, "seed": recipe.seed, "search": search, "data": data, "loss": recipe.loss.model_dump()}
+        )
+    )
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -1,4 +1,4 @@
-"""The examples of a recipe, as `datasets.Dataset`s: ``load_splits(recipe.data, recipe.seed)``.
+"""The examples of a recipe, as `datasets.Dataset`s: ``load_splits(recipe.data, recipe.seed, family)``.
 
 They come from local files, the Hugging Face hub or the package's own grammar. Only the columns that are used are kept:
 text, label, and ``idx`` if there is one. Empty splits, missing columns and rows without text or label are UserErrors.
@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import datasets
 import numpy as np
@@ -27,18 +28,33 @@ INDEX = "idx"  # GLUE's row number, kept where there is one
 HASHED_AT_ONCE = 10_000  # rows
 
 
-def load_splits(data: Data, seed: int) -> dict[str, datasets.Dataset]:
-    """The training split and each evaluation split by name, at most as many rows as `data.limits` says."""
+class Family(Protocol):
+    """What a task family says of its columns (see `autolora.tasks.base.Task`)."""
+
+    def text_columns(self, data: Data) -> tuple[str, ...]: ...
+
+    def check_rows(self, rows: Any, data: Data, split: str) -> None: ...
+
+
+def load_splits(
+    data: Data, seed: int, family: Family, *, only: Sequence[str] | None = None
+) -> dict[str, datasets.Dataset]:
+    """The training split and each evaluation split by name, at most as many rows as `data.limits` says.
+
+    only: leave out the other splits.
+    """
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # what goes wrong is raised, once
-    names = list(dict.fromkeys((data.splits.train, *data.splits.eval)))
+    names = list(dict.fromkeys((data.splits.train, *data.splits.eval) if only is None else only))
     if data.generated is not None:
         splits = _generated(data, names)
     elif is_local(data):
-        splits = {name: _local(data, name) for name in names}
+        splits = {name: _local(data, name, family.text_columns(data)) for name in names}
     else:
         splits = _from_hub(data, names)
     checked = {name: _checked(rows, data, name) for name, rows in splits.items()}
+    for name, rows in checked.items():
+        family.check_rows(rows, data, name)
     limits = {name: data.limits.train if name == data.splits.train else data.limits.eval for name in names}
     return {name: _limited(rows, limits[name], seed) for name, rows in checked.items()}
 
@@ -71,7 +87,7 @@ def _pick(splits: Any, names: list[str], source: str) -> dict[str, datasets.Data
     return {name: splits[name] for name in names}
 
 
-def _local(data: Data, split: str) -> datasets.Dataset:
+def _local(data: Data, split: str, text: Sequence[str]) -> datasets.Dataset:
     path = split_file(data, split)
     columns = column_names(path)
     _require_columns(data, columns, str(path))
@@ -83,7 +99,7 @@ def _local(data: Data, split: str) -> datasets.Dataset:
                 split="train",
                 cache_dir=cache,
                 keep_in_memory=True,
-                **_reader_options(path, data, _wanted(data, columns)),
+                **_reader_options(path, text, _wanted(data, columns)),
             )
         except Exception as error:  # the readers raise a dozen types for a malformed file
             _find_bad_line(path)
@@ -94,13 +110,13 @@ def _reader(path: Path) -> str:
     return {".jsonl": "json", ".json": "json", ".parquet": "parquet"}.get(path.suffix, "csv")
 
 
-def _reader_options(path: Path, data: Data, wanted: list[str]) -> dict[str, Any]:
+def _reader_options(path: Path, text: Sequence[str], wanted: list[str]) -> dict[str, Any]:
     """Read no text as anything else than text, and of Parquet no more columns than needed."""
     if path.suffix == ".parquet":
         return {"columns": wanted}
     if path.suffix in (".csv", ".tsv"):
         # Only an empty field is a missing one: "NA", "None" and "null" are words.
-        missing = {"keep_default_na": False, "na_values": [""], "converters": dict.fromkeys(data.columns, _csv_text)}
+        missing = {"keep_default_na": False, "na_values": [""], "converters": dict.fromkeys(text, _csv_text)}
         return {"delimiter": "\t" if path.suffix == ".tsv" else ",", **missing}
     return {}
 
@@ -140,12 +156,16 @@ def _from_hub(data: Data, names: list[str]) -> dict[str, datasets.Dataset]:
 
 
 def _wanted(data: Data, columns: list[str]) -> list[str]:
-    used = (*data.columns, data.label, INDEX)
+    used = (*_needed(data), INDEX)
     return [name for name in columns if name in used]
 
 
+def _needed(data: Data) -> tuple[str, ...]:
+    return (*data.columns, data.label, *([data.category] if data.category else []))
+
+
 def _require_columns(data: Data, columns: list[str], source: str) -> None:
-    for name in (*data.columns, data.label):
+    for name in _needed(data):
         if name not in columns:
             near = did_you_mean(name, columns)
             raise UserError(
@@ -154,20 +174,17 @@ def _require_columns(data: Data, columns: list[str], source: str) -> None:
 
 
 def _checked(rows: datasets.Dataset, data: Data, split: str) -> datasets.Dataset:
-    """The rows with the used columns only; every row has all texts and a label."""
+    """The rows with the used columns only; every row has all of them."""
     if len(rows) == 0:
         raise UserError(f"split {split!r} is empty")
     _require_columns(data, rows.column_names, f"split {split!r}")
-    for name in (*data.columns, data.label):
+    for name in _needed(data):
         # nan_is_null: a number that a CSV file lacks is read as NaN
         missing = pc.is_null(rows.data.column(name), nan_is_null=True)
         first = pc.index(missing, True).as_py()
         if first >= 0:
             count = pc.sum(missing).as_py()
             raise UserError(f"split {split!r}, row {first + 1}: {name!r} is null ({count} of {len(rows)} rows are)")
-    for name in data.columns:
-        if getattr(rows.features[name], "dtype", "") not in ("string", "large_string"):
-            raise UserError(f"split {split!r}: column {name!r} must be text, it holds {rows.features[name]}")
     return rows.select_columns(_wanted(data, rows.column_names))
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from typing import Any
 
 import torch
@@ -12,10 +13,8 @@ import transformers
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from autolora.errors import UserError
-from autolora.recipe.layers import bundled_folder
+from autolora.recipe.layers import bundled, bundled_folder
 from autolora.recipe.schema import Model
-
-_HUB_IDS = {"all-MiniLM-L6-v2": "sentence-transformers/all-MiniLM-L6-v2"}
 
 
 def source(name: str) -> str:
@@ -27,15 +26,24 @@ def source(name: str) -> str:
 
 def base_name(model: Model) -> tuple[str, str | None]:
     """The model's name and revision as an adapter should carry them: a bundled model by its hub id."""
-    bundled = model.name.removeprefix("bundled:")
-    return (_HUB_IDS[bundled], None) if model.name.startswith("bundled:") else (model.name, model.revision)
+    known = bundled(model.name)
+    return (known.hub, None) if known else (model.name, model.revision)
+
+
+def _weight_file(name: str) -> dict[str, str]:
+    """What transformers has to be told of a bundled GGUF model, which it de-quantises."""
+    known = bundled(name)
+    return {"gguf_file": known.gguf} if known and known.gguf else {}
 
 
 def load_tokenizer(model: Model) -> PreTrainedTokenizerBase:
     """The model's tokenizer. One without a padding token pads with its end-of-sequence token."""
-    with _explained(model):
+    with _explained(model), _quiet():
         tokenizer = AutoTokenizer.from_pretrained(
-            source(model.name), revision=model.revision, trust_remote_code=model.trust_remote_code
+            source(model.name),
+            revision=model.revision,
+            trust_remote_code=model.trust_remote_code,
+            **_weight_file(model.name),
         )
     if tokenizer.pad_token is None:
         if tokenizer.eos_token is None:
@@ -55,11 +63,25 @@ def load_model(model: Model, auto_class: str, head_config: dict[str, Any], pad_t
             trust_remote_code=model.trust_remote_code,
             dtype=torch.float32,
             ignore_mismatched_sizes=True,  # a classification checkpoint with another number of labels
+            **_weight_file(model.name),
             **head_config,
         )
     if loaded.config.pad_token_id is None:
         loaded.config.pad_token_id = pad_token_id
     return loaded
+
+
+def check_length(model: PreTrainedModel, longest: int) -> None:
+    """Raises UserError where sequences of so many tokens have more positions than the model knows."""
+    limit = getattr(model.config, "max_position_embeddings", None)
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
+            limit = module.num_embeddings - module.padding_idx - 1  # RoBERTa counts its positions from there
+    if limit is not None and longest > limit:
+        raise UserError(
+            f"data.max_length: sequences of {longest} tokens (with generated ones, where there are such) are longer "
+            f"than the model's maximum of {limit}; lower data.max_length or eval.generation.max_new_tokens"
+        )
 
 
 def weights_hash(model: PreTrainedModel, leave_out: list[str]) -> str:
@@ -89,11 +111,12 @@ def _explained(model: Model) -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the library's load report: a new task head is what is wanted here."""
+    """Without the library's load report (a new task head is what is wanted here) and its progress bars."""
     level = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     try:
-        yield
+        with redirect_stderr(io.StringIO()):  # the bar of a GGUF file asks nobody
+            yield
     finally:
         transformers.logging.set_verbosity(level)

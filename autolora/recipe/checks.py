@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from autolora.data.files import column_names, data_folder, is_local, leaves_folder, no_folder, split_file
-from autolora.errors import Fault, UserError
+from autolora.errors import Fault, RecipeError, UserError
 from autolora.recipe.layers import HEADS, model_folder, read_layers
 from autolora.recipe.messages import did_you_mean
 from autolora.recipe.schema import Data, Model, Recipe
@@ -100,9 +100,18 @@ def _folder_fault(data: Data, folder: Path, where: Where) -> Fault:
     return Fault(where(field), field, no_folder(folder), hint)
 
 
+def lacks_only_data(error: RecipeError) -> bool:
+    """Whether all that is wrong with a recipe is that its data is no data set of the hub, and not here."""
+    return all(
+        fault.field == "data.path" and fault.message.startswith("there is no data folder") for fault in error.faults
+    )
+
+
 def _column_faults(data: Data, found: Mapping[Path, Sequence[str]], where: Where) -> list[Fault]:
     """For each column that is used, the first file that lacks it."""
     wanted = [(f"data.columns.{index}", name) for index, name in enumerate(data.columns)] + [("data.label", data.label)]
+    if data.category:
+        wanted.append(("data.category", data.category))
     faults = []
     for field, name in wanted:
         for source, columns in found.items():

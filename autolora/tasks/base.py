@@ -17,7 +17,9 @@ from typing import Any, ClassVar
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from autolora.recipe.schema import Data, Eval
+from autolora.errors import UserError
+from autolora.recipe.schema import Data, Eval, Loss
+from autolora.report.tables import Row
 from autolora.training.batches import Example, TensorBatch
 
 
@@ -26,18 +28,50 @@ class Task(ABC):
 
     peft_task_type: ClassVar[str]  # PEFT's name of the family, written into the adapter
     auto_class: ClassVar[str]  # transformers' auto class with this family's head
+    new_head: ClassVar[bool] = True  # whether that class adds a head which the checkpoint lacks, and which is trained
 
-    def __init__(self, data: Data, evaluation: Eval, splits: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        data: Data,
+        evaluation: Eval,
+        splits: Mapping[str, Any],
+        loss: Loss = Loss(),  # noqa: B008  # it is frozen
+    ) -> None:
         """splits: raw rows by split name (`datasets.Dataset`)."""
-        self.data, self.evaluation = data, evaluation
+        self.data, self.evaluation, self.loss_settings = data, evaluation, loss
+
+    @classmethod
+    def text_columns(cls, data: Data) -> tuple[str, ...]:
+        """The columns to be read as text, whatever they look like."""
+        return data.columns
+
+    @classmethod
+    def check_rows(cls, rows: Any, data: Data, split: str) -> None:
+        """Raises UserError where a split's columns do not hold what this family needs. No cell is null here."""
+        for name in data.columns:
+            if getattr(rows.features[name], "dtype", "") not in ("string", "large_string"):
+                raise UserError(f"split {split!r}: column {name!r} must be text, it holds {rows.features[name]}")
 
     @abstractmethod
     def head_config(self) -> dict[str, Any]:
         """What the head needs of the model's config: number of labels, their names."""
 
+    def longest(self, examples: Sequence[Example]) -> int:
+        """Tokens of the longest sequence that the model may get to see."""
+        return max(len(example["input_ids"]) for example in examples)
+
     @abstractmethod
     def encode(self, rows: Any, tokenizer: PreTrainedTokenizerBase, split: str) -> list[Example]:
         """Token ids and the target of every row, in order. Raises UserError naming the split and row."""
+
+    def grouped(self, rows: Any) -> list[Any]:
+        """The examples of an evaluation split as `truth` and `metrics` take them, each with its raw "input", without a
+        tokenizer. Families whose outputs may come from elsewhere have this, and `key`."""
+        raise UserError("outputs of other systems can be scored for generation tasks only")
+
+    def key(self, value: Any) -> str:
+        """What two writings of one raw input have in common."""
+        return str(value)
 
     @abstractmethod
     def collate(self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase) -> TensorBatch:
@@ -52,9 +86,15 @@ class Task(ABC):
         return len(examples)
 
     @abstractmethod
-    def predict(self, model: PreTrainedModel, batch: TensorBatch) -> list[dict[str, Any]]:
+    def predict(
+        self, model: PreTrainedModel, batch: TensorBatch, tokenizer: PreTrainedTokenizerBase
+    ) -> list[dict[str, Any]]:
         """One JSON-able record per example, with at least "prediction"."""
 
+    def truth(self, example: Example) -> dict[str, Any]:
+        """What stands beside an example's prediction in the predictions file: JSON-able, enough to score it again."""
+        return {"reference": example["label"]}
+
     @abstractmethod
-    def metrics(self, predictions: Sequence[dict[str, Any]], examples: Sequence[Example]) -> dict[str, float]:
-        """The recipe's metrics over a whole split."""
+    def metrics(self, predictions: Sequence[dict[str, Any]], examples: Sequence[Example]) -> list[Row]:
+        """The recipe's metrics: one row of the table, or one for each part of the split."""

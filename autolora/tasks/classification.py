@@ -12,7 +12,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from autolora.errors import UserError
 from autolora.metrics.compute import compute
-from autolora.recipe.schema import Data, Eval
+from autolora.recipe.schema import Data, Eval, Loss
+from autolora.report.tables import Row
 from autolora.tasks.base import Task
 from autolora.training.batches import Example, TensorBatch
 
@@ -42,6 +43,10 @@ class _SequenceTask(Task):
         batch["labels"] = torch.tensor([example["label"] for example in examples])
         return batch
 
+    def metrics(self, predictions: Sequence[dict[str, Any]], examples: Sequence[Example]) -> list[Row]:
+        references = [example["label"] for example in examples]
+        return [compute(self.evaluation.metrics, [record["prediction"] for record in predictions], references)]
+
     def logits(self, model: PreTrainedModel, batch: TensorBatch) -> Tensor:
         """(batch, labels), float32."""
         output = model(**{key: value for key, value in batch.items() if key != "labels"})
@@ -52,8 +57,14 @@ class _SequenceTask(Task):
 class Classification(_SequenceTask):
     """Two or more classes; labels are integers from 0, or names."""
 
-    def __init__(self, data: Data, evaluation: Eval, splits: Mapping[str, Any]) -> None:
-        super().__init__(data, evaluation, splits)
+    def __init__(
+        self,
+        data: Data,
+        evaluation: Eval,
+        splits: Mapping[str, Any],
+        loss: Loss = Loss(),  # noqa: B008
+    ) -> None:
+        super().__init__(data, evaluation, splits, loss)
         self.names = list(data.labels) if data.labels else _label_names(splits[data.splits.train], data.label)
         self.ids = {name: i for i, name in enumerate(self.names)}
 
@@ -73,14 +84,14 @@ class Classification(_SequenceTask):
         raise UserError(f"{where}: label {value!r} is none of {len(self.names)} labels: {', '.join(self.names[:20])}")
 
     def loss(self, model: PreTrainedModel, batch: TensorBatch) -> Tensor:
-        return F.cross_entropy(self.logits(model, batch), batch["labels"], reduction="sum")
+        smoothing = self.loss_settings.label_smoothing
+        return F.cross_entropy(self.logits(model, batch), batch["labels"], reduction="sum", label_smoothing=smoothing)
 
-    def predict(self, model: PreTrainedModel, batch: TensorBatch) -> list[dict[str, Any]]:
+    def predict(
+        self, model: PreTrainedModel, batch: TensorBatch, tokenizer: PreTrainedTokenizerBase
+    ) -> list[dict[str, Any]]:
         rows = self.logits(model, batch).cpu()
         return [{"prediction": int(row.argmax()), "logits": row.tolist()} for row in rows]
-
-    def metrics(self, predictions: Sequence[dict[str, Any]], examples: Sequence[Example]) -> dict[str, float]:
-        return compute(self.evaluation.metrics, [p["prediction"] for p in predictions], [e["label"] for e in examples])
 
 
 class Regression(_SequenceTask):
@@ -102,11 +113,10 @@ class Regression(_SequenceTask):
         logits = self.logits(model, batch).squeeze(-1)
         return F.mse_loss(logits, batch["labels"].to(logits.dtype), reduction="sum")
 
-    def predict(self, model: PreTrainedModel, batch: TensorBatch) -> list[dict[str, Any]]:
+    def predict(
+        self, model: PreTrainedModel, batch: TensorBatch, tokenizer: PreTrainedTokenizerBase
+    ) -> list[dict[str, Any]]:
         return [{"prediction": float(value)} for value in self.logits(model, batch).squeeze(-1).cpu()]
-
-    def metrics(self, predictions: Sequence[dict[str, Any]], examples: Sequence[Example]) -> dict[str, float]:
-        return compute(self.evaluation.metrics, [p["prediction"] for p in predictions], [e["label"] for e in examples])
 
 
 def _label_names(rows: Any, column: str) -> list[str]:

@@ -10,6 +10,7 @@ from pyarrow import parquet
 from autolora.data.load import content_hash, load_splits
 from autolora.errors import UserError
 from autolora.recipe.schema import Data, Limits, Splits
+from autolora.tasks.classification import Classification
 
 ROWS = [{"sentence": "NA", "label": 1, "idx": 7, "junk": 0}, {"sentence": 'a, "b"', "label": 0, "idx": 8, "junk": 0}]
 
@@ -30,7 +31,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_real_data_comes_complete_and_in_order(shared_data: Path) -> None:
-    splits = load_splits(Data(path="glue/stsb", root=str(shared_data), columns=("sentence1", "sentence2")), 0)
+    splits = load_splits(
+        Data(path="glue/stsb", root=str(shared_data), columns=("sentence1", "sentence2")), 0, Classification
+    )
     assert {name: len(rows) for name, rows in splits.items()} == {"train": 5749, "validation": 1500}
     with (shared_data / "glue/stsb/train.jsonl").open(encoding="utf-8") as file:
         assert list(splits["train"]) == [json.loads(line) for line in file]
@@ -42,7 +45,9 @@ def test_all_formats_give_the_same_rows_with_the_used_columns_only(tmp_path: Pat
     (tmp_path / "three.csv").write_text('junk,sentence,label,idx\n0,NA,1,7\n0,"a, ""b""",0,8\n')
     (tmp_path / "four.tsv").write_text('junk\tsentence\tlabel\tidx\n0\tNA\t1\t7\n0\t"a, ""b"""\t0\t8\n')
     parquet.write_table(pa.Table.from_pylist(ROWS), tmp_path / "five.parquet")
-    splits = load_splits(local(tmp_path, splits=Splits(train="one", eval=("two", "three", "four", "five"))), 0)
+    splits = load_splits(
+        local(tmp_path, splits=Splits(train="one", eval=("two", "three", "four", "five"))), 0, Classification
+    )
     expected = [{key: row[key] for key in ("sentence", "label", "idx")} for row in ROWS]
     assert [list(rows) for rows in splits.values()] == [expected] * 5
     assert len({content_hash(rows) for rows in splits.values()}) == 1
@@ -51,35 +56,35 @@ def test_all_formats_give_the_same_rows_with_the_used_columns_only(tmp_path: Pat
 def test_numbers_in_a_text_column_of_a_csv_file_stay_text(tmp_path: Path) -> None:
     for split in ("train", "validation"):
         (tmp_path / f"{split}.csv").write_text("sentence,label\n007,x\n1e3,y\n")
-    assert load_splits(local(tmp_path), 0)["train"]["sentence"][:] == ["007", "1e3"]
+    assert load_splits(local(tmp_path), 0, Classification)["train"]["sentence"][:] == ["007", "1e3"]
 
 
 def test_a_changed_file_is_read_anew(folder: Path) -> None:
-    before = content_hash(load_splits(local(folder), 0)["train"])
+    before = content_hash(load_splits(local(folder), 0, Classification)["train"])
     (folder / "train.jsonl").write_text(lines(ROWS[::-1]))
-    assert content_hash(load_splits(local(folder), 0)["train"]) != before
+    assert content_hash(load_splits(local(folder), 0, Classification)["train"]) != before
 
 
 def test_generated_data_has_named_labels_and_is_the_same_every_time() -> None:
     data = Data(generated="acceptability")
-    splits = load_splits(data, 0)
+    splits = load_splits(data, 0, Classification)
     assert list(splits) == ["train", "validation"]
     assert splits["train"].column_names == ["sentence", "label"]
     assert splits["train"].features["label"].names == ["unacceptable", "acceptable"]
-    assert content_hash(splits["train"]) == content_hash(load_splits(data, 5)["train"])
+    assert content_hash(splits["train"]) == content_hash(load_splits(data, 5, Classification)["train"])
 
 
 def test_limits_keep_the_first_rows_of_a_seeded_shuffle(tmp_path: Path) -> None:
     for split in ("train", "validation"):
         (tmp_path / f"{split}.jsonl").write_text(lines([{"sentence": str(i), "label": 0} for i in range(50)]))
     data = local(tmp_path, limits=Limits(train=10, eval=100))
-    first, again, other = (load_splits(data, seed) for seed in (1, 1, 2))
+    first, again, other = (load_splits(data, seed, Classification) for seed in (1, 1, 2))
     texts = first["train"]["sentence"][:]
     assert len(set(texts)) == 10
     assert texts != [str(i) for i in range(10)]
     assert texts == again["train"]["sentence"][:] != other["train"]["sentence"][:]
     assert first["validation"]["sentence"][:] == [str(i) for i in range(50)]
-    fewer = load_splits(local(tmp_path, limits=Limits(train=4)), 1)["train"]
+    fewer = load_splits(local(tmp_path, limits=Limits(train=4)), 1, Classification)["train"]
     assert fewer["sentence"][:] == texts[:4]
 
 
@@ -104,7 +109,7 @@ def test_data_that_cannot_be_used_says_where_and_why(folder: Path, name: str, te
     (folder / "train.jsonl").unlink()
     (folder / name).write_text(text)
     with pytest.raises(UserError, match=message):
-        load_splits(local(folder), 0)
+        load_splits(local(folder), 0, Classification)
 
 
 def test_the_hub_is_asked_for_the_recipes_data_set(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,19 +123,19 @@ def test_the_hub_is_asked_for_the_recipes_data_set(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     data = Data(hub="nyu-mll/glue", config="mnli", revision="abc", splits=Splits(eval=("validation_matched",)))
-    assert list(load_splits(data, 0)) == ["train", "validation_matched"]
+    assert list(load_splits(data, 0, Classification)) == ["train", "validation_matched"]
     assert asked == [(("nyu-mll/glue", "mnli"), {"revision": "abc"})]
     with pytest.raises(
         UserError, match=r"no split 'validation' in data set 'nyu-mll/glue', .*it has: train, validation_matched"
     ):
-        load_splits(Data(hub="nyu-mll/glue", config="mnli"), 0)
+        load_splits(Data(hub="nyu-mll/glue", config="mnli"), 0, Classification)
 
 
 def test_an_empty_split_of_the_hub_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     empty = datasets.Dataset.from_dict({"sentence": [], "label": []})
     monkeypatch.setattr(datasets, "load_dataset", lambda *args, **options: {"train": empty, "validation": empty})
     with pytest.raises(UserError, match="split 'train' is empty"):
-        load_splits(Data(hub="a/b"), 0)
+        load_splits(Data(hub="a/b"), 0, Classification)
 
 
 def test_a_hub_that_cannot_be_reached_says_what_was_wanted_and_how_to_do_without(
@@ -145,7 +150,7 @@ def test_a_hub_that_cannot_be_reached_says_what_was_wanted_and_how_to_do_without
         match=r"cannot fetch data set 'nyu-mll/glue', configuration cola, revision v1 of the Hugging Face hub: "
         r"no network at all\. Where .* --data-root DIR reads local files instead \(DIR/glue/cola/train\.jsonl, …\)",
     ):
-        load_splits(Data(hub="nyu-mll/glue", config="cola", revision="v1", path="glue/cola"), 0)
+        load_splits(Data(hub="nyu-mll/glue", config="cola", revision="v1", path="glue/cola"), 0, Classification)
 
 
 def test_the_content_hash_sees_every_value_and_the_order_of_the_rows() -> None:

@@ -195,7 +195,8 @@ def test_a_truncated_weight_file_is_found_out(tmp_path: Path) -> None:
 
 def test_an_unknown_bundled_model_names_those_there_are() -> None:
     assert messages(check_model(Model(name="bundled:all-minilm-l6-v2"), where)) == [
-        "model.name: no bundled model 'all-minilm-l6-v2'; there is: all-MiniLM-L6-v2; did you mean 'all-MiniLM-L6-v2'?"
+        "model.name: no bundled model 'all-minilm-l6-v2'; there is: "
+        "all-MiniLM-L6-v2, SmolLM2-135M-Instruct; did you mean 'all-MiniLM-L6-v2'?"
     ]
 
 

@@ -70,7 +70,7 @@ seed: -1
 rank: 8
 """)
     assert faults(path) == [
-        "cola.yaml:1: task: must be one of classification, regression, got 'clasification' "
+        "cola.yaml:1: task: must be one of classification, generation, regression, got 'clasification' "
         "(did you mean 'classification'?)",
         "cola.yaml:4: model.dtype: must be 'auto', 'float32' or 'bfloat16', got 'bf16' (did you mean 'bfloat16'?)",
         "cola.yaml:5: model.target_modules: 'valeu' matches no layer of the model (did you mean 'value'?)",
@@ -88,7 +88,8 @@ rank: 8
         "cola.yaml:20: retrain.steps: given twice, first in line 19",
         "cola.yaml:20: retrain.steps: must be a whole number, got 8.5",
         "cola.yaml:21: retrain.rank: unknown key (did you mean 'search.rank'?)",
-        "cola.yaml:24: eval.metrics: must be one of accuracy, f1, matthews, pearson, spearman, got 'acuracy' "
+        "cola.yaml:24: eval.metrics: must be one of accuracy, bleu, chrf, cider, f1, matthews, meteor, "
+        "nist, pearson, rouge_l, spearman, ter, got 'acuracy' "
         "(did you mean 'accuracy'?)",
         "cola.yaml:24: eval.metrics: must be text, got 3 (put it in quotes)",
         "cola.yaml:25: eval.batch_size: must be a whole number, got nothing",
@@ -114,7 +115,7 @@ rank: 8
         ("3: x", "3: a key must be text, got 3"),
         (
             "colour: x",
-            "colour: unknown key (there is: name, task, description, model, data, search, retrain, eval, seed)",
+            "colour: unknown key (there is: name, task, description, model, data, loss, search, retrain, eval, seed)",
         ),
     ],
 )
@@ -238,7 +239,7 @@ def test_faults_of_overrides_name_the_option_and_come_after_the_files() -> None:
         "--set search.stepz=200: search.stepz: unknown key (did you mean 'search.steps'?)",
         "--set steps=3: steps: unknown key (did you mean 'search.steps' or 'retrain.steps'?)",
         "--set colour=3: colour: unknown key "
-        "(there is: name, task, description, model, data, search, retrain, eval, seed)",
+        "(there is: name, task, description, model, data, loss, search, retrain, eval, seed)",
         "--set search.rnk: must be key=value (write for instance search.steps=200)",
         "--set eval=[f1: eval: the value is no YAML, got '[f1' (put text in quotes)",
         "--set search.zzzz=1: search.zzzz: unknown key (there is: steps, epochs, batch_size, gradient_accumulation, "

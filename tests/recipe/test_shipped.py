@@ -4,8 +4,9 @@ import pytest
 from typer.testing import CliRunner
 
 from autolora.cli.recipes import app
-from autolora.errors import UserError
+from autolora.errors import RecipeError, UserError
 from autolora.recipe import shipped as module
+from autolora.recipe.checks import lacks_only_data
 from autolora.recipe.load import load_recipe
 from autolora.recipe.shipped import find_recipe, recipe_files, recipes_folder, shipped
 
@@ -35,7 +36,14 @@ def test_recipes_are_shipped() -> None:
 def test_every_shipped_recipe_is_valid_and_has_its_name(path: Path, request: pytest.FixtureRequest) -> None:
     if "bundled:" in path.read_text(encoding="utf-8"):
         request.getfixturevalue("minilm")
-    recipe = load_recipe(path)
+    recipe = load_recipe(path, check=False)
+    if recipe.data.hub is None and recipe.data.generated is None:
+        assert "--data-root DIR" in path.read_text(encoding="utf-8")
+        with pytest.raises(RecipeError) as error:
+            load_recipe(path)
+        assert lacks_only_data(error.value)
+    else:
+        assert load_recipe(path) == recipe
     assert shipped()[recipe.name] == path
     assert recipe.description
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,8 +13,8 @@ from torch.nn import functional as F
 from transformers import PreTrainedTokenizerFast
 
 from autolora.errors import UserError
-from autolora.evaluation.predict import predict
-from autolora.recipe.schema import Data, Eval
+from autolora.evaluation.predict import Part, predict
+from autolora.recipe.schema import Data, Eval, Loss
 from autolora.tasks.base import Task
 from autolora.tasks.classification import Classification, Regression
 from tests.accelerators import accelerator
@@ -131,10 +132,10 @@ def test_losses_of_bfloat16_logits_are_float32() -> None:
 
 
 def test_predictions_are_the_largest_logit_or_the_value() -> None:
-    found = _task([0, 1, 2]).predict(_stub(torch.tensor([[0.0, 1.0, 0.5], [3.0, 1.0, 2.0]])), {})
+    found = _task([0, 1, 2]).predict(_stub(torch.tensor([[0.0, 1.0, 0.5], [3.0, 1.0, 2.0]])), {}, None)
     assert [record["prediction"] for record in found] == [1, 0]
     assert found[0]["logits"] == [0.0, 1.0, 0.5]
-    assert _task([0.5], Regression).predict(_stub(torch.tensor([[0.5], [-2.0]])), {}) == [
+    assert _task([0.5], Regression).predict(_stub(torch.tensor([[0.5], [-2.0]])), {}, None) == [
         {"prediction": 0.5},
         {"prediction": -2.0},
     ]
@@ -144,9 +145,50 @@ def test_predictions_are_the_largest_logit_or_the_value() -> None:
 def test_every_example_is_predicted_once_in_order(batch_size: int) -> None:
     model, examples, task = tiny_model("bert", dropout=0.3), tiny_examples(10), _task(list(range(LABELS)))
     with accelerator() as cpu:
-        found = predict(model, task, examples, collate, batch_size=batch_size, accelerator=cpu)
+        found = predict(model, task, examples, collate, tokenizer=None, batch_size=batch_size, accelerator=cpu)
     with torch.no_grad():
         for record, example in zip(found, examples, strict=True):
             alone = collate([example])
             truth = model(input_ids=alone["input_ids"], attention_mask=alone["attention_mask"]).logits[0]
             assert record["logits"] == pytest.approx(truth.tolist(), abs=1e-5)
+
+
+def test_label_smoothing_mixes_in_the_mean_over_the_labels() -> None:
+    rows = Dataset.from_dict({"sentence": ["a b"] * 3, "label": [0, 1, 2]})
+    task = Classification(_data(), Eval(), {"train": rows}, Loss(label_smoothing=0.1))
+    logits, labels = torch.randn(4, 3), torch.tensor([0, 2, 1, 1])
+    losses = -logits.log_softmax(1)
+    truth = 0.9 * losses.gather(1, labels[:, None]).sum() + 0.1 * losses.mean(1).sum()
+    assert float(task.loss(_stub(logits), {"labels": labels})) == pytest.approx(float(truth), rel=1e-6)
+
+
+def test_predicting_goes_on_after_the_last_whole_batch(tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    class Counting(Classification):
+        def predict(self, model: Any, batch: Any, tokenizer: Any) -> list[dict[str, Any]]:
+            if len(seen) == 2:
+                raise KeyboardInterrupt
+            seen.append(len(batch["labels"]))
+            return super().predict(model, batch, tokenizer)
+
+    model, examples = tiny_model("bert").eval(), tiny_examples(10)
+    rows = Dataset.from_dict({"sentence": ["a"] * LABELS, "label": list(range(LABELS))})
+    task = Counting(_data(), Eval(), {"train": rows})
+    plain = Classification(_data(), Eval(), {"train": rows})
+    part = Part(tmp_path / "p" / "test.part", "these settings")
+    with accelerator() as cpu:
+        settings = {"tokenizer": None, "batch_size": 3, "accelerator": cpu}
+        whole = predict(model, plain, examples, collate, **settings)
+        with pytest.raises(KeyboardInterrupt):
+            predict(model, task, examples, collate, part=part, **settings)
+        assert len(list(part.records())) == 6
+        with part.path.open("a") as file:
+            file.write('[[7, {"predic')  # cut off while it was written
+        seen.clear()
+        seen.append(0)
+        seen.append(0)
+        with pytest.raises(KeyboardInterrupt):  # a third batch is wanted, not the first again
+            predict(model, task, examples, collate, part=part, **settings)
+        assert predict(model, plain, examples, collate, part=part, **settings) == whole
+        assert list(Part(part.path, "other settings").records()) == []

@@ -1,0 +1,158 @@
+"""Scores of outputs that another system made, without a model.
+
+    rows = score_file(recipe, Path("tgen.tsv"))
+
+The file is a TSV or CSV table with a column of inputs and one of outputs, JSON Lines, or plain text with one output a
+line in the order of the data's inputs. Where inputs are given, outputs are matched by them.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from autolora import registry
+from autolora.data.files import json_object
+from autolora.data.load import load_splits
+from autolora.errors import UserError
+from autolora.recipe.messages import did_you_mean
+from autolora.recipe.schema import Recipe
+from autolora.report.tables import Row
+from autolora.tasks import TASKS
+from autolora.training.batches import Example
+
+OUTPUTS = ("output", "prediction", "hypothesis", "ref")  # names of the column with the outputs, the first there counts
+INPUTS = ("input", "mr", "meaning_representation", "triples")
+
+
+@dataclass(frozen=True)
+class Output:
+    """One output. line: in the file, from 1. input: None where the file gives none."""
+
+    line: int
+    input: Any
+    text: str
+
+
+def score_file(recipe: Recipe, file: Path) -> tuple[list[Row], list[dict[str, Any]]]:
+    """The rows of the metrics table and the records (input, references, prediction) of the recipe's evaluation split.
+
+    Raises UserError for a family that has no such outputs, and for outputs that are missing, doubled or not asked for.
+    """
+    family = registry.load(TASKS, recipe.task)
+    if len(recipe.data.splits.eval) != 1:
+        raise UserError(f"data.splits.eval: predictions belong to one split, got {', '.join(recipe.data.splits.eval)}")
+    (split,) = recipe.data.splits.eval
+    outputs = list(read_outputs(file))
+    names = [recipe.data.splits.train, split] if recipe.data.category else [split]
+    splits = load_splits(recipe.data, recipe.seed, family, only=names)
+    task = family(recipe.data, recipe.eval, splits, recipe.loss)
+    examples = task.grouped(splits[split])
+    if any(output.input is not None for output in outputs):
+        texts = _matched(outputs, examples, task.key, file, split)
+    else:
+        if len(outputs) != len(examples):
+            raise UserError(
+                f"{file}: has {len(outputs)} lines, but split {split!r} has {len(examples)} distinct inputs, "
+                "and there must be one output for each, in their order"
+            )
+        texts = [output.text for output in outputs]
+    predictions = [{"prediction": " ".join(text.split())} for text in texts]
+    rows: list[Row] = [
+        {"split": split, "examples": len(examples), **scores} for scores in task.metrics(predictions, examples)
+    ]
+    records = [{**task.truth(e), **p} for e, p in zip(examples, predictions, strict=True)]
+    return rows, records
+
+
+def read_outputs(file: Path) -> Iterator[Output]:
+    """The outputs of a file, in its order. Raises UserError naming file, line and value."""
+    if not file.is_file():
+        raise UserError(f"--predictions: there is no file {file}")
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file}: the file is not UTF-8 text ({error.reason})") from None
+    if not text.strip():
+        raise UserError(f"{file}: the file is empty")
+    if file.suffix in (".tsv", ".csv"):
+        yield from _table(file, text, "\t" if file.suffix == ".tsv" else ",")
+    elif file.suffix in (".jsonl", ".json"):
+        yield from _json_lines(file, text)
+    else:
+        for number, line in enumerate(text.removesuffix("\n").split("\n"), 1):
+            yield Output(number, None, line)
+
+
+def _table(file: Path, text: str, delimiter: str) -> Iterator[Output]:
+    reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter, strict=True)
+    try:
+        header = [name.strip() for name in next(reader)]
+        at_input, at_output = _column(header, INPUTS), _column(header, OUTPUTS)
+        if at_input is None or at_output is None:
+            raise UserError(
+                f"{file}:1: the header must name a column of inputs ({', '.join(INPUTS)}) and one of outputs "
+                f"({', '.join(OUTPUTS)}), got: {', '.join(header)}"
+            )
+        begin = reader.line_num + 1
+        for row in reader:
+            if row:
+                if len(row) != len(header):
+                    raise UserError(f"{file}:{begin}: the row has {len(row)} columns, but the header {len(header)}")
+                yield Output(begin, row[at_input], row[at_output])
+            begin = reader.line_num + 1
+    except csv.Error as error:
+        raise UserError(f"{file}:{reader.line_num}: the line is malformed: {error}") from None
+
+
+def _column(header: Sequence[str], names: Sequence[str]) -> int | None:
+    """Where the first of `names` stands, whatever its case."""
+    lower = [name.lower() for name in header]
+    return next((lower.index(name) for name in names if name in lower), None)
+
+
+def _json_lines(file: Path, text: str) -> Iterator[Output]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        row = json_object(line, f"{file}:{number}")
+        keys = list(row)
+        at_input, at_output = _column(keys, INPUTS), _column(keys, OUTPUTS)
+        if at_output is None:
+            near = did_you_mean(keys[0], OUTPUTS) if keys else ""
+            raise UserError(
+                f"{file}:{number}: the object must have one of {', '.join(OUTPUTS)}, got: {', '.join(keys)}"
+                f"{f'; {near}' if near else ''}"
+            )
+        value = row[keys[at_output]]
+        if not isinstance(value, str):
+            raise UserError(f"{file}:{number}: {keys[at_output]!r} must be text, got {value!r}")
+        yield Output(number, None if at_input is None else row[keys[at_input]], value)
+
+
+def _matched(
+    outputs: Sequence[Output], examples: Sequence[Example], key: Callable[[Any], str], file: Path, split: str
+) -> list[str]:
+    """The output of each example, by its input."""
+    wanted = {key(example["input"]) for example in examples}
+    found: dict[str, Output] = {}
+    for output in outputs:
+        if output.input is None:
+            raise UserError(f"{file}:{output.line}: the input is missing, which other lines have")
+        name = key(output.input)
+        if name not in wanted:
+            raise UserError(f"{file}:{output.line}: split {split!r} has no input {str(output.input)[:120]!r}")
+        if name in found:
+            before = found[name].line
+            raise UserError(f"{file}:{output.line}: line {before} has the input {str(output.input)[:120]!r} already")
+        found[name] = output
+    missing = [example["input"] for example in examples if key(example["input"]) not in found]
+    if missing:
+        raise UserError(
+            f"{file}: has no output for {len(missing)} of the {len(examples)} inputs of split {split!r}; "
+            f"the first: {str(missing[0])[:120]!r}"
+        )
+    return [found[key(example["input"])].text for example in examples]

@@ -1,0 +1,223 @@
+"""Conditional generation with decoder models: an input, one or several reference outputs (E2E, WebNLG, your own pairs).
+
+A training sequence is ``input <sep> output <eos>``; the loss is on the output and <eos> only. <sep> is the tokenizer's
+beginning-of-sequence token, or its end-of-sequence token where it has none, as in the LoRA paper's GPT-2 experiments.
+
+Rows with the same input are one example of an evaluation split, with all their references.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from autolora.data.linearise import LINEARISE
+from autolora.errors import UserError
+from autolora.metrics.compute import compute
+from autolora.recipe.schema import Data, Eval, Loss
+from autolora.registry import load
+from autolora.report.tables import Row
+from autolora.tasks.base import Task
+from autolora.training.batches import Example, TensorBatch
+
+IGNORED = -100  # label of what the loss leaves out
+
+
+class Generation(Task):
+    """Text from an input, by a causal language model."""
+
+    peft_task_type = "CAUSAL_LM"
+    auto_class = "AutoModelForCausalLM"
+    new_head = False
+
+    def __init__(
+        self,
+        data: Data,
+        evaluation: Eval,
+        splits: Mapping[str, Any],
+        loss: Loss = Loss(),  # noqa: B008
+    ) -> None:
+        super().__init__(data, evaluation, splits, loss)
+        self.seen = set(splits[data.splits.train][data.category]) if data.category else set()
+
+    @classmethod
+    def text_columns(cls, data: Data) -> tuple[str, ...]:
+        return (*data.columns, data.label)
+
+    @classmethod
+    def check_rows(cls, rows: Any, data: Data, split: str) -> None:
+        if len(data.columns) != 1:
+            raise UserError(f"data.columns: generation takes one input column, got {', '.join(data.columns)}")
+        to_text = load(LINEARISE, data.linearise)
+        columns = zip(rows[data.columns[0]], rows[data.label], strict=True)
+        for i, (value, references) in enumerate(columns, 1):
+            where = f"split {split!r}, row {i}"
+            to_text(value, f"{where}: {data.columns[0]!r}")
+            for reference in [references] if isinstance(references, str) else references:
+                if not isinstance(reference, str) or not reference.strip():
+                    raise UserError(f"{where}: {data.label!r} must be text that is not empty, got {reference!r}")
+            if not references:
+                raise UserError(f"{where}: {data.label!r} holds no reference")
+
+    def longest(self, examples: Sequence[Example]) -> int:
+        generated = 0 if "prompt" in examples[0] else self.evaluation.generation.max_new_tokens
+        return super().longest(examples) + generated
+
+    def head_config(self) -> dict[str, Any]:
+        return {}
+
+    def grouped(self, rows: Any) -> list[dict[str, Any]]:
+        """One example per distinct input, in the order of first appearance: raw input, references, category."""
+        to_text = load(LINEARISE, self.data.linearise)
+        found: dict[str, dict[str, Any]] = {}
+        categories = rows[self.data.category] if self.data.category else [None] * len(rows)
+        for value, references, category in zip(
+            rows[self.data.columns[0]], rows[self.data.label], categories, strict=True
+        ):
+            text = to_text(value, "input")
+            example = found.setdefault(text, {"input": value, "text": text, "references": [], "category": category})
+            example["references"] += [references] if isinstance(references, str) else references
+        return list(found.values())
+
+    def key(self, value: Any) -> str:
+        """What two writings of one input have in common."""
+        try:
+            return str(load(LINEARISE, self.data.linearise)(value, "input"))
+        except UserError:
+            return " ".join(str(value).split())
+
+    def encode(self, rows: Any, tokenizer: PreTrainedTokenizerBase, split: str) -> list[Example]:
+        """Training: one example per pair of input and output. Evaluation: one per distinct input."""
+        grouped = self.grouped(rows)
+        separator = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+        if tokenizer.eos_token_id is None:
+            raise UserError(
+                f"{tokenizer.name_or_path}: the tokenizer has no end-of-sequence token to end an output with"
+            )
+        prompts = [[*ids, separator] for ids in _ids(tokenizer, [example["text"] for example in grouped])]
+        self._check_lengths(prompts, grouped, split)
+        if split != self.data.splits.train:
+            return [{**e, "input_ids": ids} for e, ids in zip(grouped, prompts, strict=True)]
+        return self._pairs(rows, dict(zip((e["text"] for e in grouped), prompts, strict=True)), tokenizer)
+
+    def _pairs(self, rows: Any, prompts: Mapping[str, list[int]], tokenizer: PreTrainedTokenizerBase) -> list[Example]:
+        """In the rows' order. An output that would make the sequence too long loses its end, <eos> included."""
+        to_text = load(LINEARISE, self.data.linearise)
+        pairs = [
+            (prompts[to_text(value, "input")], reference)
+            for value, references in zip(rows[self.data.columns[0]], rows[self.data.label], strict=True)
+            for reference in ([references] if isinstance(references, str) else references)
+        ]
+        outputs = _ids(tokenizer, [f" {reference.strip()}" for _, reference in pairs])
+        return [
+            {"input_ids": [*prompt, *output, tokenizer.eos_token_id][: self.data.max_length], "prompt": len(prompt)}
+            for (prompt, _), output in zip(pairs, outputs, strict=True)
+        ]
+
+    def _check_lengths(self, prompts: Sequence[list[int]], examples: Sequence[Example], split: str) -> None:
+        for prompt, example in zip(prompts, examples, strict=True):
+            if len(prompt) >= self.data.max_length:
+                raise UserError(
+                    f"split {split!r}: the input {example['text'][:60]!r}… has {len(prompt)} tokens, which leaves none "
+                    f"of data.max_length {self.data.max_length} to the output; raise data.max_length"
+                )
+
+    def units(self, examples: Sequence[Example]) -> int:
+        """Tokens of the outputs, <eos> included."""
+        return sum(len(example["input_ids"]) - example["prompt"] for example in examples)
+
+    def collate(self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase) -> TensorBatch:
+        """Training: padded on the right, with labels for the last positions only, from the shortest input on.
+        Evaluation: padded on the left, so that all outputs begin at the same position."""
+        sequences = [torch.tensor(example["input_ids"]) for example in examples]
+        side = "right" if "prompt" in examples[0] else "left"
+        ids = pad_sequence(sequences, batch_first=True, padding_value=int(tokenizer.pad_token_id), padding_side=side)
+        mask = pad_sequence([torch.ones_like(s) for s in sequences], batch_first=True, padding_side=side)
+        batch = {"input_ids": ids, "attention_mask": mask}
+        if side == "right":
+            labels = ids.masked_fill(mask == 0, IGNORED)
+            for row, example in enumerate(examples):
+                labels[row, : example["prompt"]] = IGNORED
+            batch["labels"] = labels[:, min(example["prompt"] for example in examples) :]
+        return batch
+
+    def loss(self, model: PreTrainedModel, batch: TensorBatch) -> Tensor:
+        labels = batch["labels"]
+        inputs: dict[str, Any] = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+        if _keeps_logits(model):  # the vocabulary's logits are made only where there is a label
+            inputs["logits_to_keep"] = labels.shape[1] + 1
+        logits = model(**inputs).logits[:, -labels.shape[1] - 1 : -1]
+        logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+        return F.cross_entropy(
+            logits.reshape(-1, logits.shape[-1]),
+            labels.reshape(-1),
+            ignore_index=IGNORED,
+            reduction="sum",
+            label_smoothing=self.loss_settings.label_smoothing,
+        )
+
+    def predict(
+        self, model: PreTrainedModel, batch: TensorBatch, tokenizer: PreTrainedTokenizerBase
+    ) -> list[dict[str, Any]]:
+        settings = self.evaluation.generation
+        output = model.generate(
+            input_ids=batch["input_ids"],
+            attention_mask=batch["attention_mask"],
+            do_sample=False,
+            num_beams=settings.beams,
+            length_penalty=settings.length_penalty,
+            no_repeat_ngram_size=settings.no_repeat_ngram,
+            max_new_tokens=settings.max_new_tokens,
+            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+        )
+        texts = tokenizer.batch_decode(output[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
+        return [{"prediction": " ".join(text.split())} for text in texts]
+
+    def truth(self, example: Example) -> dict[str, Any]:
+        category = {"category": example["category"]} if self.data.category else {}
+        return {"input": example["input"], **category, "references": example["references"]}
+
+    def metrics(self, predictions: Sequence[dict[str, Any]], examples: Sequence[Example]) -> list[Row]:
+        """One row; with categories a row each for those seen in training, those unseen, and all."""
+        if not self.data.category:
+            return [self._scores(predictions, examples, range(len(examples)))]
+        seen = [i for i, example in enumerate(examples) if example["category"] in self.seen]
+        unseen = [i for i, example in enumerate(examples) if example["category"] not in self.seen]
+        parts = {"seen": seen, "unseen": unseen, "all": list(range(len(examples)))}
+        return [
+            {"categories": name, "examples": len(part), **self._scores(predictions, examples, part)}
+            for name, part in parts.items()
+            if part
+        ]
+
+    def _scores(
+        self, predictions: Sequence[dict[str, Any]], examples: Sequence[Example], part: Sequence[int]
+    ) -> dict[str, Any]:
+        outputs = [predictions[i]["prediction"] for i in part]
+        scores = compute(self.evaluation.metrics, outputs, [examples[i]["references"] for i in part], on_missing=warn)
+        return {**scores, "empty outputs": sum(not output.strip() for output in outputs)}
+
+
+def warn(message: str) -> None:
+    """Say why a column stays empty."""
+    from rich.console import Console
+
+    Console(stderr=True).print(message, markup=False, highlight=False, soft_wrap=True)
+
+
+def _ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+    found: list[list[int]] = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+    return found
+
+
+def _keeps_logits(model: Any) -> bool:
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return "logits_to_keep" in inspect.signature(inner.forward).parameters
