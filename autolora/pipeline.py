@@ -73,7 +73,7 @@ class Lab:
 
     @cached_property
     def tokenizer(self) -> Any:
-        return load_tokenizer(self.recipe.model)
+        return load_tokenizer(self.recipe.model, **self.family.tokenizer_options)
 
     @cached_property
     def family(self) -> type[Task]:

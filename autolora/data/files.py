@@ -3,7 +3,7 @@
     path = split_file(recipe.data, "train")   # <root>/<path>/train.jsonl
     names = column_names(path)                # ["sentence", "label", "idx"]
 
-A split is one file, ``<split>.jsonl`` (or .json, .csv, .tsv, .parquet); a split may also be named with its suffix.
+A split is one file, ``<split>.jsonl`` (or .json, .csv, .tsv, .parquet, .conll); it may also be named with its suffix.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from autolora.errors import UserError
 from autolora.recipe.messages import did_you_mean
 from autolora.recipe.schema import Data
 
-SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+CONLL_COLUMNS = ("tokens", "ner_tags")  # what the first and the last column of a CoNLL file are called
+SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".conll")
 
 
 def is_local(data: Data) -> bool:
@@ -72,6 +73,8 @@ def column_names(path: Path) -> list[str]:
     try:
         if path.suffix == ".parquet":
             return _parquet_columns(path)
+        if path.suffix == ".conll":
+            return list(CONLL_COLUMNS)
         return _json_columns(path) if path.suffix in (".jsonl", ".json") else _csv_columns(path)
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: the file is not UTF-8 text ({error.reason})") from None

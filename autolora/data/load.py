@@ -19,6 +19,7 @@ import datasets
 import numpy as np
 import pyarrow.compute as pc
 
+from autolora.data.conll import read_conll
 from autolora.data.files import column_names, is_local, json_object, split_file
 from autolora.errors import UserError
 from autolora.recipe.messages import did_you_mean
@@ -91,6 +92,8 @@ def _local(data: Data, split: str, text: Sequence[str]) -> datasets.Dataset:
     path = split_file(data, split)
     columns = column_names(path)
     _require_columns(data, columns, str(path))
+    if path.suffix == ".conll":
+        return datasets.Dataset.from_dict(read_conll(path))
     with tempfile.TemporaryDirectory() as cache:  # a cache of its own: never yesterday's rows of a changed file
         try:
             return datasets.load_dataset(

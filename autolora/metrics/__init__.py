@@ -5,6 +5,7 @@ METRICS: dict[str, str] = {
     "bleu": "autolora.metrics.bleu:Bleu",
     "chrf": "autolora.metrics.chrf:Chrf",
     "cider": "autolora.metrics.cider:Cider",
+    "entities": "autolora.metrics.entities:Entities",
     "f1": "autolora.metrics.f1:F1",
     "matthews": "autolora.metrics.matthews:Matthews",
     "meteor": "autolora.metrics.meteor:Meteor",

@@ -36,14 +36,18 @@ def _weight_file(name: str) -> dict[str, str]:
     return {"gguf_file": known.gguf} if known and known.gguf else {}
 
 
-def load_tokenizer(model: Model) -> PreTrainedTokenizerBase:
-    """The model's tokenizer. One without a padding token pads with its end-of-sequence token."""
+def load_tokenizer(model: Model, **options: Any) -> PreTrainedTokenizerBase:
+    """The model's tokenizer. One without a padding token pads with its end-of-sequence token.
+
+    options: of transformers' `from_pretrained`.
+    """
     with _explained(model), _quiet():
         tokenizer = AutoTokenizer.from_pretrained(
             source(model.name),
             revision=model.revision,
             trust_remote_code=model.trust_remote_code,
             **_weight_file(model.name),
+            **options,
         )
     if tokenizer.pad_token is None:
         if tokenizer.eos_token is None:

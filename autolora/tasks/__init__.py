@@ -4,4 +4,5 @@ TASKS: dict[str, str] = {
     "classification": "autolora.tasks.classification:Classification",
     "generation": "autolora.tasks.generation:Generation",
     "regression": "autolora.tasks.classification:Regression",
+    "tagging": "autolora.tasks.tagging:Tagging",
 }

@@ -30,6 +30,8 @@ class Task(ABC):
     auto_class: ClassVar[str]  # transformers' auto class with this family's head
     new_head: ClassVar[bool] = True  # whether that class adds a head which the checkpoint lacks, and which is trained
 
+    tokenizer_options: ClassVar[Mapping[str, Any]] = {}  # what the tokenizer must be loaded with
+
     def __init__(
         self,
         data: Data,

@@ -70,7 +70,7 @@ seed: -1
 rank: 8
 """)
     assert faults(path) == [
-        "cola.yaml:1: task: must be one of classification, generation, regression, got 'clasification' "
+        "cola.yaml:1: task: must be one of classification, generation, regression, tagging, got 'clasification' "
         "(did you mean 'classification'?)",
         "cola.yaml:4: model.dtype: must be 'auto', 'float32' or 'bfloat16', got 'bf16' (did you mean 'bfloat16'?)",
         "cola.yaml:5: model.target_modules: 'valeu' matches no layer of the model (did you mean 'value'?)",
@@ -88,7 +88,7 @@ rank: 8
         "cola.yaml:20: retrain.steps: given twice, first in line 19",
         "cola.yaml:20: retrain.steps: must be a whole number, got 8.5",
         "cola.yaml:21: retrain.rank: unknown key (did you mean 'search.rank'?)",
-        "cola.yaml:24: eval.metrics: must be one of accuracy, bleu, chrf, cider, f1, matthews, meteor, "
+        "cola.yaml:24: eval.metrics: must be one of accuracy, bleu, chrf, cider, entities, f1, matthews, meteor, "
         "nist, pearson, rouge_l, spearman, ter, got 'acuracy' "
         "(did you mean 'accuracy'?)",
         "cola.yaml:24: eval.metrics: must be text, got 3 (put it in quotes)",

@@ -1,0 +1,191 @@
+"""Sequence labelling with encoders: a tag for every word (NER in the IOB2 scheme).
+
+The first piece of a word carries its tag; the other pieces are left out of the loss. Words that truncation cut off, or
+that the tokenizer makes nothing of, are predicted O, and counted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from autolora.errors import UserError
+from autolora.metrics import METRICS
+from autolora.recipe.schema import Data, Eval, Loss
+from autolora.registry import load
+from autolora.report.tables import Row
+from autolora.tasks.base import Task
+from autolora.training.batches import Example, TensorBatch
+
+IGNORED = -100  # label of the pieces that are left out of the loss
+NO_WORD = -1
+OUTSIDE = "O"
+_TAG = re.compile(r"O|[BI]-.+")
+
+
+class Tagging(Task):
+    """A tag for every word."""
+
+    peft_task_type = "TOKEN_CLS"
+    auto_class = "AutoModelForTokenClassification"
+    tokenizer_options = {"add_prefix_space": True}  # noqa: RUF012  # byte-level tokenizers need it to take words
+
+    def __init__(
+        self,
+        data: Data,
+        evaluation: Eval,
+        splits: Mapping[str, Any],
+        loss: Loss = Loss(),  # noqa: B008
+    ) -> None:
+        super().__init__(data, evaluation, splits, loss)
+        self.names = _names(data, splits)
+        self.ids = {name: i for i, name in enumerate(self.names)}
+
+    @classmethod
+    def text_columns(cls, data: Data) -> tuple[str, ...]:
+        return ()
+
+    @classmethod
+    def check_rows(cls, rows: Any, data: Data, split: str) -> None:
+        if len(data.columns) != 1:
+            raise UserError(f"data.columns: tagging takes one column of words, got {', '.join(data.columns)}")
+        names = data.labels or _feature_names(rows, data.label)
+        for i, (words, tags) in enumerate(zip(rows[data.columns[0]], rows[data.label], strict=True), 1):
+            where = f"split {split!r}, row {i}"
+            if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
+                raise UserError(f"{where}: {data.columns[0]!r} must be a list of words, got {repr(words)[:60]}")
+            if not isinstance(tags, list) or len(tags) != len(words):
+                count = len(tags) if isinstance(tags, list) else "no list of"
+                raise UserError(f"{where}: {len(words)} words but {count} tags in {data.label!r}")
+            for j, tag in enumerate(tags, 1):
+                _check_tag(tag, names, f"{where}, word {j} ({words[j - 1]!r})")
+
+    def head_config(self) -> dict[str, Any]:
+        return {"num_labels": len(self.names), "id2label": dict(enumerate(self.names)), "label2id": self.ids}
+
+    def encode(self, rows: Any, tokenizer: PreTrainedTokenizerBase, split: str) -> list[Example]:
+        words, tags = list(rows[self.data.columns[0]]), list(rows[self.data.label])
+        encoded = tokenizer(words, is_split_into_words=True, truncation=True, max_length=self.data.max_length)
+        return [
+            {
+                "input_ids": encoded["input_ids"][i],
+                "first": _first_pieces(encoded.word_ids(i)),
+                "tokens": words[i],
+                "tags": [
+                    self._tag(tag, f"split {split!r}, row {i + 1}, word {j + 1}") for j, tag in enumerate(tags[i])
+                ],
+            }
+            for i in range(len(words))
+        ]
+
+    def _tag(self, value: Any, where: str) -> str:
+        name = value if isinstance(value, str) else self.names[value]
+        if name not in self.ids:
+            raise UserError(f"{where}: the tag {name!r} is none of {', '.join(self.names)}")
+        return name
+
+    def units(self, examples: Sequence[Example]) -> int:
+        """Words that the model sees."""
+        return sum(len(example["first"]) for example in examples)
+
+    def collate(self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase) -> TensorBatch:
+        inputs = [{"input_ids": example["input_ids"]} for example in examples]
+        batch = dict(tokenizer.pad(inputs, padding=True, return_tensors="pt"))
+        width = batch["input_ids"].shape[1]
+        batch["labels"] = torch.full((len(examples), width), IGNORED)
+        batch["words"] = torch.full((len(examples), width), NO_WORD)  # which word begins at a position
+        batch["counts"] = torch.tensor([len(example["tokens"]) for example in examples])
+        for row, example in enumerate(examples):
+            for position, word in example["first"]:
+                batch["labels"][row, position] = self.ids[example["tags"][word]]
+                batch["words"][row, position] = word
+        return batch
+
+    def logits(self, model: PreTrainedModel, batch: TensorBatch) -> Tensor:
+        """(batch, positions, tags), float32."""
+        logits: Tensor = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+        return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+
+    def loss(self, model: PreTrainedModel, batch: TensorBatch) -> Tensor:
+        return F.cross_entropy(
+            self.logits(model, batch).flatten(0, 1),
+            batch["labels"].flatten(),
+            ignore_index=IGNORED,
+            reduction="sum",
+            label_smoothing=self.loss_settings.label_smoothing,
+        )
+
+    def predict(
+        self, model: PreTrainedModel, batch: TensorBatch, tokenizer: PreTrainedTokenizerBase
+    ) -> list[dict[str, Any]]:
+        best, words = self.logits(model, batch).argmax(-1).tolist(), batch["words"].tolist()
+        records = []
+        for row, count in enumerate(batch["counts"].tolist()):
+            tags = [OUTSIDE] * count
+            seen = [(word, tag) for word, tag in zip(words[row], best[row], strict=True) if word != NO_WORD]
+            for word, tag in seen:
+                tags[word] = self.names[tag]
+            records.append({"prediction": tags, "cut_off": count - len(seen)})
+        return records
+
+    def truth(self, example: Example) -> dict[str, Any]:
+        return {"tokens": example["tokens"], "reference": example["tags"]}
+
+    def metrics(self, predictions: Sequence[dict[str, Any]], examples: Sequence[Example]) -> list[Row]:
+        """A row for all entities, with the tags' accuracy and the words cut off, and one for each type."""
+        found, true = [record["prediction"] for record in predictions], [example["tags"] for example in examples]
+        scores: dict[str, Any] = {}
+        for name in self.evaluation.metrics:
+            scores |= load(METRICS, name)().compute(predictions=found, references=true)
+        by_type: dict[str, Any] = scores.pop("by_type", {})
+        cut_off = sum(record["cut_off"] for record in predictions)
+        return [
+            {"type": "all", **scores, "cut-off words": cut_off},
+            *({"type": name, **values} for name, values in by_type.items()),
+        ]
+
+
+def _first_pieces(word_ids: Sequence[int | None]) -> list[tuple[int, int]]:
+    """(position, word) of the first piece of each word."""
+    found: dict[int, int] = {}
+    for position, word in enumerate(word_ids):
+        if word is not None:
+            found.setdefault(word, position)
+    return [(position, word) for word, position in found.items()]
+
+
+def _check_tag(tag: Any, names: Sequence[str] | None, where: str) -> None:
+    if isinstance(tag, int):
+        if names is None:
+            raise UserError(f"{where}: the tag is a number, {tag}; name the tags in data.labels")
+        if not 0 <= tag < len(names):
+            raise UserError(f"{where}: the tag {tag} is none of the {len(names)} of data.labels")
+    elif not isinstance(tag, str) or not _TAG.fullmatch(tag):
+        raise UserError(f"{where}: the tag must be O, B-… or I-… (IOB2), got {tag!r}")
+    elif names is not None and tag not in names:
+        raise UserError(f"{where}: the tag {tag!r} is none of {', '.join(names)}")
+
+
+def _feature_names(rows: Any, column: str) -> list[str] | None:
+    """The data set's own names of its tags."""
+    feature = getattr(rows.features[column], "feature", None)
+    names = getattr(feature, "names", None)
+    return None if names is None else [str(name) for name in names]
+
+
+def _names(data: Data, splits: Mapping[str, Any]) -> list[str]:
+    """The tags by id: the recipe's, the data set's own, or all that occur: O, then by type, B- before I-."""
+    rows = splits[data.splits.train]
+    names = list(data.labels) if data.labels else _feature_names(rows, data.label)
+    if names is None:
+        found = {tag for split in splits.values() for tags in split[data.label] for tag in tags}
+        names = [OUTSIDE, *sorted(found - {OUTSIDE}, key=lambda tag: (tag[2:], tag))]
+    if OUTSIDE not in names or not all(_TAG.fullmatch(name) for name in names):
+        raise UserError(f"data.labels: tags are O, B-… and I-… (IOB2), got {', '.join(names)}")
+    return names
