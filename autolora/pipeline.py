@@ -31,11 +31,12 @@ from autolora.data.load import content_hash, load_splits
 from autolora.data.split import split_train
 from autolora.errors import UserError
 from autolora.evaluation.predict import Part, predict
+from autolora.evaluation.submission import submission_lines
 from autolora.files import file_hash, write_atomic, write_json
 from autolora.model.load import base_name, check_length, load_model, load_tokenizer, weights_hash
 from autolora.model.selection import add_selection
 from autolora.model.targets import head_modules
-from autolora.recipe.schema import Recipe, Steps
+from autolora.recipe.schema import Limits, Recipe, Steps
 from autolora.report import rank_map, selection_plot
 from autolora.report.tables import write_table
 from autolora.retrain.adapter import add_adapter, export_searched, lora_config, save_adapter, uses_conv1d
@@ -244,24 +245,16 @@ def retrain(run: Run, lab: Lab) -> Path:
 
 def evaluate(run: Run, lab: Lab) -> list[dict[str, Any]]:
     """Metrics of ``adapter/`` on the evaluation splits; writes predictions and the table, and returns its rows."""
-    adapter = run.path / "adapter"
-    if not (adapter / "adapter_config.json").exists():
-        raise UserError(f"{run.path} has no adapter yet; run: autolora retrain {run.path}")
+    adapter = _adapter(run)
     rows: list[dict[str, Any]] = []
     with run.stage("eval"):
         begun = time.monotonic()
-        base = lab.model()
-        try:
-            model = PeftModel.from_pretrained(base, adapter).to(lab.accelerator.device)
-        except (SafetensorError, OSError, ValueError, TypeError, RuntimeError) as error:
-            raise UserError(
-                f"{adapter} cannot be loaded ({error}); write it anew with: autolora retrain {run.path}"
-            ) from error
+        model, pretrained = _adapted(run, lab)
         ranks = read_ranks(run)["ranks"]
-        made_by = [weights_hash(base, []), *(file_hash(path) for path in sorted(adapter.glob("adapter_*")))]
+        made_by = [pretrained, *(file_hash(path) for path in sorted(adapter.glob("adapter_*")))]
         for split in run.recipe.data.splits.eval:
             examples = lab.examples(split)
-            check_length(base, lab.task.longest(examples))
+            check_length(model.get_base_model(), lab.task.longest(examples))
             part = _part(run, lab, made_by, split)
             predictions = _predict(lab, model, examples, split, part)
             if lab.main:
@@ -286,6 +279,47 @@ def evaluate(run: Run, lab: Lab) -> list[dict[str, Any]]:
         )
         run.save_recipe()
     return rows
+
+
+def submit(run: Run, lab: Lab) -> list[Path]:
+    """Predict the benchmark's test splits with ``adapter/``; writes ``submission/`` and returns its files."""
+    how = run.recipe.eval.submission
+    if how is None:
+        raise UserError(f"--submission: the recipe {run.recipe.name} says no eval.submission (see recipes/glue/)")
+    model, _ = _adapted(run, lab)
+    written = []
+    for name, split in how.files.items():
+        data = run.recipe.data.model_copy(update={"limits": Limits()})
+        raw = load_splits(data, run.recipe.seed, lab.family, only=[split], labelled=False)[split]
+        examples = lab.task.encode(lab.task.unlabelled(raw), lab.tokenizer, split)
+        check_length(model.get_base_model(), lab.task.longest(examples))
+        predictions = _predict(lab, model, examples, split, None)
+        path = run.path / "submission" / f"{name}.tsv"
+        if lab.main:
+            write_atomic(path, submission_lines(raw, predictions, getattr(lab.task, "names", ()), how))
+        written.append(path)
+    return written
+
+
+def _adapter(run: Run) -> Path:
+    """Where the adapter is. Raises UserError before the retraining has ended."""
+    adapter = run.path / "adapter"
+    if not (adapter / "adapter_config.json").exists():
+        raise UserError(f"{run.path} has no adapter yet; run: autolora retrain {run.path}")
+    return adapter
+
+
+def _adapted(run: Run, lab: Lab) -> tuple[PeftModel, str]:
+    """The model with ``adapter/``, and the hash of the pretrained model."""
+    adapter = _adapter(run)
+    base = lab.model()
+    pretrained = weights_hash(base, [])
+    try:
+        return PeftModel.from_pretrained(base, adapter).to(lab.accelerator.device), pretrained
+    except (SafetensorError, OSError, ValueError, TypeError, RuntimeError) as error:
+        raise UserError(
+            f"{adapter} cannot be loaded ({error}); write it anew with: autolora retrain {run.path}"
+        ) from error
 
 
 def read_ranks(run: Run) -> dict[str, Any]:
@@ -344,7 +378,7 @@ def _part(run: Run, lab: Lab, made_by: list[str], split: str) -> Part:
     return Part(run.path / "predictions" / f".{Path(split).stem}-{process}.part", identity)
 
 
-def _predict(lab: Lab, model: Any, examples: list[Example], split: str, part: Part) -> list[dict[str, Any]]:
+def _predict(lab: Lab, model: Any, examples: list[Example], split: str, part: Part | None) -> list[dict[str, Any]]:
     with StageProgress(f"eval {split}", show=lab.show and lab.main) as progress:
         progress.start(0, len(examples))
         return predict(

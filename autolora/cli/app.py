@@ -45,6 +45,9 @@ PredictionsOption = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Score these outputs (TSV, CSV, JSON Lines, lines); no model."),
 ]
+SubmissionOption = Annotated[
+    bool, typer.Option("--submission", help="Write the benchmark's test-set files (GLUE) instead of metrics.")
+]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
@@ -109,6 +112,7 @@ def evaluate(
     output: OutputOption = RUNS,
     task: TaskOption = None,
     predictions: PredictionsOption = None,
+    submission: SubmissionOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Measure the adapter on the evaluation splits and write the metrics table; or score another system's outputs."""
@@ -118,6 +122,9 @@ def evaluate(
         from autolora.cli.scoring import score
 
         score(target, task, predictions, _options(set_, data_root, model, seed, output))
+        return
+    if submission:
+        stages.submit(target, _options(set_, data_root, model, seed, output))
         return
     stages.evaluate(target, _options(set_, data_root, model, seed, output))
 

@@ -53,6 +53,15 @@ def evaluate(target: str | None, options: Options) -> None:
     _evaluate(run, lab)
 
 
+def submit(target: str | None, options: Options) -> None:
+    from autolora import pipeline
+
+    run, lab = _existing(target, options)
+    written = pipeline.submit(run, lab)
+    if lab.main:
+        _written(Console(), run, *(str(path.relative_to(run.path)) for path in written))
+
+
 def run(target: str, options: Options, *, resume: bool) -> None:
     run, lab = _begin(target, options, resume=resume)
     for name, stage in (

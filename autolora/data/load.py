@@ -38,12 +38,14 @@ class Family(Protocol):
 
 
 def load_splits(
-    data: Data, seed: int, family: Family, *, only: Sequence[str] | None = None
+    data: Data, seed: int, family: Family, *, only: Sequence[str] | None = None, labelled: bool = True
 ) -> dict[str, datasets.Dataset]:
     """The training split and each evaluation split by name, at most as many rows as `data.limits` says.
 
-    only: leave out the other splits.
+    only: leave out the other splits. labelled False: leave out the labels, which may be missing.
     """
+    if not labelled:
+        data = data.model_copy(update={"label": data.columns[0]})  # a column that is there
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # what goes wrong is raised, once
     names = list(dict.fromkeys((data.splits.train, *data.splits.eval) if only is None else only))

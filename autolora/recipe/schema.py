@@ -196,12 +196,21 @@ class Generation(Section):
     max_new_tokens: PositiveInt = 64
 
 
+class Submission(Section):
+    """The files that a benchmark takes for its unlabelled test set."""
+
+    files: Annotated[dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")], Name], Field(min_length=1)]
+    prediction: Literal["id", "name", "score"] = "id"  # the label's number, its name, or the predicted score
+    range: tuple[Number, Number] = (0.0, 5.0)  # of scores
+
+
 class Eval(Section):
     """What is measured on the evaluation splits."""
 
     metrics: Annotated[tuple[Annotated[str, _one_of(METRICS)], ...], Field(min_length=1, strict=False)] = ("accuracy",)
     batch_size: PositiveInt = 64
     generation: Generation = Generation()
+    submission: Submission | None = None  # file name to split, for --submission
 
 
 class Recipe(Section):

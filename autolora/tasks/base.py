@@ -66,6 +66,10 @@ class Task(ABC):
     def encode(self, rows: Any, tokenizer: PreTrainedTokenizerBase, split: str) -> list[Example]:
         """Token ids and the target of every row, in order. Raises UserError naming the split and row."""
 
+    def unlabelled(self, rows: Any) -> Any:
+        """The rows with some label or other, so that `encode` takes them; for families with submission files."""
+        raise UserError("--submission: only classification and regression tasks have submission files")
+
     def grouped(self, rows: Any) -> list[Any]:
         """The examples of an evaluation split as `truth` and `metrics` take them, each with its raw "input", without a
         tokenizer. Families whose outputs may come from elsewhere have this, and `key`."""

@@ -21,6 +21,7 @@ from autolora.training.batches import Example, TensorBatch
 class _SequenceTask(Task):
     """What classification and regression share: one label a sequence."""
 
+    names: Sequence[str] = ()  # of the labels, by id
     peft_task_type = "SEQ_CLS"
     auto_class = "AutoModelForSequenceClassification"
 
@@ -42,6 +43,9 @@ class _SequenceTask(Task):
         batch = dict(tokenizer.pad(inputs, padding=True, return_tensors="pt"))
         batch["labels"] = torch.tensor([example["label"] for example in examples])
         return batch
+
+    def unlabelled(self, rows: Any) -> Any:
+        return rows.add_column(self.data.label, [self.names[0] if self.names else 0.0] * len(rows))
 
     def metrics(self, predictions: Sequence[dict[str, Any]], examples: Sequence[Example]) -> list[Row]:
         references = [example["label"] for example in examples]

@@ -116,9 +116,12 @@ class Generation(Task):
             for reference in ([references] if isinstance(references, str) else references)
         ]
         outputs = _ids(tokenizer, [f" {reference.strip()}" for _, reference in pairs])
+        whole = [[*prompt, *output, tokenizer.eos_token_id] for (prompt, _), output in zip(pairs, outputs, strict=True)]
+        longest = self.data.max_length
+        if cut := sum(len(ids) > longest for ids in whole):
+            warn(f"{cut} of {len(whole)} training outputs lose their end at data.max_length {longest}")
         return [
-            {"input_ids": [*prompt, *output, tokenizer.eos_token_id][: self.data.max_length], "prompt": len(prompt)}
-            for (prompt, _), output in zip(pairs, outputs, strict=True)
+            {"input_ids": ids[:longest], "prompt": len(prompt)} for ids, (prompt, _) in zip(whole, pairs, strict=True)
         ]
 
     def _check_lengths(self, prompts: Sequence[list[int]], examples: Sequence[Example], split: str) -> None:

@@ -103,7 +103,7 @@ def test_the_loss_is_that_of_the_output_tokens_alone(tokenizer: Any, kind: str, 
         ids = torch.tensor([example["input_ids"]])
         losses = -F.log_softmax(net(input_ids=ids).logits[0, example["prompt"] - 1 : -1], dim=-1)
         target = ids[0, example["prompt"] :, None]
-        truth += float((1 - smoothing) * losses.gather(1, target).sum() + smoothing * losses.mean(1).sum())
+        truth += ((1 - smoothing) * losses.gather(1, target).sum() + smoothing * losses.mean(1).sum()).item()
     assert found == pytest.approx(truth, rel=1e-5)
 
 
@@ -124,9 +124,12 @@ def test_padding_does_not_change_what_is_generated(tokenizer: Any, kind: str, be
     assert any(outputs(4))
 
 
-def test_an_output_that_is_too_long_loses_its_end_and_an_input_is_refused(tokenizer: Any) -> None:
+def test_an_output_that_is_too_long_loses_its_end_and_an_input_is_refused(
+    tokenizer: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     short = task(max_length=4)
     assert next(e["input_ids"] for e in short.encode(Dataset.from_dict(ROWS), tokenizer, "train")) == [4, 1, 7, 8]
+    assert "2 of 3 training outputs lose their end at data.max_length 4" in capsys.readouterr().err
     with pytest.raises(UserError, match=r"split 'test': the input 'b c'… has 3 tokens, .* data.max_length 3 "):
         task(max_length=3).encode(Dataset.from_dict(ROWS), tokenizer, "test")
 
