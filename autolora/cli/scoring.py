@@ -36,6 +36,6 @@ def score(target: str | None, task: str | None, predictions: Path | None, option
     write_atomic(folder / "predictions" / f"{rows[0]['split']}.jsonl", "\n".join(lines) + "\n")
     written = write_table(rows, folder, "metrics")
     console = Console()
-    console.print(render(rows, f"{recipe.name}, {predictions}"))
+    console.print(render(rows, f"{recipe.name}, {predictions}", console.width))
     for path in [*written, folder / "predictions"]:
         console.print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)

@@ -102,7 +102,7 @@ def _evaluate(run: Run, lab: Lab) -> None:
     rows = pipeline.evaluate(run, lab)
     if lab.main:
         console = Console()
-        console.print(tables.render(rows, f"{run.recipe.name}, seed {run.recipe.seed}"))
+        console.print(tables.render(rows, f"{run.recipe.name}, seed {run.recipe.seed}", console.width))
         _written(console, run, "metrics.md", "metrics.csv", "metrics.json", "predictions")
 
 

@@ -32,15 +32,29 @@ def write_table(rows: Sequence[Row], folder: Path, stem: str) -> list[Path]:
     return [markdown, comma, json]
 
 
-def render(rows: Sequence[Row], title: str) -> Table:
-    """The table for a rich console."""
+def render(rows: Sequence[Row], title: str, width: int | None = None) -> Table:
+    """The table for a rich console; with a column for each row where it would be wider than `width`."""
     table = Table(title=Text(title), title_justify="left")
     columns = _columns(rows)
+    if width is not None and _natural_width(rows) > width:
+        table.show_header = False
+        for _ in range(len(rows) + 1):
+            table.add_column(justify="left" if not table.columns else "right")
+        for column in columns:
+            table.add_row(Text(column), *(Text(_show(row.get(column))) for row in rows))
+        return table
     for column in columns:
         table.add_column(Text(column), justify="right" if _is_numeric(rows, column) else "left")
     for row in rows:
         table.add_row(*(Text(_show(row.get(column))) for column in columns))
     return table
+
+
+def _natural_width(rows: Sequence[Row]) -> int:
+    """Characters of a line, with two blanks and a rule for each column."""
+    columns = _columns(rows)
+    widths = (max(cell_len(cell) for cell in (name, *(_show(row.get(name)) for row in rows))) for name in columns)
+    return 1 + sum(width + 3 for width in widths)
 
 
 def to_markdown(rows: Sequence[Row]) -> str:

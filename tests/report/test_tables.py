@@ -96,3 +96,15 @@ def test_the_terminal_shows_title_and_cells_and_takes_no_markup_from_them() -> N
     for word in ("Results [of] it", "[red]cola[/red]", "0.2500", " 3 "):
         assert word in shown
     assert "None" not in shown
+
+
+def test_a_table_too_wide_for_the_terminal_has_a_column_for_each_row() -> None:
+    rows = [{"type": "all", "precision": 0.125, "words that were cut off": 3}, {"type": "Disease", "precision": 0.25}]
+    for width in (48, 80):
+        console = Console(width=width, file=io.StringIO())
+        console.print(render(rows, "NER", width))
+        text = console.file.getvalue()
+        assert "…" not in text
+        assert all(part in text for part in ("0.1250", "0.2500", "Disease", "precision", "words that were cut off"))
+        heading = next(line for line in text.splitlines() if "type" in line)
+        assert ("precision" in heading) == (width == 80)
