@@ -16,7 +16,7 @@ def test_e2e_shortened_ends_in_success_with_ranks_adapter_and_table(
     short = settings(
         search__steps=2,
         search__batch_size=2,
-        retrain__steps=8,
+        retrain__steps=12,
         retrain__batch_size=4,
         retrain__log_every=1,
         retrain__weights__learning_rate=2e-3,
@@ -32,7 +32,7 @@ def test_e2e_shortened_ends_in_success_with_ranks_adapter_and_table(
     assert len(found["ranks"]) == 60
     assert read(run / "adapter" / "adapter_config.json")["modules_to_save"] is None
     losses = [json.loads(line)["train_loss"] for line in (run / "retrain" / "log.jsonl").read_text().splitlines()]
-    assert losses[-1] < losses[0] - 0.5
+    assert sum(losses[-3:]) < sum(losses[:3]) - 1.0, losses
     (row,) = read(run / "metrics.json")
     lines = (run / "predictions" / "test.jsonl").read_text(encoding="utf-8").splitlines()
     assert row["examples"] == len(lines)
