@@ -11,7 +11,7 @@ import json
 import math
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,12 @@ def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, keys in their order. JSON has no NaN and no infinity: they become null."""
     text = json.dumps(_without_nan(value), indent=2, ensure_ascii=False, allow_nan=False)
     write_atomic(path, text + "\n")
+
+
+def write_records(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Write records as JSON Lines, each with its "index" in front."""
+    lines = [json.dumps({"index": i, **record}, ensure_ascii=False) + "\n" for i, record in enumerate(records)]
+    write_atomic(path, "".join(lines))
 
 
 def _without_nan(value: Any) -> Any:

@@ -32,7 +32,7 @@ from autolora.data.split import split_train
 from autolora.errors import UserError
 from autolora.evaluation.predict import Part, predict
 from autolora.evaluation.submission import submission_lines
-from autolora.files import file_hash, write_atomic, write_json
+from autolora.files import file_hash, write_atomic, write_json, write_records
 from autolora.model.load import base_name, check_length, load_model, load_tokenizer, weights_hash
 from autolora.model.selection import add_selection
 from autolora.model.targets import head_modules
@@ -249,7 +249,9 @@ def evaluate(run: Run, lab: Lab) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     with run.stage("eval"):
         begun = time.monotonic()
-        model, pretrained = _adapted(run, lab)
+        base = lab.model()
+        pretrained = weights_hash(base, [])
+        model = _adapted(run, lab, base)
         ranks = read_ranks(run)["ranks"]
         made_by = [pretrained, *(file_hash(path) for path in sorted(adapter.glob("adapter_*")))]
         for split in run.recipe.data.splits.eval:
@@ -258,11 +260,8 @@ def evaluate(run: Run, lab: Lab) -> list[dict[str, Any]]:
             part = _part(run, lab, made_by, split)
             predictions = _predict(lab, model, examples, split, part)
             if lab.main:
-                lines = [
-                    json.dumps({"index": i, **lab.task.truth(e), **p}, ensure_ascii=False)
-                    for i, (e, p) in enumerate(zip(examples, predictions, strict=True))
-                ]
-                write_atomic(run.path / "predictions" / f"{Path(split).stem}.jsonl", "\n".join(lines) + "\n")
+                records = [{**lab.task.truth(e), **p} for e, p in zip(examples, predictions, strict=True)]
+                write_records(run.path / "predictions" / f"{Path(split).stem}.jsonl", records)
             part.remove()
             rows += [
                 {"split": split, "examples": len(examples), **scores, "total rank": sum(ranks.values())}
@@ -286,7 +285,8 @@ def submit(run: Run, lab: Lab) -> list[Path]:
     how = run.recipe.eval.submission
     if how is None:
         raise UserError(f"--submission: the recipe {run.recipe.name} says no eval.submission (see recipes/glue/)")
-    model, _ = _adapted(run, lab)
+    _adapter(run)
+    model = _adapted(run, lab, lab.model())
     written = []
     for name, split in how.files.items():
         data = run.recipe.data.model_copy(update={"limits": Limits()})
@@ -309,13 +309,11 @@ def _adapter(run: Run) -> Path:
     return adapter
 
 
-def _adapted(run: Run, lab: Lab) -> tuple[PeftModel, str]:
-    """The model with ``adapter/``, and the hash of the pretrained model."""
+def _adapted(run: Run, lab: Lab, base: PreTrainedModel) -> PeftModel:
+    """The pretrained model with ``adapter/``."""
     adapter = _adapter(run)
-    base = lab.model()
-    pretrained = weights_hash(base, [])
     try:
-        return PeftModel.from_pretrained(base, adapter).to(lab.accelerator.device), pretrained
+        return PeftModel.from_pretrained(base, adapter).to(lab.accelerator.device)
     except (SafetensorError, OSError, ValueError, TypeError, RuntimeError) as error:
         raise UserError(
             f"{adapter} cannot be loaded ({error}); write it anew with: autolora retrain {run.path}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from rich.console import Console
@@ -10,7 +9,7 @@ from rich.console import Console
 from autolora.cli.app import RUNS
 from autolora.cli.stages import Options
 from autolora.errors import UserError
-from autolora.files import write_atomic
+from autolora.files import write_records
 from autolora.recipe.load import load_recipe
 from autolora.recipe.shipped import find_task
 
@@ -32,8 +31,7 @@ def score(target: str | None, task: str | None, predictions: Path | None, option
     folder = options.output
     if folder == RUNS:  # not given: a folder of their own among the runs
         folder = RUNS / "predictions" / f"{Path(task).stem}-{predictions.stem}"
-    lines = [json.dumps({"index": i, **record}, ensure_ascii=False) for i, record in enumerate(records)]
-    write_atomic(folder / "predictions" / f"{rows[0]['split']}.jsonl", "\n".join(lines) + "\n")
+    write_records(folder / "predictions" / f"{rows[0]['split']}.jsonl", records)
     written = write_table(rows, folder, "metrics")
     console = Console()
     console.print(render(rows, f"{recipe.name}, {predictions}", console.width))

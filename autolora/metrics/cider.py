@@ -10,13 +10,11 @@ from collections.abc import Sequence
 import evaluate
 from pycocoevalcap.cider.cider import Cider as CocoCider
 
-from autolora.metrics.text import TextMetric, ptb
+from autolora.metrics.text import TextMetric, coco_score
 
 
 class Cider(TextMetric, evaluate.Metric):
     """CIDEr-D over PTB tokens, weighted by the references at hand: scores on different sets don't compare."""
 
     def _compute(self, predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
-        outputs, truths = ptb(predictions, references)
-        score, _ = CocoCider().compute_score(dict(enumerate(truths)), {i: [text] for i, text in enumerate(outputs)})
-        return {"cider": float(score)}
+        return {"cider": coco_score(CocoCider(), predictions, references)}

@@ -10,13 +10,11 @@ from collections.abc import Sequence
 import evaluate
 from pycocoevalcap.rouge.rouge import Rouge
 
-from autolora.metrics.text import TextMetric, ptb
+from autolora.metrics.text import TextMetric, coco_score
 
 
 class RougeL(TextMetric, evaluate.Metric):
     """The F-score (recall weighted by 1.2) of the longest common subsequence of PTB tokens, the mean over examples."""
 
     def _compute(self, predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
-        outputs, truths = ptb(predictions, references)
-        score, _ = Rouge().compute_score(dict(enumerate(truths)), {i: [text] for i, text in enumerate(outputs)})
-        return {"rouge_l": float(score)}
+        return {"rouge_l": coco_score(Rouge(), predictions, references)}

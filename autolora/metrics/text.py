@@ -73,6 +73,13 @@ def ptb(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> tupl
     return [next(tokens) for _ in predictions], [[next(tokens) for _ in several] for several in references]
 
 
+def coco_score(scorer: Any, predictions: Sequence[str], references: Sequence[Sequence[str]]) -> float:
+    """The corpus score of one of pycocoevalcap's scorers, on PTB tokens."""
+    outputs, truths = ptb(predictions, references)
+    score, _ = scorer.compute_score(dict(enumerate(truths)), {i: [text] for i, text in enumerate(outputs)})
+    return float(score)
+
+
 @lru_cache(maxsize=2)  # three metrics in a row ask for the same texts
 def _ptb(texts: tuple[str, ...]) -> tuple[str, ...]:
     folder, jar, name = TOKENIZER

@@ -14,6 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -41,6 +42,10 @@ class Task(ABC):
     ) -> None:
         """splits: raw rows by split name (`datasets.Dataset`)."""
         self.data, self.evaluation, self.loss_settings = data, evaluation, loss
+        self.prepare(splits)
+
+    def prepare(self, splits: Mapping[str, Any]) -> None:  # noqa: B027  # most families have nothing to do here
+        """Take from the raw splits what the family keeps of them: the names of the labels, for instance."""
 
     @classmethod
     def text_columns(cls, data: Data) -> tuple[str, ...]:
@@ -104,3 +109,8 @@ class Task(ABC):
     @abstractmethod
     def metrics(self, predictions: Sequence[dict[str, Any]], examples: Sequence[Example]) -> list[Row]:
         """The recipe's metrics: one row of the table, or one for each part of the split."""
+
+
+def full_precision(logits: Tensor) -> Tensor:
+    """Logits of a half-precision pass as float32, in which losses and predictions are computed; others as they are."""
+    return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits

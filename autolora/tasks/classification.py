@@ -12,9 +12,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from autolora.errors import UserError
 from autolora.metrics.compute import compute
-from autolora.recipe.schema import Data, Eval, Loss
 from autolora.report.tables import Row
-from autolora.tasks.base import Task
+from autolora.tasks.base import Task, full_precision
 from autolora.training.batches import Example, TensorBatch
 
 
@@ -55,21 +54,18 @@ class _SequenceTask(Task):
         """(batch, labels), float32."""
         output = model(**{key: value for key, value in batch.items() if key != "labels"})
         logits: Tensor = output.logits
-        return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+        return full_precision(logits)
 
 
 class Classification(_SequenceTask):
     """Two or more classes; labels are integers from 0, or names."""
 
-    def __init__(
-        self,
-        data: Data,
-        evaluation: Eval,
-        splits: Mapping[str, Any],
-        loss: Loss = Loss(),  # noqa: B008
-    ) -> None:
-        super().__init__(data, evaluation, splits, loss)
-        self.names = list(data.labels) if data.labels else _label_names(splits[data.splits.train], data.label)
+    def prepare(self, splits: Mapping[str, Any]) -> None:
+        self.names = (
+            list(self.data.labels)
+            if self.data.labels
+            else _label_names(splits[self.data.splits.train], self.data.label)
+        )
         self.ids = {name: i for i, name in enumerate(self.names)}
 
     def head_config(self) -> dict[str, Any]:

@@ -21,10 +21,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from autolora.data.linearise import LINEARISE
 from autolora.errors import UserError
 from autolora.metrics.compute import compute
-from autolora.recipe.schema import Data, Eval, Loss
+from autolora.recipe.schema import Data
 from autolora.registry import load
 from autolora.report.tables import Row
-from autolora.tasks.base import Task
+from autolora.tasks.base import Task, full_precision
 from autolora.training.batches import Example, TensorBatch
 
 IGNORED = -100  # label of what the loss leaves out
@@ -37,15 +37,8 @@ class Generation(Task):
     auto_class = "AutoModelForCausalLM"
     new_head = False
 
-    def __init__(
-        self,
-        data: Data,
-        evaluation: Eval,
-        splits: Mapping[str, Any],
-        loss: Loss = Loss(),  # noqa: B008
-    ) -> None:
-        super().__init__(data, evaluation, splits, loss)
-        self.seen = set(splits[data.splits.train][data.category]) if data.category else set()
+    def prepare(self, splits: Mapping[str, Any]) -> None:
+        self.seen = set(splits[self.data.splits.train][self.data.category]) if self.data.category else set()
 
     @classmethod
     def text_columns(cls, data: Data) -> tuple[str, ...]:
@@ -60,7 +53,7 @@ class Generation(Task):
         for i, (value, references) in enumerate(columns, 1):
             where = f"split {split!r}, row {i}"
             to_text(value, f"{where}: {data.columns[0]!r}")
-            for reference in [references] if isinstance(references, str) else references:
+            for reference in _several(references):
                 if not isinstance(reference, str) or not reference.strip():
                     raise UserError(f"{where}: {data.label!r} must be text that is not empty, got {reference!r}")
             if not references:
@@ -83,7 +76,7 @@ class Generation(Task):
         ):
             text = to_text(value, "input")
             example = found.setdefault(text, {"input": value, "text": text, "references": [], "category": category})
-            example["references"] += [references] if isinstance(references, str) else references
+            example["references"] += _several(references)
         return list(found.values())
 
     def key(self, value: Any) -> str:
@@ -113,7 +106,7 @@ class Generation(Task):
         pairs = [
             (prompts[to_text(value, "input")], reference)
             for value, references in zip(rows[self.data.columns[0]], rows[self.data.label], strict=True)
-            for reference in ([references] if isinstance(references, str) else references)
+            for reference in _several(references)
         ]
         outputs = _ids(tokenizer, [f" {reference.strip()}" for _, reference in pairs])
         whole = [[*prompt, *output, tokenizer.eos_token_id] for (prompt, _), output in zip(pairs, outputs, strict=True)]
@@ -157,7 +150,7 @@ class Generation(Task):
         if _keeps_logits(model):  # the vocabulary's logits are made only where there is a label
             inputs["logits_to_keep"] = labels.shape[1] + 1
         logits = model(**inputs).logits[:, -labels.shape[1] - 1 : -1]
-        logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+        logits = full_precision(logits)
         return F.cross_entropy(
             logits.reshape(-1, logits.shape[-1]),
             labels.reshape(-1),
@@ -214,6 +207,11 @@ def warn(message: str) -> None:
     from rich.console import Console
 
     Console(stderr=True).print(message, markup=False, highlight=False, soft_wrap=True)
+
+
+def _several(references: str | list[str]) -> list[str]:
+    """A cell of references, which may be one text, as a list."""
+    return [references] if isinstance(references, str) else references
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:

@@ -17,10 +17,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from autolora.errors import UserError
 from autolora.metrics import METRICS
-from autolora.recipe.schema import Data, Eval, Loss
+from autolora.recipe.schema import Data
 from autolora.registry import load
 from autolora.report.tables import Row
-from autolora.tasks.base import Task
+from autolora.tasks.base import Task, full_precision
 from autolora.training.batches import Example, TensorBatch
 
 IGNORED = -100  # label of the pieces that are left out of the loss
@@ -36,15 +36,8 @@ class Tagging(Task):
     auto_class = "AutoModelForTokenClassification"
     tokenizer_options = {"add_prefix_space": True}  # noqa: RUF012  # byte-level tokenizers need it to take words
 
-    def __init__(
-        self,
-        data: Data,
-        evaluation: Eval,
-        splits: Mapping[str, Any],
-        loss: Loss = Loss(),  # noqa: B008
-    ) -> None:
-        super().__init__(data, evaluation, splits, loss)
-        self.names = _names(data, splits)
+    def prepare(self, splits: Mapping[str, Any]) -> None:
+        self.names = _names(self.data, splits)
         self.ids = {name: i for i, name in enumerate(self.names)}
 
     @classmethod
@@ -110,7 +103,7 @@ class Tagging(Task):
     def logits(self, model: PreTrainedModel, batch: TensorBatch) -> Tensor:
         """(batch, positions, tags), float32."""
         logits: Tensor = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-        return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+        return full_precision(logits)
 
     def loss(self, model: PreTrainedModel, batch: TensorBatch) -> Tensor:
         return F.cross_entropy(

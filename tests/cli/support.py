@@ -98,6 +98,11 @@ def finish(process: subprocess.Popen[str], *signals: signal.Signals) -> tuple[in
     return process.returncode, err
 
 
+def settings(**values: object) -> list[str]:
+    """``search__steps=3`` as the options --set search.steps=3."""
+    return [part for name, value in values.items() for part in ("--set", f"{name.replace('__', '.')}={value}")]
+
+
 def only_run(output: Path, recipe: str = "tiny") -> Path:
     """The one run of a recipe below an output folder."""
     (run,) = (output / recipe).iterdir()

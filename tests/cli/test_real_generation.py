@@ -3,11 +3,7 @@
 import json
 from pathlib import Path
 
-from tests.cli.support import only_run, read, stage_states, succeed
-
-
-def settings(**values: object) -> list[str]:
-    return [part for name, value in values.items() for part in ("--set", f"{name.replace('__', '.')}={value}")]
+from tests.cli.support import only_run, read, settings, stage_states, succeed
 
 
 def test_e2e_shortened_ends_in_success_with_ranks_adapter_and_table(
