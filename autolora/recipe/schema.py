@@ -201,7 +201,7 @@ class Submission(Section):
 
     files: Annotated[dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")], Name], Field(min_length=1)]
     prediction: Literal["id", "name", "score"] = "id"  # the label's number, its name, or the predicted score
-    range: tuple[Number, Number] = (0.0, 5.0)  # of scores
+    range: Annotated[tuple[Number, Number], Field(strict=False)] = (0.0, 5.0)  # of scores
 
 
 class Eval(Section):

@@ -7,8 +7,9 @@ from autolora.cli.recipes import app
 from autolora.errors import RecipeError, UserError
 from autolora.recipe import shipped as module
 from autolora.recipe.checks import lacks_only_data
-from autolora.recipe.load import load_recipe
+from autolora.recipe.load import dump_recipe, load_recipe
 from autolora.recipe.shipped import find_recipe, recipe_files, recipes_folder, shipped
+from autolora.runs.store import read_resolved
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 VALID = "task: regression\ndescription: mine\nmodel: {name: a/b}\ndata: {hub: c/d}\n"
@@ -46,6 +47,13 @@ def test_every_shipped_recipe_is_valid_and_has_its_name(path: Path, request: pyt
         assert load_recipe(path) == recipe
     assert shipped()[recipe.name] == path
     assert recipe.description
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "recipes").rglob("*.yaml")), ids=lambda p: p.stem)
+def test_a_run_of_every_shipped_recipe_can_be_opened_again(path: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(path, check=False)
+    (tmp_path / "recipe.yaml").write_text(dump_recipe(recipe), encoding="utf-8")
+    assert read_resolved(tmp_path / "recipe.yaml") == recipe
 
 
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "recipes").rglob("*.yaml")), ids=lambda p: p.stem)
