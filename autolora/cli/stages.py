@@ -64,8 +64,11 @@ def submit(target: str | None, options: Options) -> None:
 
 def run(target: str, options: Options, *, resume: bool) -> None:
     run, lab = _begin(target, options, resume=resume)
+    from autolora.methods.base import method_class
+
+    searches = method_class(run.recipe.method.name).searches
     for name, stage in (
-        ("search", _search),
+        *([("search", _search)] if searches else []),
         ("retrain", lambda r, lab: _retrain(r, lab, resume=True)),
         ("eval", _evaluate),
     ):
@@ -165,7 +168,14 @@ def _searched_with(recipe: Recipe) -> dict[str, Any]:
     search = recipe.search.model_dump(exclude={"checkpoint_every", "log_every"})
     return dict(
         _flat(
-            {"task": recipe.task, "seed": recipe.seed, "search": search, "data": data, "loss": recipe.loss.model_dump()}
+            {
+                "task": recipe.task,
+                "seed": recipe.seed,
+                "method": recipe.method.model_dump(),
+                "search": search,
+                "data": data,
+                "loss": recipe.loss.model_dump(),
+            }
         )
     )
 

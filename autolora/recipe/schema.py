@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from autolora.methods import METHODS
 from autolora.metrics import METRICS
 from autolora.search.estimators import ESTIMATORS
 from autolora.tasks import TASKS
@@ -187,6 +188,16 @@ class Retrain(Steps):
     weights: Weights = Weights()
 
 
+class Method(Section):
+    """What finds the ranks and what is trained: AutoLoRA, or what it is compared with (`autolora.methods`)."""
+
+    name: Annotated[str, _one_of(METHODS)] = "autolora"
+    size: PositiveInt | None = (
+        None  # rank (lora, svd), width (houlsby, pfeiffer), length (prefix); null: the method's own
+    )
+    learning_rate: PositiveNumber | None = None  # of the retraining; null: the method's own, or retrain.weights'
+
+
 class Generation(Section):
     """How text is generated: beam search."""
 
@@ -222,6 +233,7 @@ class Recipe(Section):
     model: Model
     data: Data
     loss: Loss = Loss()
+    method: Method = Method()
     search: Search = Search()
     retrain: Retrain = Retrain()
     eval: Eval = Eval()

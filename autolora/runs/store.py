@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 import traceback
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ import yaml
 from autolora.errors import UserError
 from autolora.files import write_atomic, write_json
 from autolora.recipe.load import dump_recipe
+from autolora.recipe.method import label
 from autolora.recipe.schema import Recipe
 
 STAGES = ("search", "retrain", "eval")
@@ -43,15 +45,16 @@ class Run:
         self.path, self.recipe, self.main = path, recipe, main
 
     @classmethod
-    def create(cls, root: Path, recipe: Recipe) -> Run:
+    def create(cls, root: Path, recipe: Recipe, *, state: str = "running") -> Run:
         """A new run directory below `root`."""
         from autolora.runs.manifest import environment
 
         now = datetime.now(UTC)
-        stem = f"{now:%Y%m%d-%H%M%S}-{recipe.seed}"
+        word = re.sub(r"[^A-Za-z0-9.]+", "-", label(recipe.method))
+        stem = f"{now:%Y%m%d-%H%M%S}-{'' if word == 'autolora' else word + '-'}{recipe.seed}"
         path = _new_folder(root / recipe.name, stem)
         run = cls(path, recipe)
-        write_json(path / "status.json", {"state": "running", "stages": {}})
+        write_json(path / "status.json", {"state": state, "stages": {}})
         write_json(path / "manifest.json", {"created": now.isoformat(), "seed": recipe.seed, **environment()})
         run.save_recipe()
         return run
@@ -86,6 +89,18 @@ class Run:
             manifest.setdefault("stages", {}).setdefault(stage, {}).update(values)
             write_json(self.path / "manifest.json", manifest)
 
+    def source(self, method: str) -> Path | None:
+        """The run of another method that this one builds on, by the method's label; see `add_source`."""
+        path = self.manifest().get("sources", {}).get(method)
+        return None if path is None else (self.path / path).resolve()
+
+    def add_source(self, method: str, run: Run) -> None:
+        """Note the run of another method that this one builds on, by its path from here: runs move together."""
+        manifest = self.manifest()
+        path = os.path.relpath(run.path.resolve(), self.path.resolve())
+        manifest.setdefault("sources", {})[method] = Path(path).as_posix()
+        write_json(self.path / "manifest.json", manifest)
+
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Marks a stage as running, and then as success, failed (keeping the traceback) or cancelled."""
@@ -107,6 +122,12 @@ class Run:
             status = self.status()
             status["state"] = state
             status["stages"][stage] = {"state": state, "at": datetime.now(UTC).isoformat(), **values}
+            write_json(self.path / "status.json", status)
+
+    def mark(self, state: str, **values: Any) -> None:
+        """The state of the run as a whole, for what no stage can say: that it waits, or ended before one began."""
+        if self.main:
+            status = {"state": state, "stages": self.status()["stages"], **values}
             write_json(self.path / "status.json", status)
 
     def _refuse_if_alive(self) -> None:

@@ -110,11 +110,12 @@ class SearchStage:
         return select(selection_logits(self.layers), self.settings.constraint, self.settings.threshold)
 
     def state(self) -> dict[str, Tensor]:
-        return {**self.weights.state(), **self.selection.state()}
+        return {**self.weights.state(), **self.selection.state(), **self.gradients.state()}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         self.weights.load(tensors)
         self.selection.load(tensors)
+        self.gradients.load(tensors)
 
 
 def one_level() -> Any:

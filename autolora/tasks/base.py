@@ -10,6 +10,7 @@ and the raw splits:
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -23,6 +24,8 @@ from autolora.recipe.schema import Data, Eval, Loss
 from autolora.report.tables import Row
 from autolora.training.batches import Example, TensorBatch
 
+WHOLE = "all"
+
 
 class Task(ABC):
     """One task family on one data set."""
@@ -30,7 +33,8 @@ class Task(ABC):
     peft_task_type: ClassVar[str]  # PEFT's name of the family, written into the adapter
     auto_class: ClassVar[str]  # transformers' auto class with this family's head
     new_head: ClassVar[bool] = True  # whether that class adds a head which the checkpoint lacks, and which is trained
-
+    headline_metric: ClassVar[str | None] = None  # column that methods are compared by; None: the first metric's
+    part_column: ClassVar[str | None] = None  # column of the table that tells a split's parts, WHOLE for all of it
     tokenizer_options: ClassVar[Mapping[str, Any]] = {}  # what the tokenizer must be loaded with
 
     def __init__(
@@ -109,6 +113,15 @@ class Task(ABC):
     @abstractmethod
     def metrics(self, predictions: Sequence[dict[str, Any]], examples: Sequence[Example]) -> list[Row]:
         """The recipe's metrics: one row of the table, or one for each part of the split."""
+
+    def headline(self, rows: Sequence[Row]) -> tuple[str, float | None]:
+        """The metric that methods are compared by, and its value, from the rows of the metrics table: the recipe's
+        first one over whole splits, averaged over the evaluation splits; None where it has no value."""
+        wanted = self.headline_metric or self.evaluation.metrics[0]
+        name = next(column for column in rows[0] if column.startswith(wanted))
+        whole = [row[name] for row in rows if row.get(self.part_column or "", WHOLE) == WHOLE]
+        values = [float(value) for value in whole if isinstance(value, int | float) and math.isfinite(value)]
+        return name, sum(values) / len(values) if values and len(values) == len(whole) else None
 
 
 def full_precision(logits: Tensor) -> Tensor:

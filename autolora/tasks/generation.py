@@ -24,7 +24,7 @@ from autolora.metrics.compute import compute
 from autolora.recipe.schema import Data
 from autolora.registry import load
 from autolora.report.tables import Row
-from autolora.tasks.base import Task, full_precision
+from autolora.tasks.base import WHOLE, Task, full_precision
 from autolora.training.batches import Example, TensorBatch
 
 IGNORED = -100  # label of what the loss leaves out
@@ -36,6 +36,7 @@ class Generation(Task):
     peft_task_type = "CAUSAL_LM"
     auto_class = "AutoModelForCausalLM"
     new_head = False
+    part_column = "categories"
 
     def prepare(self, splits: Mapping[str, Any]) -> None:
         self.seen = set(splits[self.data.splits.train][self.data.category]) if self.data.category else set()
@@ -187,7 +188,7 @@ class Generation(Task):
             return [self._scores(predictions, examples, range(len(examples)))]
         seen = [i for i, example in enumerate(examples) if example["category"] in self.seen]
         unseen = [i for i, example in enumerate(examples) if example["category"] not in self.seen]
-        parts = {"seen": seen, "unseen": unseen, "all": list(range(len(examples)))}
+        parts = {"seen": seen, "unseen": unseen, WHOLE: list(range(len(examples)))}
         return [
             {"categories": name, "examples": len(part), **self._scores(predictions, examples, part)}
             for name, part in parts.items()

@@ -20,7 +20,7 @@ from autolora.metrics import METRICS
 from autolora.recipe.schema import Data
 from autolora.registry import load
 from autolora.report.tables import Row
-from autolora.tasks.base import Task, full_precision
+from autolora.tasks.base import WHOLE, Task, full_precision
 from autolora.training.batches import Example, TensorBatch
 
 IGNORED = -100  # label of the pieces that are left out of the loss
@@ -34,6 +34,7 @@ class Tagging(Task):
 
     peft_task_type = "TOKEN_CLS"
     auto_class = "AutoModelForTokenClassification"
+    headline_metric, part_column = "f1", "type"
     tokenizer_options = {"add_prefix_space": True}  # noqa: RUF012  # byte-level tokenizers need it to take words
 
     def prepare(self, splits: Mapping[str, Any]) -> None:
@@ -139,7 +140,7 @@ class Tagging(Task):
         by_type: dict[str, Any] = scores.pop("by_type", {})
         cut_off = sum(record["cut_off"] for record in predictions)
         return [
-            {"type": "all", **scores, "cut-off words": cut_off},
+            {"type": WHOLE, **scores, "cut-off words": cut_off},
             *({"type": name, **values} for name, values in by_type.items()),
         ]
 

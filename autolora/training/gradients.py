@@ -6,7 +6,7 @@ different points, several times a step.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 from autolora.training.batches import Batch, TensorBatch
 from autolora.training.seeds import derive, seed_torch
 
+_PASSES = "#passes"
 Loss = Callable[[TensorBatch], Tensor]
 """Sum of the losses of a micro-batch's units, a scalar."""
 
@@ -26,10 +27,34 @@ class Gradients:
     loss: the summed loss of a micro-batch.
     accelerator: gives the precision and adds up over processes; None: float32, one process.
     double_backward: attention kernels that can be differentiated twice (for the exact estimator).
+    penalty: what is added to the mean loss of a batch whatever its examples, a scalar.
+
+    Forward and backward passes over a batch are counted, however many micro-batches it has.
     """
 
-    def __init__(self, loss: Loss, accelerator: Accelerator | None = None, *, double_backward: bool = False) -> None:
+    def __init__(
+        self,
+        loss: Loss,
+        accelerator: Accelerator | None = None,
+        *,
+        double_backward: bool = False,
+        penalty: Callable[[], Tensor] | None = None,
+    ) -> None:
         self.loss, self.accelerator, self.double_backward = loss, accelerator, double_backward
+        self.penalty = penalty
+        self.passes = [0, 0]  # forward, backward
+
+    def counted(self) -> dict[str, int]:
+        """The passes so far, as manifest entries."""
+        return {"forward_passes": self.passes[0], "backward_passes": self.passes[1]}
+
+    def state(self) -> dict[str, Tensor]:
+        """The passes, so that a resumed stage counts on."""
+        return {_PASSES: torch.tensor(self.passes)}
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """The inverse of `state`."""
+        self.passes = [int(count) for count in tensors[_PASSES].tolist()]
 
     def of(
         self, batch: Batch, wrt: Sequence[Tensor], seed: int, *, full_precision: bool = False
@@ -39,18 +64,26 @@ class Gradients:
         The same `seed` gives the same dropout masks, whatever the tensors' values.
         full_precision: no autocast, for passes whose difference is taken.
         """
+        self._count(1, 1)
         total = torch.zeros((), device=wrt[0].device)
         sums: list[Tensor] = []
         for loss in self._losses(batch, seed, full_precision):
             grads = torch.autograd.grad(loss, wrt, materialize_grads=True)
             sums = _added(sums, grads, wrt)
             total += loss.detach()
-        return self._over_processes(total, sums or [torch.zeros_like(tensor) for tensor in wrt])
+        loss, gradients = self._over_processes(total, sums or [torch.zeros_like(tensor) for tensor in wrt])
+        if self.penalty is not None:
+            gradients = _added(gradients, torch.autograd.grad(self.penalty(), wrt, materialize_grads=True), wrt)
+        return loss, gradients
+
+    def _count(self, forward: int, backward: int) -> None:
+        self.passes = [self.passes[0] + forward, self.passes[1] + backward]
 
     def mixed_product(
         self, batch: Batch, weights: Sequence[Tensor], vector: Sequence[Tensor], wrt: Sequence[Tensor], seed: int
     ) -> list[Tensor]:
         """``∇_wrt (∇_weights L · vector)`` by double backward, shaped like `wrt`."""
+        self._count(1, 2)
         sums: list[Tensor] = []
         for loss in self._losses(batch, seed, False):
             grads = torch.autograd.grad(loss, weights, create_graph=True, materialize_grads=True)

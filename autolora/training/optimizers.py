@@ -35,12 +35,13 @@ class ScheduledOptimizer:
         """The learning rate of a step (0-based)."""
         return self.base * self.multiplier(step)
 
-    def apply(self, gradients: Sequence[Tensor], step: int) -> None:
-        """One optimiser step."""
+    def apply(self, gradients: Sequence[Tensor], step: int, before_zero: Callable[[], None] = lambda: None) -> None:
+        """One optimiser step. before_zero: called after it, while the parameters still have their gradients."""
         self.optimizer.param_groups[0]["lr"] = self.learning_rate(step)
         for parameter, gradient in zip(self.named.values(), gradients, strict=True):
             parameter.grad = gradient
         self.optimizer.step()
+        before_zero()
         self.optimizer.zero_grad(set_to_none=True)
 
     def moments(self) -> tuple[list[Tensor], list[Tensor]]:

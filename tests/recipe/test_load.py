@@ -115,7 +115,8 @@ rank: 8
         ("3: x", "3: a key must be text, got 3"),
         (
             "colour: x",
-            "colour: unknown key (there is: name, task, description, model, data, loss, search, retrain, eval, seed)",
+            "colour: unknown key "
+            "(there is: name, task, description, model, data, loss, method, search, retrain, eval, seed)",
         ),
     ],
 )
@@ -239,7 +240,7 @@ def test_faults_of_overrides_name_the_option_and_come_after_the_files() -> None:
         "--set search.stepz=200: search.stepz: unknown key (did you mean 'search.steps'?)",
         "--set steps=3: steps: unknown key (did you mean 'search.steps' or 'retrain.steps'?)",
         "--set colour=3: colour: unknown key "
-        "(there is: name, task, description, model, data, loss, search, retrain, eval, seed)",
+        "(there is: name, task, description, model, data, loss, method, search, retrain, eval, seed)",
         "--set search.rnk: must be key=value (write for instance search.steps=200)",
         "--set eval=[f1: eval: the value is no YAML, got '[f1' (put text in quotes)",
         "--set search.zzzz=1: search.zzzz: unknown key (there is: steps, epochs, batch_size, gradient_accumulation, "

@@ -1,0 +1,70 @@
+"""Methods as words on a command line: ``parse_method("lora:4")`` and ``label(method)``.
+
+NAME[:SIZE][:KEY=VALUE]…        autolora, lora:4, svd:16, full:learning_rate=1e-5
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from autolora.errors import UserError
+from autolora.methods import METHODS
+from autolora.recipe.messages import did_you_mean
+from autolora.recipe.schema import Method
+
+
+def parse_method(text: str) -> Method:
+    """The method that a word means. Raises UserError with the nearest name."""
+    name, *parts = text.strip().split(":")
+    if name not in METHODS:
+        near = did_you_mean(name, METHODS)
+        raise UserError(
+            f"--methods: there is no method {name!r}{f'; {near}' if near else ''}; there is: {', '.join(METHODS)}"
+        )
+    values: dict[str, Any] = {"name": name}
+    for part in parts:
+        key, equals, value = part.partition("=")
+        if not equals:
+            key, value = "size", part
+        values[key] = int(value) if value.isdecimal() else value
+    try:
+        return Method.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise UserError(
+            f"--methods: {text!r}: {where}: {first['msg'].lower()}; write NAME:SIZE, as in lora:4"
+        ) from error
+
+
+def parse_methods(text: str) -> list[Method]:
+    """Several methods, separated by commas, each once."""
+    methods = [parse_method(word) for word in text.split(",") if word.strip()]
+    if not methods:
+        raise UserError("--methods: name at least one method, as in --methods autolora,lora:4")
+    return list(dict.fromkeys(methods))
+
+
+def label(method: Method) -> str:
+    """The shortest word that means the method."""
+    size = "" if method.size is None else f":{method.size}"
+    rate = "" if method.learning_rate is None else f":learning_rate={method.learning_rate:g}"
+    return f"{method.name}{size}{rate}"
+
+
+def parse_seeds(text: str) -> list[int]:
+    """``0-4`` or ``0,3,7-9``. Raises UserError for anything else."""
+    seeds: list[int] = []
+    for word in text.split(","):
+        first, dash, last = word.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
+            raise UserError(f"--seeds: expected whole numbers and ranges, as in 0-4 or 0,3,7-9, got {text!r}")
+        seeds += range(int(first), int(last if dash else first) + 1)
+    return list(dict.fromkeys(seeds))
+
+
+def labels(methods: Sequence[Method]) -> str:
+    return ",".join(map(label, methods))
