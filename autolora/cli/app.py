@@ -48,6 +48,10 @@ PredictionsOption = Annotated[
 SubmissionOption = Annotated[
     bool, typer.Option("--submission", help="Write the benchmark's test-set files (GLUE) instead of metrics.")
 ]
+MethodsOption = Annotated[str, typer.Option(metavar="NAME[:SIZE],...", help="What to compare.")]
+SeedsOption = Annotated[str, typer.Option(metavar="N-M", help="One run of every method for each seed.")]
+JobsOption = Annotated[int, typer.Option(min=1, help="How many cells run at a time.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print the plan, with time and disk, and run nothing.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
@@ -144,3 +148,23 @@ def run(
     from autolora.cli import stages
 
     stages.run(recipe, _options(set_, data_root, model, seed, output), resume=resume)
+
+
+@app.command()
+def compare(
+    recipes: Annotated[list[str], typer.Argument(metavar="RECIPE...", help="Recipe files or shipped recipes' names.")],
+    methods: MethodsOption = "autolora,lora:4,lora:8,lora-matched,shuffled,adalora,svd",
+    seeds: SeedsOption = "0-4",
+    jobs: JobsOption = 1,
+    dry_run: DryRunOption = False,
+    set_: SetOption = None,
+    data_root: DataRootOption = None,
+    model: ModelOption = None,
+    output: OutputOption = RUNS,
+    debug: DebugOption = False,
+) -> None:
+    """Compare methods over seeds: every cell a run of its own, one table at the end."""
+    from autolora.cli.compare import compare as compare_methods
+
+    options = _options(set_, data_root, model, None, output)
+    compare_methods(recipes, options, methods=methods, seeds=seeds, jobs=jobs, dry_run=dry_run)

@@ -1,0 +1,1 @@
+"""AutoLoRA and its rivals, many seeds, one table: plan, execution, results, statistics."""

@@ -1,0 +1,107 @@
+"""What a comparison consists of: ``plan(recipes, methods, seeds, root)`` gives its cells, each with its run.
+
+A cell is a recipe with a method and a seed, and a run of its own. A run belongs to a cell if it is one of exactly that
+recipe, wherever it came from: what was run alone is not run again. Methods that build on others (`Method.needs`) bring
+these along, in front of them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from autolora.errors import UserError
+from autolora.methods.base import method_class
+from autolora.recipe.method import label
+from autolora.recipe.schema import Method, Recipe
+from autolora.runs.store import Run, runs
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One recipe, method and seed.
+
+    recipe: with method and seed in it. wanted: whether it was asked for; others are only built on.
+    run: the run that it has, finished or not; None where there is none yet.
+    """
+
+    recipe: Recipe
+    wanted: bool
+    run: Run | None
+
+    @property
+    def method(self) -> str:
+        return label(self.recipe.method)
+
+    @property
+    def name(self) -> str:
+        """How messages call it."""
+        return f"{self.recipe.name} {self.method} seed {self.recipe.seed}"
+
+    @property
+    def done(self) -> bool:
+        return self.run is not None and self.run.stage_state("eval") == "success"
+
+    @property
+    def needs(self) -> tuple[Recipe, ...]:
+        """The recipes of the cells that it builds on."""
+        methods = method_class(self.recipe.method.name).needs(self.recipe)
+        return tuple(self.recipe.model_copy(update={"method": method}) for method in methods)
+
+
+def plan(recipes: Sequence[Recipe], methods: Sequence[Method], seeds: Sequence[int], root: Path) -> list[Cell]:
+    """All cells, seed by seed, so that a comparison cut short has whole seeds; what is built on comes first."""
+    existing = {name: _by_key(runs(root, name)) for name in {recipe.name for recipe in recipes}}
+    cells: dict[str, Cell] = {}
+    for seed in seeds:
+        for recipe in recipes:
+            for method in methods:
+                wanted = recipe.model_copy(update={"method": method, "seed": seed})
+                for one in _with_needs(wanted):
+                    key = cell_key(one)
+                    asked = one == wanted or (key in cells and cells[key].wanted)
+                    cells[key] = Cell(one, asked, existing[one.name].get(key))
+    return list(cells.values())
+
+
+def _with_needs(recipe: Recipe) -> Iterator[Recipe]:
+    for needed in Cell(recipe, True, None).needs:
+        yield from _with_needs(needed)
+    yield recipe
+
+
+def cell_key(recipe: Recipe) -> str:
+    """What two recipes of one cell have in common: all that has a bearing on the result."""
+    values = recipe.model_dump(mode="json", exclude={"description": True, "data": {"root"}, "eval": {"submission"}})
+    for stage in ("search", "retrain"):
+        for field in ("checkpoint_every", "log_every"):
+            values[stage].pop(field)
+    return json.dumps(values, sort_keys=True)
+
+
+def _by_key(found: Iterable[Run]) -> dict[str, Run]:
+    """The run of each cell: the newest that has ended, or the newest."""
+    best: dict[str, Run] = {}
+    for run in found:  # oldest first
+        key = cell_key(run.recipe)
+        if key not in best or run.stage_state("eval") == "success" or best[key].stage_state("eval") != "success":
+            best[key] = run
+    return best
+
+
+def check_plan(recipes: Sequence[Recipe], methods: Sequence[Method]) -> None:
+    """Raises UserError for what can be known to be wrong before anything is run."""
+    names = [recipe.name for recipe in recipes]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise UserError(f"the recipe {sorted(twice)[0]} is named twice")
+    for method in methods:
+        for recipe in recipes:
+            method_class(method.name).check_recipe(recipe.model_copy(update={"method": method}))
+
+
+def progress(cells: Sequence[Cell]) -> dict[str, Any]:
+    """How many cells there are, and how many of them are done."""
+    return {"cells": len(cells), "done": sum(cell.done for cell in cells)}
