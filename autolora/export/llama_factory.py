@@ -1,0 +1,85 @@
+"""``--format llama-factory``: the LoRA part of a LLaMA-Factory configuration, at the nearest uniform rank.
+
+What LLaMA-Factory reads (hiyouga/LLaMA-Factory, now LlamaFactory; files below src/llamafactory): one ``lora_rank`` and
+one whole ``lora_alpha`` for all layers (``LoraArguments`` in hparams/finetuning_args.py); its LoraConfig gets neither a
+rank_pattern nor an alpha_pattern (``_setup_lora_tuning`` in model/adapter.py), nor does that of its v1 rewrite
+(``get_lora_model`` in v1/plugins/model_plugins/peft.py), and unknown keys are refused (``_parse_args`` in
+hparams/parser.py). Which layers get LoRA at all can be said: ``lora_target`` is a list of names for PEFT.
+``adapter_name_or_path`` goes on training an adapter at the adapter's own ranks, unless ``create_new_adapter`` is set
+(model/adapter.py, hparams/model_args.py). The task type is always CAUSAL_LM (model/adapter.py), and models are loaded
+as causal, image-text, sequence-to-sequence or waveform models (model/loader.py).
+"""
+
+from __future__ import annotations
+
+import math
+
+from autolora.export.base import CAUSAL_LM, Allocation, Exported, as_yaml, start_from_adapter
+
+KEYS = (  # that this format may write; each is a field of LLaMA-Factory's arguments
+    "model_name_or_path",
+    "model_revision",
+    "finetuning_type",
+    "lora_rank",
+    "lora_alpha",
+    "lora_dropout",
+    "lora_target",
+    "additional_target",
+)
+
+
+def export(found: Allocation) -> Exported:
+    targets = found.target_modules
+    rank = nearest_uniform_rank(found)
+    wanted = found.lora_alpha * rank / found.initial_rank if found.scaling == "constant" else found.lora_alpha
+    alpha = max(1, round(wanted))
+    values = {
+        "model_name_or_path": found.model,
+        "model_revision": found.revision,
+        "finetuning_type": "lora",
+        "lora_rank": rank,
+        "lora_alpha": alpha,
+        "lora_dropout": found.dropout,
+        "lora_target": ", ".join(targets),
+        "additional_target": ", ".join(found.head) or None,
+    }
+    return as_yaml(found, values, [*_uniform(found, rank), *_rounded(wanted, alpha, rank), *_task(found)])
+
+
+def nearest_uniform_rank(found: Allocation) -> int:
+    """The mean rank of the layers that get LoRA, rounded (a half upwards)."""
+    targets = found.target_modules
+    return math.floor(sum(found.ranks[name] for name in targets) / len(targets) + 0.5)
+
+
+def _uniform(found: Allocation, rank: int) -> list[str]:
+    targets = found.target_modules
+    ranks = [found.ranks[name] for name in targets]
+    if set(ranks) == {rank}:
+        return []
+    return [
+        "LLaMA-Factory has one lora_rank for all layers and cannot express a rank per layer: this configuration has "
+        f"the nearest uniform rank, {rank} in {len(ranks)} layers (sum {rank * len(ranks)}), instead of ranks from "
+        f"{min(ranks)} to {max(ranks)} (sum {sum(ranks)}). Layers of rank 0 are left out of lora_target.",
+        "For the ranks themselves: "
+        + start_from_adapter(found, "adapter_name_or_path")
+        + " Leave create_new_adapter out; lora_rank, lora_alpha and lora_target are then not used.",
+    ]
+
+
+def _rounded(wanted: float, alpha: int, rank: int) -> list[str]:
+    if math.isclose(wanted, alpha):
+        return []
+    return [
+        f"LLaMA-Factory takes a whole number as lora_alpha: {wanted:.4g} is rounded to {alpha}, which makes the "
+        f"scaling {alpha / rank:.4g} instead of {wanted / rank:.4g}."
+    ]
+
+
+def _task(found: Allocation) -> list[str]:
+    if found.task_type in (None, CAUSAL_LM):
+        return []
+    return [
+        f"LLaMA-Factory trains generating models only; this run's model is another one (PEFT's task type "
+        f"{found.task_type}), and the module names are that model's. --format peft fits it."
+    ]

@@ -1,0 +1,37 @@
+"""``--format peft``: the JSON of a stock PEFT LoraConfig, as ``adapter_config.json`` holds it.
+
+PEFT expresses everything: ``rank_pattern`` and ``alpha_pattern`` give every layer its rank and scaling. A key of theirs
+is a regular expression that matches at the end of a module's name, after a dot or at its start (huggingface/peft,
+``get_pattern_key`` in src/peft/utils/other.py); with "^" in front it matches the full name only. A rank of 0 is refused
+(src/peft/tuners/lora/layer.py), so these layers are left out of ``target_modules``.
+
+    config = LoraConfig(**json.load(open("adapter_config.json")))
+    config = LoraConfig.from_pretrained("folder of adapter_config.json")
+"""
+
+from __future__ import annotations
+
+import json
+
+from autolora.export.base import Allocation, Exported, anchored, number
+
+
+def export(found: Allocation) -> Exported:
+    targets = found.target_modules
+    config = {
+        "peft_type": "LORA",
+        "task_type": found.task_type,
+        "base_model_name_or_path": found.model,
+        "revision": found.revision,
+        "inference_mode": False,
+        "r": found.initial_rank,
+        "lora_alpha": number(found.lora_alpha),
+        "lora_dropout": found.dropout,
+        "bias": "none",
+        "fan_in_fan_out": found.fan_in_fan_out,
+        "modules_to_save": list(found.head) or None,
+        "target_modules": targets,
+        "rank_pattern": {anchored(name): found.ranks[name] for name in targets},
+        "alpha_pattern": {anchored(name): number(found.alpha(name)) for name in targets},
+    }
+    return Exported(json.dumps(config, indent=2, ensure_ascii=False) + "\n", found.remarks)

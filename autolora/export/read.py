@@ -1,0 +1,147 @@
+"""From a run's directory to an `Allocation`, without torch or transformers: ``read_allocation(Run.open(path))``.
+
+The ranks are those of ``retrain/ranks.json`` where a method finds them in training, else those of
+``search/ranks.json``. What only the model can tell (the head's modules, PEFT's task type) is in the adapters' own
+configuration.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from autolora.errors import UserError
+from autolora.export.base import Allocation
+from autolora.recipe.layers import bundled
+from autolora.runs.store import Run
+
+_DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, re.error)
+
+
+def read_allocation(run: Run) -> Allocation:
+    """The ranks of a run. Raises UserError where there are none, or where its files contradict each other."""
+    path, recipe = _ranks_file(run.path), run.recipe
+    ranks, initial_rank = _read_ranks(path)
+    own, searched = _read_adapter(run.path / "adapter"), _read_adapter(run.path / "search" / "adapter")
+    lora = own is not None and own.get("peft_type") == "LORA"
+    if own is not None and lora:
+        _agree(run.path / "adapter", own, ranks, path)
+    config = own or searched
+    head, task_type, fan_in_fan_out = _facts(run, config)
+    known = bundled(recipe.model.name)
+    dropout = recipe.retrain.lora_dropout
+    return Allocation(
+        source=str(run.path),
+        model=known.hub if known else recipe.model.name,
+        revision=None if known else recipe.model.revision,
+        task_type=task_type,
+        ranks=ranks,
+        initial_rank=initial_rank,
+        lora_alpha=recipe.retrain.lora_alpha or recipe.search.lora_alpha,
+        dropout=recipe.search.lora_dropout if dropout is None else dropout,
+        scaling=recipe.retrain.scaling,
+        head=head,
+        fan_in_fan_out=fan_in_fan_out,
+        adapter=str(run.path / "adapter") if lora else None,
+        remarks=() if config else (_unknown(run),),
+    )
+
+
+def _unknown(run: Run) -> str:
+    what = (
+        "PEFT's task type is"
+        if isinstance(run.recipe.model.head, tuple)
+        else "the head's modules and PEFT's task type are"
+    )
+    return (
+        f"The run has no adapter yet, which would tell what only the model knows: {what} left open. "
+        f"They are filled in after: autolora retrain {run.path}"
+    )
+
+
+def _ranks_file(run: Path) -> Path:
+    for path in (run / "retrain" / "ranks.json", run / "search" / "ranks.json"):
+        if path.exists():
+            return path
+    raise UserError(f"{run} has no ranks yet; run: autolora search {run} --resume")
+
+
+def _read_ranks(path: Path) -> tuple[dict[str, int], int]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        ranks, initial_rank = dict(content["ranks"]), content["initial_rank"]
+        wrong = [rank for rank in ranks.values() if type(rank) is not int or rank < 0]
+        if wrong or not ranks or type(initial_rank) is not int or initial_rank < 1:
+            raise ValueError(f"ranks are whole numbers from 0, below an initial rank from 1; got {wrong or content}")
+    except _DAMAGE as error:
+        stage = path.parent.name
+        raise UserError(
+            f"{path} holds no ranks ({_short(error)}); remove it, and write it anew with: "
+            f"autolora {stage} {path.parents[1]}{' --resume' if stage == 'search' else ''}"
+        ) from error
+    return ranks, initial_rank
+
+
+def _read_adapter(folder: Path) -> dict[str, Any] | None:
+    """A PEFT adapter's configuration; None where the folder has none."""
+    path = folder / "adapter_config.json"
+    if not path.exists():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("it is no JSON object")
+    except _DAMAGE as error:
+        raise UserError(f"{path} is no configuration of an adapter ({_short(error)}); {_anew(folder)}") from error
+    return content
+
+
+def _facts(run: Run, config: Mapping[str, Any] | None) -> tuple[tuple[str, ...], str | None, bool]:
+    """Head, task type, and whether weights are transposed: from the adapter, or what the recipe says."""
+    if config is None:
+        head = run.recipe.model.head
+        return head if isinstance(head, tuple) else (), None, False
+    return tuple(config.get("modules_to_save") or ()), config.get("task_type"), bool(config.get("fan_in_fan_out"))
+
+
+def _agree(folder: Path, config: Mapping[str, Any], ranks: Mapping[str, int], path: Path) -> None:
+    """Raises UserError where the adapter has other ranks than the file says."""
+    try:
+        found = {name: _adapter_rank(config, name) for name in ranks}
+    except _DAMAGE as error:
+        raise UserError(f"{folder / 'adapter_config.json'} is no LoRA ({_short(error)}); {_anew(folder)}") from error
+    different = [name for name, rank in ranks.items() if found[name] != rank]
+    if different:
+        name = different[0]
+        raise UserError(
+            f"{folder} was trained at other ranks than {path} has, in {len(different)} of {len(ranks)} layers "
+            f"({name}: {found[name]}, not {ranks[name]}); {_anew(folder)}"
+        )
+
+
+def _adapter_rank(config: Mapping[str, Any], name: str) -> int | None:
+    """The rank that PEFT gives a module; 0 where it leaves it out."""
+    targets = config["target_modules"]
+    if isinstance(targets, str):
+        chosen = re.fullmatch(targets, name) is not None
+    else:
+        chosen = any(name == target or name.endswith(f".{target}") for target in targets)
+    if not chosen:
+        return 0
+    patterns: Mapping[str, int] = config.get("rank_pattern") or {}
+    matching = [rank for key, rank in patterns.items() if re.match(rf"(.*\.)?({key})$", name)]
+    rank: int = matching[0] if matching else config["r"]
+    return rank
+
+
+def _anew(folder: Path) -> str:
+    run = folder.parent.parent if folder.parent.name == "search" else folder.parent
+    return f"remove {folder}, or write it anew with: autolora {'search' if run != folder.parent else 'retrain'} {run}"
+
+
+def _short(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text if len(text) <= 120 else text[:119] + '…'}"
