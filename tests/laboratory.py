@@ -1,0 +1,99 @@
+"""A laboratory of its own: a tiny random model, a small data set, a recipe for them, and runs of it without the CLI.
+
+run, lab = tiny_run(laboratory, tmp_path / "runs", "lora:2", "retrain.steps=5")
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+from autolora.lab import Lab
+from autolora.recipe.load import load_recipe
+from autolora.recipe.method import parse_method
+from autolora.runs.store import Run
+
+TINY_RECIPE = """\
+task: classification
+model:
+  name: ./model
+data:
+  path: data
+  columns: [sentence]
+search:
+  steps: 30
+  batch_size: 6
+  rank: 4
+  log_every: 7
+  checkpoint_every: 4
+  estimator: central_difference
+  weights: {learning_rate: 5e-3}
+  selection: {learning_rate: 2e-2}
+retrain:
+  steps: 30
+  batch_size: 6
+  log_every: 7
+  checkpoint_every: 4
+  weights: {learning_rate: 5e-3}
+eval:
+  metrics: [accuracy, matthews]
+  batch_size: 4
+"""
+SUBJECTS = ["cat", "dog", "bird", "child", "teacher", "author", "pilot", "king"]
+VERBS = ["sees", "hears", "likes", "finds", "calls", "helps"]
+EXTRAS = ["again", "in the garden", "today", "with great care on a very long day"]
+
+
+def write_laboratory(folder: Path) -> None:
+    """tiny.yaml, model/ (random BERT) and data/ (train: 60 sentences, validation: 23)."""
+    _write_data(folder / "data")
+    _write_model(folder / "model")
+    (folder / "tiny.yaml").write_text(TINY_RECIPE, encoding="utf-8")
+
+
+def tiny_run(
+    laboratory: Path, output: Path, method: str = "autolora", *overrides: str, seed: int = 3
+) -> tuple[Run, Lab]:
+    """A new run of tiny.yaml by a method, with nothing done yet, and its lab."""
+    recipe = load_recipe(laboratory / "tiny.yaml", overrides, seed=seed)
+    recipe = recipe.model_copy(update={"method": parse_method(method)})
+    return Run.create(output, recipe), Lab(recipe, show=False)
+
+
+def _write_data(folder: Path) -> None:
+    rng = random.Random(0)
+    folder.mkdir()
+    for split, count in {"train": 60, "validation": 23}.items():
+        rows = []
+        for i in range(count):
+            words = ["the", rng.choice(SUBJECTS), rng.choice(VERBS), "the", rng.choice(SUBJECTS), rng.choice(EXTRAS)]
+            if i % 2:
+                words[0], words[1] = words[1], words[0]
+            rows.append({"sentence": " ".join(words), "label": 1 - i % 2})
+        rng.shuffle(rows)
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        (folder / f"{split}.jsonl").write_text(text, encoding="utf-8")
+
+
+def _write_model(folder: Path) -> None:
+    import torch
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordPiece
+    from tokenizers.pre_tokenizers import Whitespace
+    from tokenizers.processors import TemplateProcessing
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    words = {word for text in (*SUBJECTS, *VERBS, *EXTRAS, "the") for word in text.split()}
+    vocabulary = {word: i for i, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *sorted(words)])}
+    tokenizer = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()  # type: ignore[assignment]
+    tokenizer.post_processor = TemplateProcessing(  # type: ignore[assignment]
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        size = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+        BertModel(BertConfig(vocab_size=len(vocabulary), max_position_embeddings=64, **size)).save_pretrained(folder)
