@@ -1,4 +1,5 @@
-"""Files that are whole or not there: ``write_atomic(path, data)`` and ``write_json(path, value)``.
+"""Files that are whole or not there: ``write_atomic(path, data)`` and ``write_json(path, value)``; folders likewise:
+``with replace_folder(path) as fresh``.
 
 The data goes to a temporary file in the same folder, reaches the disk, and then takes the place of the old file in one
 step. A reader, or a run that is killed, sees the old content or the new one, never half of it.
@@ -10,10 +11,14 @@ import hashlib
 import json
 import math
 import os
+import shutil
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from autolora.errors import UserError
 
 
 def write_atomic(path: Path, data: str | bytes) -> None:
@@ -31,6 +36,20 @@ def write_atomic(path: Path, data: str | bytes) -> None:
         raise
 
 
+@contextmanager
+def replace_folder(path: Path) -> Iterator[Path]:
+    """A new folder beside `path`, which takes its place when the block that fills it ends without an error."""
+    fresh, old = path.with_name(path.name + ".new"), path.with_name(path.name + ".old")
+    for leftover in (fresh, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    yield fresh
+    if path.exists():
+        path.rename(old)
+    fresh.rename(path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
 def file_hash(path: Path) -> str:
     """SHA-256 of a file's bytes."""
     with path.open("rb") as file:
@@ -41,6 +60,14 @@ def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, keys in their order. JSON has no NaN and no infinity: they become null."""
     text = json.dumps(_without_nan(value), indent=2, ensure_ascii=False, allow_nan=False)
     write_atomic(path, text + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file. Raises UserError for one that cannot be read."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
 
 
 def write_records(path: Path, records: Iterable[Mapping[str, Any]]) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from autolora.errors import UserError
-from autolora.files import write_json
+from autolora.files import replace_folder, write_json
 from autolora.model.selection import SelectionLoRA
 
 
@@ -95,22 +94,16 @@ def save_adapter(adapted: PeftModel, path: Path, base: str, revision: str | None
     """
     config = adapted.peft_config["default"]
     config.base_model_name_or_path, config.revision = base, revision
-    fresh, old = path.with_name(path.name + ".new"), path.with_name(path.name + ".old")
-    for leftover in (fresh, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    adapted.save_pretrained(fresh, save_embedding_layers=False)  # the vocabulary is the base model's
-    _sort_config(fresh / "adapter_config.json")
-    if path.exists():
-        path.rename(old)
-    fresh.rename(path)
-    shutil.rmtree(old, ignore_errors=True)
+    with replace_folder(path) as fresh:
+        adapted.save_pretrained(fresh, save_embedding_layers=False)  # the vocabulary is the base model's
+        _sort_config(fresh / "adapter_config.json")
 
 
 def _sort_config(path: Path) -> None:
     """PEFT writes sets in an order that changes from process to process; the same run should give the same bytes."""
     config = json.loads(path.read_text(encoding="utf-8"))
     for key in ("target_modules", "modules_to_save"):
-        if isinstance(config[key], list):
+        if isinstance(config.get(key), list):  # a prefix has neither
             config[key] = sorted(set(config[key]))
     write_json(path, config)
 
