@@ -159,8 +159,8 @@ def _figure(ranks: Mapping[str, int], initial_rank: int) -> Figure:
     FigureCanvasAgg(figure)
     axes = figure.add_axes((left / size[0], bottom / size[1], width / size[0], height / size[1]))
     image = _heat_map(axes, table, initial_rank)
-    _label(axes, table.layers, labels)
-    _colour_bar(figure, axes, image, initial_rank)
+    label_axes(axes, table.layers, labels)
+    colour_bar(figure, axes, image, initial_rank)
     figure.text(0.5, 1 - 0.18 / size[1], "Rank per module", ha="center", va="center", fontsize=10)
     figure.text(0.5, 1 - 0.41 / size[1], summary(ranks, initial_rank), ha="center", va="center", fontsize=7.5)
     return figure
@@ -179,7 +179,7 @@ def _heat_map(axes: Axes, table: Grid, initial_rank: int) -> AxesImage:
     return image
 
 
-def _label(axes: Axes, layers: Sequence[str], projections: Sequence[str]) -> None:
+def label_axes(axes: Axes, layers: Sequence[str], projections: Sequence[str]) -> None:
     axes.set_xticks(range(len(projections)), projections, fontsize=8)
     axes.set_yticks(range(len(layers)), layers, fontsize=8)
     axes.set_ylabel("layer", fontsize=9)
@@ -191,7 +191,7 @@ def _label(axes: Axes, layers: Sequence[str], projections: Sequence[str]) -> Non
     axes.spines[:].set_visible(False)
 
 
-def _colour_bar(figure: Figure, axes: Axes, image: AxesImage, initial_rank: int) -> None:
+def colour_bar(figure: Figure, axes: Axes, image: AxesImage, initial_rank: int) -> None:
     from matplotlib.ticker import MaxNLocator
 
     width, height = figure.get_size_inches()

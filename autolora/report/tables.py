@@ -35,25 +35,25 @@ def write_table(rows: Sequence[Row], folder: Path, stem: str) -> list[Path]:
 def render(rows: Sequence[Row], title: str, width: int | None = None) -> Table:
     """The table for a rich console; with a column for each row where it would be wider than `width`."""
     table = Table(title=Text(title), title_justify="left")
-    columns = _columns(rows)
+    columns = column_names(rows)
     if width is not None and _natural_width(rows) > width:
         table.show_header = False
         for _ in range(len(rows) + 1):
             table.add_column(justify="left" if not table.columns else "right")
         for column in columns:
-            table.add_row(Text(column), *(Text(_show(row.get(column))) for row in rows))
+            table.add_row(Text(column), *(Text(show(row.get(column))) for row in rows))
         return table
     for column in columns:
-        table.add_column(Text(column), justify="right" if _is_numeric(rows, column) else "left")
+        table.add_column(Text(column), justify="right" if is_numeric(rows, column) else "left")
     for row in rows:
-        table.add_row(*(Text(_show(row.get(column))) for column in columns))
+        table.add_row(*(Text(show(row.get(column))) for column in columns))
     return table
 
 
 def _natural_width(rows: Sequence[Row]) -> int:
     """Characters of a line, with two blanks and a rule for each column."""
-    columns = _columns(rows)
-    widths = (max(cell_len(cell) for cell in (name, *(_show(row.get(name)) for row in rows))) for name in columns)
+    columns = column_names(rows)
+    widths = (max(cell_len(cell) for cell in (name, *(show(row.get(name)) for row in rows))) for name in columns)
     return 1 + sum(width + 3 for width in widths)
 
 
@@ -61,9 +61,9 @@ def to_markdown(rows: Sequence[Row]) -> str:
     """The table in Markdown, its columns aligned for those who read the text as it is; "" for no rows."""
     if not rows:
         return ""
-    columns = _columns(rows)
-    right = [_is_numeric(rows, column) for column in columns]
-    lines = [columns, *([_show(row.get(column)) for column in columns] for row in rows)]
+    columns = column_names(rows)
+    right = [is_numeric(rows, column) for column in columns]
+    lines = [columns, *([show(row.get(column)) for column in columns] for row in rows)]
     cells = [[_escape(cell) for cell in line] for line in lines]
     widths = [max(3, *map(cell_len, column)) for column in zip(*cells, strict=True)]
     rule = ["-" * (width - 1) + ":" if end else "-" * width for width, end in zip(widths, right, strict=True)]
@@ -79,16 +79,16 @@ def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) ->
     return f"| {' | '.join(padded)} |\n"
 
 
-def _columns(rows: Sequence[Row]) -> list[str]:
+def column_names(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(column for row in rows for column in row))
 
 
-def _is_numeric(rows: Sequence[Row], column: str) -> bool:
+def is_numeric(rows: Sequence[Row], column: str) -> bool:
     values = [row[column] for row in rows if row.get(column) is not None]
     return bool(values) and all(isinstance(value, int | float) for value in values)
 
 
-def _show(value: Cell) -> str:
+def show(value: Cell) -> str:
     if value is None:
         return ""
     return f"{value:.4f}" if isinstance(value, float) else str(value)
@@ -101,7 +101,7 @@ def _escape(cell: str) -> str:
 
 def _to_csv(rows: Sequence[Row]) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(text, _columns(rows), restval="", lineterminator="\n")
+    writer = csv.DictWriter(text, column_names(rows), restval="", lineterminator="\n")
     if rows:
         writer.writeheader()
     writer.writerows(rows)

@@ -1,0 +1,95 @@
+"""What a report is made of, whatever it is written as: headings, paragraphs, lists, tables, figures, collapsed parts.
+
+`autolora.report.html` and `autolora.report.markdown` write a sequence of blocks. Texts are plain: whoever writes them
+escapes them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from autolora.report.tables import Row
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A heading of level 2 or 3, with the name that the table of contents links to."""
+
+    level: int
+    text: str
+    anchor: str
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Items:
+    """A list."""
+
+    items: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with its caption."""
+
+    caption: str
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A PNG file of `autolora.report.figures.DPI`. alt: what it shows, for those who do not see it."""
+
+    path: Path
+    caption: str
+    alt: str
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Figures side by side where there is room."""
+
+    figures: tuple[Figure, ...]
+
+
+@dataclass(frozen=True)
+class Details:
+    """What is shown on demand."""
+
+    summary: str
+    blocks: tuple[Block, ...]
+
+
+Block: TypeAlias = "Heading | Text | Items | Table | Gallery | Details"
+
+
+class Names:
+    """Names for files and anchors: of lower-case letters, digits and hyphens, each given once."""
+
+    def __init__(self) -> None:
+        self._given: set[str] = set()
+
+    def new(self, *words: str) -> str:
+        """A name made of the words."""
+        stem = "-".join(filter(None, (re.sub(r"[^a-z0-9]+", "-", word.lower()).strip("-") for word in words))) or "part"
+        name, number = stem, 1
+        while name in self._given:
+            number += 1
+            name = f"{stem}-{number}"
+        self._given.add(name)
+        return name
+
+
+def headings(blocks: Sequence[Block]) -> list[Heading]:
+    """The headings, for a table of contents."""
+    return [block for block in blocks if isinstance(block, Heading)]

@@ -1,0 +1,59 @@
+"""A report as Markdown (GitHub's): ``page("title", blocks, folder)``; figures are links to files below `folder`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from autolora.report.blocks import Block, Details, Figure, Gallery, Heading, Items, Table, Text, headings
+from autolora.report.tables import Row, to_markdown
+
+_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+
+
+def page(title: str, blocks: Sequence[Block], folder: Path) -> str:
+    """The whole document."""
+    parts = [f"# {escape(title)}\n", _contents(blocks), *(_block(block, folder) for block in blocks)]
+    return "\n".join(filter(None, parts))
+
+
+def escape(text: str) -> str:
+    """`text` on one line, so that none of it is taken for HTML, code, emphasis or a link."""
+    text = re.sub(r"([\\`*\[\]])", r"\\\1", " ".join(text.split()))
+    return re.sub("[&<>]", lambda found: _ENTITIES[found[0]], text)
+
+
+def _contents(blocks: Sequence[Block]) -> str:
+    return "".join(f"{'  ' * (h.level - 2)}- [{escape(h.text)}](#{h.anchor})\n" for h in headings(blocks))
+
+
+def _block(block: Block, folder: Path) -> str:
+    match block:
+        case Heading(level, text, anchor):
+            return f'<a id="{anchor}"></a>\n\n{"#" * level} {escape(text)}\n'
+        case Text(text):
+            return f"{escape(text)}\n"
+        case Items(items):
+            return "".join(f"- {escape(item)}\n" for item in items)
+        case Table(caption, rows):
+            return f"**{escape(caption)}**\n\n{to_markdown(list(map(_safe, rows))) or 'No rows.'}\n"
+        case Gallery(figures):
+            return "\n".join(_figure(figure, folder) for figure in figures)
+        case Details(summary, inner):
+            shown = "\n".join(_block(part, folder) for part in inner)
+            return f"<details>\n<summary>{escape(summary)}</summary>\n\n{shown}\n</details>\n"
+
+
+def _figure(figure: Figure, folder: Path) -> str:
+    link = f"![{escape(figure.alt)}]({figure.path.relative_to(folder).as_posix()})\n"
+    return f"{link}\n{escape(figure.caption)}\n" if figure.caption else link
+
+
+def _safe(row: Row) -> Row:
+    """The row without HTML in its names and texts; backslashes and pipes are left to `to_markdown`."""
+    return {_plain(name): _plain(cell) if isinstance(cell, str) else cell for name, cell in row.items()}
+
+
+def _plain(text: str) -> str:
+    return re.sub("[&<>]", lambda found: _ENTITIES[found[0]], re.sub(r"([`*])", r"\\\1", text))

@@ -1,0 +1,76 @@
+"""What a report reads of a run beside its `Result`: ``search_record(run)``, ``records(run, "search")``, ``curve(…)``.
+
+A file that is not there is None or empty. One that is damaged is a UserError that names it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from autolora.errors import UserError
+
+Record = Mapping[str, Any]
+
+
+def search_record(run: Path) -> dict[str, Any] | None:
+    """The content of ``search/ranks.json``: initial_rank, ranks, and of a search by gradients selection, threshold."""
+    path = run / "search" / "ranks.json"
+    text = _text(path)
+    if text is None:
+        return None
+    try:
+        record: dict[str, Any] = json.loads(text)
+        ranks, selection = record["ranks"], record.get("selection", {})
+        if not all(isinstance(rank, int) for rank in (record["initial_rank"], *ranks.values())):
+            raise ValueError("ranks are whole numbers")
+        if selection and {name: bool(selection[name]) for name in ranks} != dict.fromkeys(selection, True):
+            raise ValueError("ranks and selection variables are of different modules")
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise damaged(path, error) from error
+    return record
+
+
+def records(run: Path, stage: str) -> list[dict[str, Any]]:
+    """The lines of a stage's log."""
+    path = run / stage / "log.jsonl"
+    text, found = _text(path), []
+    for number, line in enumerate((text or "").splitlines(), start=1):
+        try:
+            if line:
+                found.append(json.loads(line))
+                float(found[-1]["step"])
+        except (ValueError, TypeError, KeyError) as error:
+            raise damaged(path, error, f", line {number}") from error
+    return found
+
+
+def curve(run: Path, lines: Sequence[Record], loss: str, stage: str) -> list[tuple[float, float]]:
+    """(step, loss) of those log lines that have this loss; null is not a number."""
+    try:
+        return [(float(line["step"]), _number(line[loss])) for line in lines if loss in line]
+    except (ValueError, TypeError) as error:
+        raise damaged(run / stage / "log.jsonl", error) from error
+
+
+def _number(value: Any) -> float:
+    return float("nan") if value is None else float(value)
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        raise damaged(path, error) from error
+
+
+def damaged(path: Path, error: Exception, where: str = "") -> UserError:
+    """The error that names a damaged file."""
+    return UserError(
+        f"{path}{where} is damaged ({type(error).__name__}: {error}); leave the run out, or write the file anew with "
+        f"--resume"
+    )

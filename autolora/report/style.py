@@ -1,0 +1,58 @@
+"""The style sheet of a report: light or dark as the reader has it, narrow screens, and paper."""
+
+CSS = """\
+:root { color-scheme: light dark; --text: #1c1f23; --soft: #59616b; --line: #d5d9de; --shade: #f3f5f7;
+  --ground: #ffffff; --link: #0a58b5; }
+@media (prefers-color-scheme: dark) {
+  :root { --text: #e3e6ea; --soft: #a2abb5; --line: #3d444c; --shade: #22272d; --ground: #15181c; --link: #7db5ff; }
+}
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 76rem; padding: 1rem 1.25rem 4rem; color: var(--text); background: var(--ground);
+  font: 1rem/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; }
+h1, h2, h3 { line-height: 1.25; overflow-wrap: anywhere; }
+h1 { font-size: 1.7rem; margin: 0.5rem 0 1rem; }
+main h2 { font-size: 1.35rem; margin: 2.5rem 0 0.5rem; padding-top: 0.75rem; border-top: 1px solid var(--line); }
+h3 { font-size: 1.08rem; margin: 1.75rem 0 0.25rem; }
+p, main > ul { max-width: 50rem; margin: 0.5rem 0; overflow-wrap: anywhere; }
+a { color: var(--link); }
+nav { background: var(--shade); border: 1px solid var(--line); border-radius: 6px; padding: 0.75rem 1rem;
+  margin-bottom: 1.5rem; font-size: 0.9rem; }
+nav h2 { font-size: 1rem; margin: 0 0 0.25rem; }
+nav > ul { columns: 18rem; margin: 0; padding: 0; list-style: none; }
+nav > ul > li { break-inside: avoid; padding-bottom: 0.35rem; overflow-wrap: anywhere; }
+nav ul ul { padding-left: 1.1rem; }
+figure { margin: 1rem 0; max-width: 100%; }
+figcaption { color: var(--soft); font-size: 0.9rem; margin: 0.3rem 0; overflow-wrap: anywhere; }
+.table > figcaption { color: var(--text); font-weight: 600; }
+.scroll { overflow-x: auto; max-width: 100%; border: 1px solid var(--line); border-radius: 4px; }
+.scroll:focus-visible { outline: 2px solid var(--link); }
+table { border-collapse: collapse; font-size: 0.85rem; font-variant-numeric: tabular-nums; }
+th, td { padding: 0.25rem 0.7rem; text-align: left; white-space: nowrap; border-bottom: 1px solid var(--line); }
+tbody tr:last-child td { border-bottom: 0; }
+th { background: var(--shade); font-weight: 600; vertical-align: bottom; }
+.number { text-align: right; }
+.gallery { display: flex; flex-wrap: wrap; align-items: flex-start; gap: 0 1rem; }
+.gallery figure { flex: 0 1 auto; }
+img { display: block; max-width: 100%; height: auto; background: #ffffff; border-radius: 4px; }
+details { margin: 0.75rem 0; border: 1px solid var(--line); border-radius: 4px; padding: 0.4rem 0.9rem; }
+summary { cursor: pointer; overflow-wrap: anywhere; }
+@media screen and (max-width: 34rem) {
+  body { padding: 0.5rem 0.75rem 3rem; }
+  h1 { font-size: 1.35rem; }
+  .wide { overflow-x: auto; }
+  .wide img { max-width: none; }
+}
+@media print {
+  :root { color-scheme: light; --text: #000000; --soft: #444444; --line: #bbbbbb; --shade: #f3f3f3; --ground: #ffffff;
+    --link: #000000; }
+  body { max-width: none; padding: 0; font-size: 10pt; }
+  .scroll { overflow: visible; border: 0; }
+  table { font-size: 7.5pt; width: 100%; }
+  th, td { white-space: normal; padding: 0.1rem 0.3rem; overflow-wrap: break-word; }
+  .gallery { gap: 0 0.5rem; }
+  .gallery figure { max-width: 48.5%; }
+  .gallery figure:has(.wide) { max-width: 100%; }
+  .gallery figure, tr { break-inside: avoid; }
+  h2, h3, figcaption { break-after: avoid; }
+}
+"""

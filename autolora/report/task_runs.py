@@ -1,0 +1,75 @@
+"""The runs of one task as its sections of a report see them: ``task_runs(results, folder)``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from autolora.compare.groups import methods_of, tasks_of
+from autolora.compare.results import Result
+from autolora.report.blocks import Figure, Heading, Names
+from autolora.report.figures import Style, compact, styles
+from autolora.report.run_files import search_record
+
+
+@dataclass(frozen=True)
+class TaskRuns:
+    """One task: its successful runs by method, in order of seed, and where its figures go."""
+
+    name: str
+    methods: Mapping[str, tuple[Result, ...]]
+    folder: Path
+    looks: Mapping[str, Style]
+    names: Names = field(compare=False)
+    searches: Mapping[Path, Mapping[str, Any]]
+
+    def search(self, result: Result) -> Mapping[str, Any] | None:
+        """The search's own record; None where the run is gone or had no search."""
+        return None if result.run is None else self.searches.get(result.run)
+
+    def ranks(self, runs: Sequence[Result]) -> list[Mapping[str, int]]:
+        """The final ranks of the runs that have some; of one that has only searched so far, those it found."""
+        found = (run.ranks if run.ranks is not None else (self.search(run) or {}).get("ranks") for run in runs)
+        return [ranks for ranks in found if ranks]
+
+    def initial_rank(self, runs: Sequence[Result]) -> int:
+        """What the ranks are out of; their largest where that is not known, or smaller."""
+        known = [run.initial_rank or (self.search(run) or {}).get("initial_rank", 0) for run in runs]
+        return max([1, *known, *(rank for ranks in self.ranks(runs) for rank in ranks.values())])
+
+    def heading(self, text: str) -> Heading:
+        """A heading within the task."""
+        return Heading(3, text, self.names.new(self.name, text))
+
+    def place(self, *words: str) -> Path:
+        """The path of a new figure."""
+        return self.folder / "figures" / f"{self.names.new(self.name, *words)}.png"
+
+    def figure(self, path: Path, caption: str, alt: str) -> Figure:
+        """The figure that was written to `path`, which this makes smaller."""
+        compact(path)
+        return Figure(path, caption, f"{self.name}: {alt}")
+
+
+def task_runs(results: Sequence[Result], folder: Path) -> list[TaskRuns]:
+    """One for each task, in order of first appearance. Runs that did not succeed are left out."""
+    looks, names = styles(methods_of(results)), Names()
+    found = []
+    for task in tasks_of(results):
+        methods = _by_method([each for each in results if each.recipe == task])
+        found.append(TaskRuns(task, methods, folder, looks, names, _searches(methods)))
+    return found
+
+
+def _by_method(results: Sequence[Result]) -> dict[str, tuple[Result, ...]]:
+    done = sorted((each for each in results if each.state == "success"), key=lambda each: each.seed)
+    by_method = {method: tuple(each for each in done if each.method == method) for method in methods_of(results)}
+    return {method: runs for method, runs in by_method.items() if runs}
+
+
+def _searches(methods: Mapping[str, Sequence[Result]]) -> dict[Path, Mapping[str, Any]]:
+    paths = [each.run for runs in methods.values() for each in runs if each.run is not None]
+    records = {path: search_record(path) for path in paths}
+    return {path: record for path, record in records.items() if record is not None}
