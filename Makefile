@@ -6,10 +6,19 @@
 PYTHON ?= python3
 PIP_ARGS ?=
 
+# Of reproduce-*: which recipes (full: the paper's settings; mini: small models), over which seeds, how many at a time.
+PROFILE ?= full
+SEEDS ?= 0-4
+JOBS ?= 1
+DATA_ROOT ?=
+SHORT ?=
+DRY_RUN ?=
+ARGS ?=
+
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help install quickstart test lint check bench clean
+.PHONY: help install quickstart test lint check bench clean reproduce-glue reproduce-nlg reproduce-ner
 .DEFAULT_GOAL := help
 
 help:
@@ -19,6 +28,11 @@ help:
 	@echo "make lint        ruff and mypy"
 	@echo "make check       lint and test: says whether the tree is right"
 	@echo "make bench       time and memory of a search iteration by estimator"
+	@echo "make reproduce-glue, reproduce-nlg, reproduce-ner"
+	@echo "                 the paper's comparison: methods by seeds on every task, one table; goes on where it was interrupted"
+	@echo "                 PROFILE=full (the paper's settings) or mini (small models), SEEDS=$(SEEDS), JOBS=$(JOBS) (cells at a time),"
+	@echo "                 DATA_ROOT=DIR (local data instead of the hub), DRY_RUN=1 (print the plan), SHORT=1 (mini: fewer"
+	@echo "                 steps, for two cores), METHODS=NAME,..., ARGS (more options of autolora compare)"
 	@echo "make clean       remove .venv and caches; runs/ stays"
 	@echo "Variables: PYTHON=$(PYTHON), PIP_ARGS (more options for pip, such as an index)"
 
@@ -53,6 +67,40 @@ check: lint test
 
 bench: install
 	$(BIN)/python benchmarks/estimators.py
+
+# The paper's comparison. Every cell is a run of its own below runs/, done once; what is there is not run again.
+FOLDER = $(if $(filter full,$(PROFILE)),$(1),$(1)-$(PROFILE))
+RECIPES = $(wildcard $(addprefix recipes/$(call FOLDER,$(1))/,$(addsuffix .yaml,$(2))))
+SHARED = --seeds $(SEEDS) --jobs $(JOBS) --published $(if $(DATA_ROOT),--data-root $(DATA_ROOT)) $(if $(DRY_RUN),--dry-run)
+UNIFORM := lora:4,lora:8,lora-matched,shuffled
+ABLATIONS := no-constraint,sigmoid,no-meta
+
+GLUE_METHODS_full := autolora,full,$(UNIFORM),lora-grid,adalora,eva,svd,houlsby,pfeiffer,bitfit,head,$(ABLATIONS)
+GLUE_METHODS_mini := autolora,$(UNIFORM),adalora,svd
+NLG_METHODS_full := autolora,full,$(UNIFORM),adalora,svd,prefix,houlsby,$(ABLATIONS)
+NLG_METHODS_mini := autolora,lora:4,lora-matched,shuffled,svd
+NER_METHODS_full := $(GLUE_METHODS_full)
+NER_METHODS_mini := $(GLUE_METHODS_mini)
+
+# SHORT=1: what two cores without a GPU do in an hour and a half. Steps, for every method alike.
+BRIEF = --set glue-mini/$(1):search.batch_size=16 --set glue-mini/$(1):retrain.batch_size=16 \
+  --set glue-mini/$(1):search.steps=$(2) --set glue-mini/$(1):retrain.steps=$(3) \
+  --set glue-mini/$(1):search.weights.learning_rate=2e-3 --set glue-mini/$(1):retrain.weights.learning_rate=2e-3
+GLUE_SHORT = --set model.dtype=bfloat16 \
+  --set glue-mini/cola:search.steps=134 --set glue-mini/cola:retrain.steps=530 \
+  $(call BRIEF,mrpc,40,80) $(call BRIEF,rte,20,30) $(call BRIEF,stsb,65,130)
+
+reproduce-glue: install
+	$(BIN)/autolora compare $(call RECIPES,glue,mnli sst2 mrpc cola qnli qqp rte stsb) $(SHARED) \
+	  --methods $(or $(METHODS),$(GLUE_METHODS_$(PROFILE))) $(if $(SHORT),$(GLUE_SHORT)) $(ARGS)
+
+reproduce-nlg: install
+	$(BIN)/autolora compare $(call RECIPES,nlg,e2e webnlg) $(SHARED) \
+	  --methods $(or $(METHODS),$(NLG_METHODS_$(PROFILE))) $(ARGS)
+
+reproduce-ner: install
+	$(BIN)/autolora compare $(call RECIPES,ner,bionlp2004 conll2003 ncbi_disease jnlpba) $(SHARED) \
+	  --methods $(or $(METHODS),$(NER_METHODS_$(PROFILE))) $(ARGS)
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build dist

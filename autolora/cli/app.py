@@ -1,4 +1,4 @@
-"""The commands: search, retrain, eval, run, recipes."""
+"""The commands: search, retrain, eval, run, compare, report, export, recipes."""
 
 from __future__ import annotations
 
@@ -52,6 +52,24 @@ MethodsOption = Annotated[str, typer.Option(metavar="NAME[:SIZE],...", help="Wha
 SeedsOption = Annotated[str, typer.Option(metavar="N-M", help="One run of every method for each seed.")]
 JobsOption = Annotated[int, typer.Option(min=1, help="How many cells run at a time.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print the plan, with time and disk, and run nothing.")]
+BaselineOption = Annotated[
+    str | None, typer.Option(metavar="NAME", help="What the others are compared with; default: lora-matched, or LoRA.")
+]
+IntervalOption = Annotated[str, typer.Option(metavar="t|bootstrap", help="Interval and test of the differences.")]
+PublishedOption = Annotated[bool, typer.Option("--published", help="Show published figures, too, marked so.")]
+ScopedSetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="[RECIPE:]KEY=VALUE", help="Override a field of all recipes, or of one."),
+]
+ReportOption = Annotated[
+    Path | None, typer.Option("--output", metavar="DIR", help="Where the pages go; default: the folder of the runs.")
+]
+TitleOption = Annotated[str | None, typer.Option(help="The page's title.")]
+FormatOption = Annotated[str, typer.Option("--format", metavar="NAME", help="peft, axolotl, llama-factory or yaml.")]
+ConfigurationOption = Annotated[
+    Path | None, typer.Option("--output", metavar="FILE", help="Write to FILE instead of standard output.")
+]
+RunsOption = Annotated[Path, typer.Option("--runs", metavar="DIR", help="Where runs are.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
@@ -155,16 +173,51 @@ def compare(
     recipes: Annotated[list[str], typer.Argument(metavar="RECIPE...", help="Recipe files or shipped recipes' names.")],
     methods: MethodsOption = "autolora,lora:4,lora:8,lora-matched,shuffled,adalora,svd",
     seeds: SeedsOption = "0-4",
+    baseline: BaselineOption = None,
+    interval: IntervalOption = "t",
+    published: PublishedOption = False,
     jobs: JobsOption = 1,
     dry_run: DryRunOption = False,
-    set_: SetOption = None,
+    set_: ScopedSetOption = None,
     data_root: DataRootOption = None,
     model: ModelOption = None,
     output: OutputOption = RUNS,
     debug: DebugOption = False,
 ) -> None:
-    """Compare methods over seeds: every cell a run of its own, one table at the end."""
+    """Compare methods over seeds: every cell is a run, done once and reused; the tables at the end."""
+    from autolora.cli.compare import Settings
     from autolora.cli.compare import compare as compare_methods
 
-    options = _options(set_, data_root, model, None, output)
-    compare_methods(recipes, options, methods=methods, seeds=seeds, jobs=jobs, dry_run=dry_run)
+    settings = Settings(methods, seeds, baseline, interval, published, jobs, dry_run)
+    if compare_methods(recipes, _options(set_, data_root, model, None, output), settings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Runs, folders of runs, or a comparison's.")],
+    output: ReportOption = None,
+    baseline: BaselineOption = None,
+    interval: IntervalOption = "t",
+    published: PublishedOption = False,
+    title: TitleOption = None,
+    debug: DebugOption = False,
+) -> None:
+    """Write one self-contained HTML page about runs, and the same in Markdown."""
+    from autolora.cli.report import report as report_runs
+
+    report_runs(runs, output, baseline, interval, published=published, title=title)
+
+
+@app.command()
+def export(
+    target: TargetArgument = None,
+    format_: FormatOption = "peft",
+    output: ConfigurationOption = None,
+    runs: RunsOption = RUNS,
+    debug: DebugOption = False,
+) -> None:
+    """Print the ranks of a run as the configuration of another tool; what the tool cannot express is said."""
+    from autolora.cli.export import export as export_ranks
+
+    export_ranks(target, format_, output, runs)

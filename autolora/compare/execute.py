@@ -53,7 +53,7 @@ def execute(
     runs = {cell_key(cell.recipe): cell.run for cell in cells if cell.run is not None}
     waiting = [cell for cell in cells if not cell.done]
     running: list[_Job] = []
-    context = _context()
+    context = process_context()
     try:
         while waiting or running:
             while len(running) < jobs and (cell := _next(waiting, runs)) is not None:
@@ -71,7 +71,7 @@ def execute(
     return [runs[cell_key(cell.recipe)] for cell in cells if cell_key(cell.recipe) in runs]
 
 
-def _context() -> Any:
+def process_context() -> Any:
     """Processes that begin with everything imported, where the system can; else fresh ones."""
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")

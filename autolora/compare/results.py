@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from autolora.errors import UserError
+from autolora.files import read_json
 from autolora.methods.base import ranks_file
 from autolora.recipe.method import label
 from autolora.runs.store import Run
@@ -81,8 +80,8 @@ def read_result(run: Run) -> Result:
     )
     if not done:
         return base
-    rows = _read(run.path / "metrics.json")
-    found = _read(ranks_file(run.path)) if ranks_file(run.path).exists() else {}
+    rows = read_json(run.path / "metrics.json")
+    found = read_json(ranks_file(run.path)) if ranks_file(run.path).exists() else {}
     trained, head = retrained["trainable_parameters"], retrained["head_parameters"]
     both = (searched, retrained)
     return replace(
@@ -119,10 +118,3 @@ def _scores(row: Mapping[str, Any], metric: str) -> dict[str, float]:
 def _memory(stage: Mapping[str, Any]) -> float:
     peak = stage.get("peak_memory_mib", {})
     return float(peak.get("device", peak.get("process", 0.0)))
-
-
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error

@@ -6,13 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from transformers import PreTrainedModel
+
 from autolora.data.split import split_train
 from autolora.files import write_json
 from autolora.lab import Lab
 from autolora.methods.base import RankedLora
 from autolora.model.load import base_name, check_length, weights_hash
 from autolora.model.selection import add_selection
-from autolora.recipe.schema import Search
+from autolora.recipe.schema import Recipe, Search
 from autolora.report import rank_map, selection_plot
 from autolora.retrain.adapter import export_searched, save_adapter
 from autolora.runs.manifest import device_record
@@ -29,6 +31,11 @@ class AutoLora(RankedLora):
 
     def search_settings(self) -> Search:
         return self.recipe.search
+
+    @classmethod
+    def workload(cls, recipe: Recipe, examples: int) -> tuple[int, int]:
+        train = examples - round(examples * recipe.search.validation_fraction)
+        return recipe.search.total_steps(train), recipe.retrain.total_steps(examples)
 
     def search(self, run: Run, lab: Lab) -> dict[str, Any]:
         return learn_ranks(run, lab, self.search_settings())
@@ -57,35 +64,12 @@ class NoMeta(AutoLora):
 
 def learn_ranks(run: Run, lab: Lab, settings: Search) -> dict[str, Any]:
     """Learn the selection variables by bilevel optimisation; writes ``search/``."""
-    examples = lab.examples(run.recipe.data.splits.train)
-    train, validation = _divide(examples, settings, run.recipe.seed)
     model = lab.model()
-    check_length(model, lab.task.longest(examples))
+    check_length(model, lab.task.longest(lab.examples(run.recipe.data.splits.train)))
     head = lab.head(model)
     run.note("search", data=lab.hashes, model=weights_hash(model, head), device=device_record(lab.accelerator.device))
-    layers = add_selection(
-        model,
-        run.recipe.model.target_modules,
-        rank=settings.rank,
-        lora_alpha=settings.lora_alpha,
-        dropout=settings.lora_dropout,
-        constraint=settings.constraint,
-    )
-    for name in head:
-        model.get_submodule(name).requires_grad_(True)
-    model.train()
-    total = settings.total_steps(len(train))
-    stage = SearchStage(
-        model,
-        layers,
-        lab.gradients(model, double_backward=settings.meta_learning and settings.estimator == "exact"),
-        lab.stream(train, settings, "train"),
-        lab.stream(validation, settings, "validation", settings.validation_batch_size),
-        settings,
-        total=total,
-        seed=run.recipe.seed,
-        identity=lab.identity("search", settings.model_dump(mode="json")),
-    )
+    stage, total = search_stage(lab, model, head, settings)
+    layers = stage.layers
     run_in(run, lab, "search", stage, settings, total)
     run.note("search", **trainable_parameters(model, head), steps=total, **stage.gradients.counted())
     found = stage.ranks()
@@ -105,6 +89,36 @@ def learn_ranks(run: Run, lab: Lab, settings: Search) -> dict[str, Any]:
             searched = export_searched(model, layers, found.keep, head=head, task_type=lab.task.peft_task_type)
             save_adapter(searched, folder / "adapter", *base_name(run.recipe.model))
     return record
+
+
+def search_stage(lab: Lab, model: PreTrainedModel, head: Sequence[str], settings: Search) -> tuple[SearchStage, int]:
+    """The search of a model, which gets selection layers in place, and the number of its steps."""
+    recipe = lab.recipe
+    train, validation = _divide(lab.examples(recipe.data.splits.train), settings, recipe.seed)
+    layers = add_selection(
+        model,
+        recipe.model.target_modules,
+        rank=settings.rank,
+        lora_alpha=settings.lora_alpha,
+        dropout=settings.lora_dropout,
+        constraint=settings.constraint,
+    )
+    for name in head:
+        model.get_submodule(name).requires_grad_(True)
+    model.train()
+    total = settings.total_steps(len(train))
+    stage = SearchStage(
+        model,
+        layers,
+        lab.gradients(model, double_backward=settings.meta_learning and settings.estimator == "exact"),
+        lab.stream(train, settings, "train"),
+        lab.stream(validation, settings, "validation", settings.validation_batch_size),
+        settings,
+        total=total,
+        seed=recipe.seed,
+        identity=lab.identity("search", settings.model_dump(mode="json")),
+    )
+    return stage, total
 
 
 def _divide(examples: list[Example], settings: Search, seed: int) -> tuple[list[Example], list[Example]]:

@@ -43,6 +43,7 @@ class Method(ABC):
 
     searches: ClassVar[bool] = True  # whether there is a search stage
     trains: ClassVar[bool] = True  # whether the retraining takes steps
+    saves_model: ClassVar[bool] = False  # whether what is saved is as large as the model
     default_size: ClassVar[int | None] = None
     default_learning_rate: ClassVar[float | None] = None  # None: the recipe's
 
@@ -61,15 +62,23 @@ class Method(ABC):
     def check_recipe(cls, recipe: Recipe) -> None:
         """Raises UserError for a recipe that this method cannot do."""
 
+    @classmethod
+    def workload(cls, recipe: Recipe, examples: int) -> tuple[int, int]:
+        """Search steps and plain training steps over a training split of so many examples, for estimates of time."""
+        return 0, recipe.retrain.total_steps(examples) if cls.trains else 0
+
+    @classmethod
+    def size_in(cls, settings: Settings) -> int:
+        """`method.size`, or the default of the method. Raises UserError where there is neither."""
+        size = settings.size or cls.default_size
+        if size is None:
+            raise UserError(f"method {settings.name!r} needs a size: {settings.name}:4, or method.size in a recipe")
+        return size
+
     @property
     def size(self) -> int:
-        """The recipe's `method.size`, or the default of the method."""
-        size = self.settings.size or self.default_size
-        if size is None:
-            raise UserError(
-                f"method {self.settings.name!r} needs a size: {self.settings.name}:4, or method.size in YAML"
-            )
-        return size
+        """See `size_in`."""
+        return self.size_in(self.settings)
 
     def weights(self) -> Weights:
         """The optimiser's settings of the retraining: the recipe's, at the method's own learning rate if it has one."""
@@ -143,7 +152,10 @@ class RankedLora(PeftMethod):
         read_ranks(self.run)
 
     def adapt(self, model: PreTrainedModel, head: Sequence[str], lab: Lab, total: int) -> nn.Module:
-        found = read_ranks(self.run)
+        return self.at_ranks(read_ranks(self.run), model, head, lab)
+
+    def at_ranks(self, found: Mapping[str, Any], model: PreTrainedModel, head: Sequence[str], lab: Lab) -> nn.Module:
+        """The model with LoRA at ranks; found: their "initial_rank" and "ranks", as ``ranks.json`` has them."""
         ranks, retrain, search = found["ranks"], self.recipe.retrain, self.recipe.search
         modules = dict(model.named_modules())
         if unknown := [name for name in ranks if name not in modules]:

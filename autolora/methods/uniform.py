@@ -12,6 +12,10 @@ from autolora.recipe.schema import Recipe
 class Uniform(GivenRanks):
     """The same rank in every target module: `method.size`."""
 
+    @classmethod
+    def check_recipe(cls, recipe: Recipe) -> None:
+        cls.size_in(recipe.method)
+
     def allocate(self, shapes: Mapping[str, tuple[int, int]]) -> dict[str, int]:
         return dict.fromkeys(shapes, self.size)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import yaml
 from pydantic import ValidationError
 
 from autolora.errors import UserError
@@ -29,7 +30,7 @@ def parse_method(text: str) -> Method:
         key, equals, value = part.partition("=")
         if not equals:
             key, value = "size", part
-        values[key] = int(value) if value.isdecimal() else value
+        values[key] = _scalar(value)
     try:
         return Method.model_validate(values)
     except ValidationError as error:
@@ -38,6 +39,13 @@ def parse_method(text: str) -> Method:
         raise UserError(
             f"--methods: {text!r}: {where}: {first['msg'].lower()}; write NAME:SIZE, as in lora:4"
         ) from error
+
+
+def _scalar(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
 
 
 def parse_methods(text: str) -> list[Method]:

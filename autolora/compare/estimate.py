@@ -1,0 +1,181 @@
+"""What a comparison will take: ``estimates(cells)`` times a few training steps of every recipe on this machine.
+
+A probe is a process of its own that loads data and model and takes three plain LoRA steps and three search steps, of
+which the first is not counted. Methods say how many steps of either kind they take (`Method.workload`). Decoding,
+evaluation and the probes themselves come on top.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+from autolora.compare.execute import process_context
+from autolora.compare.plan import Cell
+from autolora.errors import UserError
+from autolora.methods.base import method_class
+from autolora.recipe.schema import Method, Recipe
+from autolora.report.tables import Row
+
+STEPS = 3  # of a probe; the first warms up
+BESIDE = 2**20  # bytes of logs, tables, predictions and figures of a run, roughly
+
+
+@dataclass(frozen=True)
+class Probe:
+    """examples: of the training split. Seconds: of a plain step, of a search step, of loading. Bytes: of the trained
+    parameters of a LoRA of rank k with the head, and of the whole model, in float32."""
+
+    examples: int
+    plain: float
+    search: float
+    loading: float
+    adapter_bytes: int
+    model_bytes: int
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Of the cells of one recipe that are still to be run. seconds, size: None where they could not be measured."""
+
+    recipe: str
+    cells: int
+    done: int
+    search_steps: int | None
+    retrain_steps: int | None
+    seconds: float | None
+    size: int | None
+    problem: str = ""
+
+    def row(self) -> Row:
+        return {
+            "recipe": self.recipe,
+            "cells": self.cells,
+            "done": self.done,
+            "search steps": self.search_steps,
+            "training steps": self.retrain_steps,
+            "hours": None if self.seconds is None else f"{self.seconds / 3600:.2f}",
+            "disk MiB": None if self.size is None else round(self.size / 2**20),
+        }
+
+
+def estimates(cells: Sequence[Cell]) -> list[Estimate]:
+    """One for each recipe, in order. A data set or model that cannot be had is said, not raised."""
+    found: list[Estimate] = []
+    for name in dict.fromkeys(cell.recipe.name for cell in cells):
+        mine = [cell for cell in cells if cell.recipe.name == name]
+        todo = [cell for cell in mine if not cell.done]
+        counts = (name, len(mine), len(mine) - len(todo))
+        if not todo:
+            found.append(Estimate(*counts, 0, 0, 0.0, 0))
+            continue
+        result = run_probe(todo[0].recipe)
+        found.append(
+            Estimate(*counts, None, None, None, None, result) if isinstance(result, str) else _of(counts, todo, result)
+        )
+    return found
+
+
+def _of(counts: tuple[str, int, int], todo: Sequence[Cell], probe: Probe) -> Estimate:
+    search = plain = size = 0
+    for cell in todo:
+        method = method_class(cell.recipe.method.name)
+        searched, trained = method.workload(cell.recipe, probe.examples)
+        search, plain = search + searched, plain + trained
+        size += BESIDE + (probe.model_bytes if method.saves_model else probe.adapter_bytes * (2 if searched else 1))
+    seconds = search * probe.search + plain * probe.plain + len(todo) * probe.loading
+    return Estimate(*counts, search, plain, seconds, size)
+
+
+def run_probe(recipe: Recipe) -> Probe | str:
+    """The probe of a recipe, or why there is none."""
+    context = process_context()
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_probe_into, args=(sender, recipe))
+    process.start()
+    sender.close()
+    try:
+        result: Probe | str = receiver.recv()
+    except EOFError:
+        result = "the probe ended without a word; was memory short?"
+    process.join()
+    return result
+
+
+def _probe_into(sender: Connection, recipe: Recipe) -> None:
+    """Target of the probe's process."""
+    from autolora.compare.execute import end_with_parent
+
+    end_with_parent()
+    try:
+        sender.send(probe(recipe))
+    except UserError as error:
+        sender.send(str(error))
+    except Exception as error:
+        sender.send(f"{type(error).__name__}: {error}")
+
+
+def probe(recipe: Recipe) -> Probe:
+    """Time a few steps. Raises UserError where data or model cannot be had."""
+    from autolora.lab import Lab
+    from autolora.methods.autolora import search_stage
+    from autolora.model.targets import target_modules
+    from autolora.retrain.adapter import add_adapter, lora_config, uses_conv1d
+    from autolora.retrain.stage import RetrainStage
+
+    begun = time.monotonic()
+    recipe = recipe.model_copy(update={"method": Method()})
+    lab = Lab(recipe, show=False)
+    examples = lab.examples(recipe.data.splits.train)
+    model = lab.model()
+    head, k = lab.head(model), recipe.search.rank
+    ranks = dict.fromkeys(target_modules(model, recipe.model.target_modules), k)
+    loading = time.monotonic() - begun
+    model_bytes = sum(parameter.numel() * 4 for parameter in model.parameters())
+    searching, _ = search_stage(lab, lab.model(), head, recipe.search)
+    config = lora_config(
+        ranks,
+        initial_rank=k,
+        lora_alpha=recipe.search.lora_alpha,
+        head=head,
+        task_type=lab.task.peft_task_type,
+        fan_in_fan_out=uses_conv1d(model, list(ranks)),
+    )
+    adapted = add_adapter(model, config, ranks).train()
+    plain = RetrainStage(
+        adapted,
+        lab.gradients(adapted),
+        lab.stream(examples, recipe.retrain, "retrain"),
+        recipe.retrain.weights,
+        total=STEPS,
+        seed=recipe.seed,
+    )
+    trained = sum(parameter.numel() * 4 for parameter in adapted.parameters() if parameter.requires_grad)
+    return Probe(len(examples), _seconds(plain, lab), _seconds(searching, lab), loading, trained, model_bytes)
+
+
+def _seconds(stage: Any, lab: Any) -> float:
+    """Mean seconds of a step, once warm."""
+    import torch
+
+    cuda = lab.accelerator.device.type == "cuda"
+    stage.advance(0)
+    if cuda:
+        torch.cuda.synchronize()
+    begun = time.monotonic()
+    for step in range(1, STEPS):
+        stage.advance(step)
+    if cuda:
+        torch.cuda.synchronize()
+    return (time.monotonic() - begun) / (STEPS - 1)
+
+
+def in_words(seconds: float) -> str:
+    """``2 h 05 min``, ``12 min``, ``40 s``."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{round(seconds)} s"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
