@@ -6,8 +6,9 @@ What the same runs always give (scores, ranks, parameters, passes, statistics) i
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from autolora.compare.groups import methods_of, tasks_of
@@ -20,6 +21,7 @@ from autolora.files import write_atomic, write_json
 from autolora.report.tables import Row, to_markdown, write_table
 
 COSTS = ("search s", "retrain s", "total s", "memory MiB")
+CELLS = "cells.json"
 PASSES = ("forward passes", "backward passes")
 
 
@@ -78,7 +80,7 @@ def write_outcome(
     tables: Sequence[Captioned], results: Sequence[Result], folder: Path, *, published: bool = False
 ) -> list[Path]:
     """Each table as Markdown, CSV and JSON, all together as comparison.md, the paper's layout as table.tex, and
-    cells.json, which has everything. Returns what was written."""
+    cells.json, which has everything, with the runs by their paths from there. Returns what was written."""
     written = []
     for table in tables:
         written += write_table(table.rows, folder, table.stem)
@@ -90,8 +92,10 @@ def write_outcome(
     write_atomic(folder / "comparison.md", text)
     rows = _published_rows(results) if published else []
     write_atomic(folder / "table.tex", latex(results, rows))
-    write_json(folder / "cells.json", as_json(results))
-    return [*written, folder / "comparison.md", folder / "table.tex", folder / "cells.json"]
+    here = folder.resolve()
+    cells = [replace(cell, run=cell.run and Path(os.path.relpath(cell.run.resolve(), here))) for cell in results]
+    write_json(folder / CELLS, as_json(cells))
+    return [*written, folder / "comparison.md", folder / "table.tex", folder / CELLS]
 
 
 def _rounded(row: Row) -> Row:

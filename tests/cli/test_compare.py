@@ -25,7 +25,9 @@ def tables(output: Path) -> dict[str, bytes]:
 
 
 def cells(output: Path) -> dict[tuple[str, int], dict[str, object]]:
-    return {(c["method"], c["seed"]): c for c in read(output / "comparisons" / "tiny" / "cells.json")}
+    folder = output / "comparisons" / "tiny"
+    found = read(folder / "cells.json")
+    return {(c["method"], c["seed"]): {**c, "run": (folder / c["run"]).resolve()} for c in found}
 
 
 def run_folders(output: Path) -> list[str]:

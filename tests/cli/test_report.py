@@ -1,0 +1,49 @@
+"""``autolora report`` and ``autolora export`` on a run that is there."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.support import Call, read, succeed
+
+
+def test_a_page_about_one_run_is_written_into_its_folder(call: Call, copied: Path) -> None:
+    code, out, err = call("report", copied, "--title", "One run")
+    assert (code, out) == (0, f"wrote {copied}/report.html\nwrote {copied}/report.md\n"), err
+    page = (copied / "report.html").read_text(encoding="utf-8")
+    assert "<title>One run</title>" in page
+    assert f"{read(copied / 'metrics.json')[0]['accuracy']:.4f}" in page
+
+
+def test_a_folder_of_runs_gives_one_page_wherever_it_is_asked_for(call: Call, copied: Path, tmp_path: Path) -> None:
+    code, _, err = call("report", copied.parents[1], "--output", tmp_path / "page")
+    assert code == 0, err
+    assert {path.name for path in (tmp_path / "page").iterdir()} >= {"report.html", "report.md", "figures"}
+    assert not (copied.parents[1] / "report.html").exists()
+
+
+@pytest.mark.parametrize("content", ["", "[", "{}", "[]", "[3]", '[{"run": "gone"}]'])
+def test_what_holds_no_runs_is_refused(call: Call, tmp_path: Path, content: str) -> None:
+    folder = tmp_path / "comparison"
+    folder.mkdir()
+    if content:
+        (folder / "cells.json").write_text(content)
+    code, _, err = call("report", folder)
+    assert code == 2
+    assert "Traceback" not in err
+    assert str(folder) in err
+    assert not (folder / "report.html").exists()
+
+
+def test_export_prints_the_ranks_and_nothing_else_on_standard_output(finished: Path, laboratory: Path) -> None:
+    done = succeed("export", finished, "--format", "peft", cwd=laboratory)
+    config = json.loads(done.stdout)
+    ranks = read(finished / "search" / "ranks.json")["ranks"]
+    assert config["rank_pattern"] == {f"^{name.replace('.', chr(92) + '.')}": r for name, r in ranks.items() if r}
+
+
+def test_a_format_that_there_is_not_is_answered_with_the_nearest(call: Call, finished: Path) -> None:
+    code, out, err = call("export", finished, "--format", "llamafactory")
+    assert (code, out) == (2, "")
+    assert "did you mean 'llama-factory'?" in err
