@@ -55,8 +55,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 quickstart: install
 	$(BIN)/autolora run recipes/quickstart.yaml
 
+# Two workers, a module of tests to each in turn.
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: install
 	$(BIN)/ruff check .

@@ -29,7 +29,8 @@ def main(arguments: list[str] | None = None) -> None:
     except (KeyboardInterrupt, SystemExit) as end:  # typer makes an exit with this code of an interrupt
         if isinstance(end, SystemExit) and end.code != CANCELLED:
             raise
-        print("autolora: cancelled; --resume goes on from the last checkpoint", file=sys.stderr)
+        how = "the same command" if arguments[:1] == ["compare"] else "--resume"
+        print(f"autolora: cancelled; {how} goes on from the last checkpoint", file=sys.stderr)
         sys.exit(CANCELLED)
     except Exception as error:
         if debug:

@@ -56,10 +56,16 @@ def execute(
     context = process_context()
     try:
         while waiting or running:
-            while len(running) < jobs and (cell := _next(waiting, runs)) is not None:
+            while len(running) < jobs and (cell := _next(waiting, running)) is not None:
                 waiting.remove(cell)
-                running.append(_begin(cell, runs, root, context, jobs, show))
-                on_begin(cell, running[-1].run)
+                run = runs.setdefault(cell_key(cell.recipe), cell.run or Run.create(root, cell.recipe))
+                if _can_begin(cell, run, runs):
+                    running.append(_begin(cell, run, runs, context, jobs, show))
+                    on_begin(cell, run)
+                else:
+                    on_end(cell, run, 0.0)
+            if not running:  # none of those tried could begin
+                continue
             wait([job.process.sentinel for job in running])
             for job in [job for job in running if not job.process.is_alive()]:
                 running.remove(job)
@@ -80,24 +86,24 @@ def process_context() -> Any:
     return context
 
 
-def _next(waiting: Sequence[Cell], runs: dict[str, Run]) -> Cell | None:
+def _next(waiting: Sequence[Cell], running: Sequence[_Job]) -> Cell | None:
     """The first cell whose needs have ended, well or not."""
-    unfinished = {cell_key(cell.recipe) for cell in waiting}
-    for cell in waiting:
-        keys = [cell_key(needed) for needed in cell.needs]
-        if not any(key in unfinished or _is_running(runs.get(key)) for key in keys):
-            return cell
-    return None
+    unfinished = {cell_key(cell.recipe) for cell in (*waiting, *(job.cell for job in running))}
+    return next((cell for cell in waiting if unfinished.isdisjoint(map(cell_key, cell.needs))), None)
 
 
-def _is_running(run: Run | None) -> bool:
-    return run is not None and run.status()["state"] == "running"
+def _can_begin(cell: Cell, run: Run, runs: dict[str, Run]) -> bool:
+    """Not if another process is at it, and not (which is noted) if what it builds on did not succeed."""
+    if run.live_process() is not None:
+        return False
+    for needed in cell.needs:
+        if runs[cell_key(needed)].stage_state("eval") != "success":
+            run.mark("failed", error=f"it builds on {label(needed.method)}, which did not succeed")
+            return False
+    return True
 
 
-def _begin(cell: Cell, runs: dict[str, Run], root: Path, context: Any, jobs: int, show: bool) -> _Job:
-    key = cell_key(cell.recipe)
-    run = runs.get(key) or Run.create(root, cell.recipe)
-    runs[key] = run
+def _begin(cell: Cell, run: Run, runs: dict[str, Run], context: Any, jobs: int, show: bool) -> _Job:
     run.recipe = cell.recipe  # where the data lies may have changed
     run.mark("running")
     for needed in cell.needs:

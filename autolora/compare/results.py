@@ -75,7 +75,7 @@ def read_result(run: Run) -> Result:
         seed=run.recipe.seed,
         state="success" if done else status["state"],
         run=run.path,
-        reason=None if done else _reason(status),
+        reason=None if done else _reason(status) or ("another process is at it" if run.live_process() else None),
         manifest=manifest,
     )
     if not done:

@@ -23,7 +23,7 @@ _DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, re.error)
 
 def read_allocation(run: Run) -> Allocation:
     """The ranks of a run. Raises UserError where there are none, or where its files contradict each other."""
-    path, recipe = _ranks_file(run.path), run.recipe
+    path, recipe = _ranks_file(run), run.recipe
     ranks, initial_rank = _read_ranks(path)
     own, searched = _read_adapter(run.path / "adapter"), _read_adapter(run.path / "search" / "adapter")
     lora = own is not None and own.get("peft_type") == "LORA"
@@ -62,11 +62,13 @@ def _unknown(run: Run) -> str:
     )
 
 
-def _ranks_file(run: Path) -> Path:
-    for path in (run / "retrain" / "ranks.json", run / "search" / "ranks.json"):
+def _ranks_file(run: Run) -> Path:
+    for path in (run.path / "retrain" / "ranks.json", run.path / "search" / "ranks.json"):
         if path.exists():
             return path
-    raise UserError(f"{run} has no ranks yet; run: autolora search {run} --resume")
+    if run.stage_state("retrain") == "success":
+        raise UserError(f"{run.path}: its method, {run.recipe.method.name}, has no ranks; there is nothing to export")
+    raise UserError(f"{run.path} has no ranks yet; run: autolora search {run.path} --resume")
 
 
 def _read_ranks(path: Path) -> tuple[dict[str, int], int]:

@@ -12,4 +12,12 @@ METHODS: dict[str, str] = {
     "random": "autolora.methods.chance:Random",
     "adalora": "autolora.methods.adalora:AdaLora",
     "svd": "autolora.methods.svd:Svd",
+    "eva": "autolora.methods.eva:Eva",
+    "lora-grid": "autolora.methods.grid:Grid",
+    "full": "autolora.methods.subset:Full",
+    "head": "autolora.methods.subset:Head",
+    "bitfit": "autolora.methods.subset:BitFit",
+    "houlsby": "autolora.methods.bottleneck:Houlsby",
+    "pfeiffer": "autolora.methods.bottleneck:Pfeiffer",
+    "prefix": "autolora.methods.prefix:Prefix",
 }

@@ -83,7 +83,7 @@ def _uniform(recipe: Recipe) -> Settings:
 
 
 def share_for(energies: Mapping[str, Tensor], budget: int) -> float:
-    """The share of squared singular values that gives the layers ranks with the sum `budget`, or the nearest above it.
+    """The share of squared singular values that gives the layers ranks with the sum `budget`, or the nearest below it.
 
     energies: for every layer the share that its first 1, 2, … components hold, ascending to 1. A layer's rank is the
     least that holds the wanted share, and at least 1.

@@ -130,12 +130,18 @@ class Run:
             status = {"state": state, "stages": self.status()["stages"], **values}
             write_json(self.path / "status.json", status)
 
-    def _refuse_if_alive(self) -> None:
-        """Two processes must not write one run."""
+    def live_process(self) -> tuple[str, int] | None:
+        """The stage that another process is at, and that process."""
         for name, stage in self.status()["stages"].items():
             pid = stage.get("pid")
-            if self.main and stage["state"] == "running" and pid not in (None, os.getpid()) and _alive(pid):
-                raise UserError(f"{self.path}: its {name} is still running (process {pid}); wait for it or stop it")
+            if stage["state"] == "running" and pid not in (None, os.getpid()) and _alive(pid):
+                return name, pid
+        return None
+
+    def _refuse_if_alive(self) -> None:
+        """Two processes must not write one run."""
+        if self.main and (live := self.live_process()) is not None:
+            raise UserError(f"{self.path}: its {live[0]} is still running (process {live[1]}); wait for it or stop it")
 
 
 def read_resolved(path: Path) -> Recipe:

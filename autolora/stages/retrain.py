@@ -13,7 +13,7 @@ from autolora.model.load import check_length, weights_hash
 from autolora.retrain.stage import RetrainStage
 from autolora.runs.manifest import device_record
 from autolora.runs.store import Run
-from autolora.stages.steps import run_in
+from autolora.stages.steps import forget_seconds, run_in
 from autolora.training.seeds import derive, seed_torch
 
 
@@ -21,6 +21,7 @@ def retrain(run: Run, lab: Lab) -> Path:
     """Train by the recipe's method; writes ``adapter/`` and returns its path."""
     method, settings = method_of(run), run.recipe.retrain
     method.check()
+    forget_seconds(run, "retrain")
     with run.stage("retrain"):
         examples = lab.examples(run.recipe.data.splits.train)
         model = lab.model()

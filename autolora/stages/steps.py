@@ -20,20 +20,29 @@ def run_in(run: Run, lab: Lab, name: str, stage: Stage, settings: Steps, total: 
     """Run a stage's steps, with its log and checkpoint in the run's folder `name`; notes time, memory and passes."""
     folder, top = run.path / name, name.split("/")[0]
     begun = time.monotonic()
-    with StageProgress(title or name, examples=settings.batch_size, show=lab.show and lab.main) as progress:
-        run_steps(
-            stage,
-            total=total,
-            log_every=settings.log_every,
-            checkpoint_every=settings.checkpoint_every,
-            journal=Journal(folder / "log.jsonl"),
-            checkpoint=folder / "checkpoint.safetensors",
-            observer=progress,
-            main_process=lab.main,
-            on_accepted=run.save_recipe,
-        )
-    add_seconds(run, top, time.monotonic() - begun)
+    try:
+        with StageProgress(title or name, examples=settings.batch_size, show=lab.show and lab.main) as progress:
+            run_steps(
+                stage,
+                total=total,
+                log_every=settings.log_every,
+                checkpoint_every=settings.checkpoint_every,
+                journal=Journal(folder / "log.jsonl"),
+                checkpoint=folder / "checkpoint.safetensors",
+                observer=progress,
+                main_process=lab.main,
+                on_accepted=run.save_recipe,
+            )
+    finally:  # an interrupted part is on the bill, too
+        add_seconds(run, top, time.monotonic() - begun)
     run.note(top, peak_memory_mib=peak_memory_mib(lab.accelerator.device))
+
+
+def forget_seconds(run: Run, stage: str) -> None:
+    """Before a stage: one that is begun anew, and not gone on with, has taken no time yet."""
+    interrupted = run.stage_state(stage) not in (None, "success")
+    if not interrupted and not any((run.path / stage).rglob("checkpoint.safetensors")):
+        run.note(stage, seconds=0.0)
 
 
 def add_seconds(run: Run, stage: str, seconds: float) -> None:

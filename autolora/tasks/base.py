@@ -35,6 +35,7 @@ class Task(ABC):
     new_head: ClassVar[bool] = True  # whether that class adds a head which the checkpoint lacks, and which is trained
     headline_metric: ClassVar[str | None] = None  # column that methods are compared by; None: the first metric's
     part_column: ClassVar[str | None] = None  # column of the table that tells a split's parts, WHOLE for all of it
+    predicts_training: ClassVar[bool] = True  # whether training examples can be predicted as they are, and scored
     tokenizer_options: ClassVar[Mapping[str, Any]] = {}  # what the tokenizer must be loaded with
 
     def __init__(

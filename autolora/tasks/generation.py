@@ -37,6 +37,7 @@ class Generation(Task):
     auto_class = "AutoModelForCausalLM"
     new_head = False
     part_column = "categories"
+    predicts_training = False  # they hold their outputs; and one input is several of them
 
     def prepare(self, splits: Mapping[str, Any]) -> None:
         self.seen = set(splits[self.data.splits.train][self.data.category]) if self.data.category else set()

@@ -179,3 +179,34 @@ def test_a_method_that_builds_on_another_says_so_when_run_alone(call: Call, labo
     )
     assert code == 2
     assert "autolora compare RECIPE --methods shuffled --seeds 5" in err
+
+
+def test_what_builds_on_a_cell_that_failed_is_not_begun_and_says_so(
+    call: Call, laboratory: Path, tmp_path: Path
+) -> None:
+    arguments = ("--methods", "shuffled,lora:2", "--seeds", "0", "--output", tmp_path, "--set", "retrain.steps=2")
+    # a threshold above 1 keeps no component: AutoLoRA has nothing to retrain
+    code, _, err = call("compare", laboratory / "tiny.yaml", *arguments, *SHORT[:2], "--set", "search.threshold=1.5")
+    assert code == 1, err
+    found = cells(tmp_path)
+    assert [cell["state"] for cell in found.values()] == ["failed", "success"]
+    assert found["shuffled", 0]["reason"] == "it builds on autolora, which did not succeed"
+    assert read(Path(str(found["shuffled", 0]["run"])) / "status.json")["stages"] == {}
+
+
+def test_a_cell_that_another_process_is_at_is_left_alone(call: Call, laboratory: Path, tmp_path: Path) -> None:
+    arguments = ("--methods", "lora:2", "--output", tmp_path, "--set", "retrain.steps=100000")
+    process = start("compare", laboratory / "tiny.yaml", *arguments, "--seeds", "0", cwd=laboratory)
+    freeze_when(process, lambda: bool(list(tmp_path.glob("tiny/*/retrain/checkpoint.safetensors"))))
+    (run,) = (tmp_path / "tiny").iterdir()
+    status = (run / "status.json").read_bytes()
+    code, _, err = call("compare", laboratory / "tiny.yaml", *arguments, "--seeds", "0")
+    assert code == 1
+    assert "tiny lora:2 seed 0: running: another process is at it" in err
+    assert (run / "status.json").read_bytes() == status
+    code, err = finish(process, signal.SIGTERM, signal.SIGCONT)
+    assert (code, err.splitlines()[-1]) == (
+        130,
+        "autolora: cancelled; the same command goes on from the last checkpoint",
+    )
+    assert read(run / "status.json")["state"] == "cancelled"

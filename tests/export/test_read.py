@@ -94,6 +94,16 @@ def test_a_run_without_ranks_says_what_to_do(tmp_path: Path) -> None:
         _read(run)
 
 
+def test_a_method_without_ranks_has_nothing_to_export(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    (run / "search" / "ranks.json").unlink()
+    recipe = (run / "recipe.yaml").read_text(encoding="utf-8").replace("name: autolora", "name: full")
+    (run / "recipe.yaml").write_text(recipe, encoding="utf-8")
+    (run / "status.json").write_text('{"state": "success", "stages": {"retrain": {"state": "success"}}}')
+    with pytest.raises(UserError, match="its method, full, has no ranks; there is nothing to export"):
+        _read(run)
+
+
 @pytest.mark.parametrize(
     "content",
     [

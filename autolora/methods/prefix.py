@@ -1,0 +1,87 @@
+"""Prefix tuning (Li & Liang, ACL 2021), PEFT's: learned keys and values before the input, in every layer (``prefix``).
+
+`size` is the number of virtual tokens; 5 by default, the paper's for E2E and WebNLG with GPT-2 (the commands in its
+authors' repository: ``--preseqlen 5``). The LoRA paper quotes these results.
+
+As in the paper, which reports that a prefix trained directly is unstable and worse, the prefix is the output of a
+two-layer network with 512 hidden units while it is trained. What is kept, and counted as the method's parameters, is
+its output: the keys and values; what was trained is noted beside.
+
+The model does not begin as the pretrained one: whatever the prefix holds, every token attends to it, and the tokens'
+positions come after it. (That holds for zeros too, which PEFT's `init_weights="zero"` calls a no-op.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+from peft import PeftModel, PrefixTuningConfig, get_peft_model
+from torch import nn
+from transformers import PreTrainedModel
+
+from autolora import registry
+from autolora.errors import UserError
+from autolora.lab import Lab
+from autolora.methods.base import PeftMethod
+from autolora.model.load import check_length
+from autolora.recipe.schema import Recipe
+from autolora.stages.steps import trainable_parameters
+from autolora.tasks import TASKS
+
+HIDDEN = 512  # units of the network that makes the prefix
+
+
+class Prefix(PeftMethod):
+    """For generation only, where there is no head to be trained."""
+
+    searches = False
+    default_size = 5
+
+    @classmethod
+    def check_recipe(cls, recipe: Recipe) -> None:
+        if registry.load(TASKS, recipe.task).peft_task_type != "CAUSAL_LM":
+            raise UserError(f"method {recipe.method.name!r} is for generation only, and the task is {recipe.task}")
+        if recipe.model.head != "auto":
+            raise UserError(f"method {recipe.method.name!r} trains nothing but the prefix; leave model.head at auto")
+
+    def check(self) -> None:
+        self.check_recipe(self.recipe)
+
+    def identity(self) -> list[Any]:
+        return [*super().identity(), self.size, HIDDEN]
+
+    def adapt(self, model: PreTrainedModel, head: Sequence[str], lab: Lab, total: int) -> nn.Module:
+        self._check_length(model, lab, [self.recipe.data.splits.train])
+        config = PrefixTuningConfig(
+            task_type=lab.task.peft_task_type,
+            num_virtual_tokens=self.size,
+            prefix_projection=True,
+            encoder_hidden_size=HIDDEN,
+        )
+        return cast(nn.Module, get_peft_model(model, config))
+
+    def parameters(self, trained: nn.Module, head: Sequence[str]) -> dict[str, int]:
+        """Those of the prefix: a key and a value for each of its tokens in every layer."""
+        assert isinstance(trained, PeftModel)
+        return {
+            "trainable_parameters": trained.get_prompt_embedding_to_save("default").numel(),
+            "head_parameters": 0,
+            "parameters_in_training": trainable_parameters(trained)["trainable_parameters"],
+        }
+
+    def load(self, base: PreTrainedModel, lab: Lab) -> nn.Module:
+        self._check_length(base, lab, self.recipe.data.splits.eval)
+        try:
+            return super().load(base, lab)
+        except KeyError as error:  # PEFT's, where the file holds something else
+            where = self.run.path / "adapter"
+            raise UserError(f"{where} lacks {error}; write it anew with: autolora retrain {self.run.path}") from error
+
+    def _check_length(self, model: PreTrainedModel, lab: Lab, splits: Sequence[str]) -> None:
+        """The tokens come after the prefix: their positions are higher by its length."""
+        longest = max(lab.task.longest(lab.examples(split)) for split in splits)
+        try:
+            check_length(model, longest + self.size)
+        except UserError as error:
+            raise UserError(f"{error}; {self.size} of the tokens are the prefix's (method.size)") from error

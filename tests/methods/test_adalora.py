@@ -1,0 +1,206 @@
+"""AdaLoRA: PEFT's allocator is called as it should be, its penalty is in the loss, and the budget is met."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from peft import AdaLoraModel, PeftModel
+from torch import Tensor, nn
+
+from autolora.errors import UserError
+from autolora.lab import Lab
+from autolora.methods.adalora import AdaLora, orthogonality
+from autolora.methods.base import method_of
+from autolora.pipeline import evaluate, retrain
+from autolora.retrain.stage import RetrainStage
+from autolora.runs.store import Run
+from tests.methods.linked import (
+    BUDGET,
+    LAYERS,
+    built_on,
+    interrupting,
+    layer_of,
+    learned_run,
+    reopened,
+    spent,
+)
+from tests.methods.support import loaded, logits
+
+TOTAL = 30
+START = 3  # 1.5 times 7 over 4 layers, rounded up
+
+
+class Made(NamedTuple):
+    """A run that has been trained, its model right after training, and the steps the allocator was called with."""
+
+    run: Run
+    lab: Lab
+    trained: nn.Module
+    steps: list[int]
+
+
+@pytest.fixture(scope="module")
+def made(laboratory: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    output = tmp_path_factory.mktemp("adalora")
+    run, lab = built_on(laboratory, output, "adalora", learned_run(laboratory, output))
+    steps, models = [], []
+    allocate, save = AdaLoraModel.update_and_allocate, AdaLora.save
+
+    def spied_allocate(model: Any, step: int) -> None:
+        gradients = [p.grad for n, p in model.named_parameters() if ".lora_E." in n]
+        assert all(gradient is not None for gradient in gradients)
+        steps.append(step)
+        allocate(model, step)
+
+    def spied_save(method: AdaLora, trained: nn.Module, *more: Any) -> None:
+        models.append(trained)
+        save(method, trained, *more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(AdaLoraModel, "update_and_allocate", spied_allocate)
+        patch.setattr(AdaLora, "save", spied_save)
+        retrain(run, lab)
+    return Made(run, lab, models[0].eval(), steps)
+
+
+@pytest.fixture
+def adapted(laboratory: Path, tmp_path: Path) -> tuple[PeftModel, AdaLora, Lab]:
+    """A model before its training, with factors that are anything but orthogonal, and its method."""
+    run, lab = built_on(laboratory, tmp_path, "adalora", learned_run(laboratory, tmp_path))
+    method, model = method_of(run), lab.model()
+    assert isinstance(method, AdaLora)
+    found = method.adapt(model, lab.head(model), lab, TOTAL)
+    assert isinstance(found, PeftModel)
+    torch.manual_seed(5)
+    with torch.no_grad():
+        for factor in factors(found):
+            factor.normal_(std=0.7)
+    return found, method, lab
+
+
+def factors(model: nn.Module) -> list[Tensor]:
+    return [p for n, p in model.named_parameters() if ".lora_A." in n or ".lora_B." in n]
+
+
+def test_the_final_ranks_have_autoloras_sum(made: Made) -> None:
+    record = json.loads((made.run.path / "retrain" / "ranks.json").read_text())
+    assert sorted(record["ranks"]) == sorted(LAYERS)
+    assert sum(record["ranks"].values()) == BUDGET
+    assert record["initial_rank"] == START
+    assert all(0 <= rank <= START for rank in record["ranks"].values())
+    (row,) = evaluate(made.run, made.lab)
+    assert row["total rank"] == BUDGET
+
+
+def test_the_components_that_were_dropped_are_gone_from_the_model(made: Made) -> None:
+    ranks = json.loads((made.run.path / "retrain" / "ranks.json").read_text())["ranks"]
+    for name, rank in ranks.items():
+        singular = layer_of(made.trained, name).lora_E["default"]
+        assert len(singular) == START
+        assert int((singular != 0).sum()) == rank
+
+
+def test_the_allocator_is_called_once_for_every_step_while_there_are_gradients(made: Made) -> None:
+    assert made.steps == list(range(1, TOTAL + 1))
+
+
+def test_the_saved_adapter_computes_what_the_trained_model_does(made: Made) -> None:
+    found, ranks = loaded(made.run, made.lab), made.run.path / "retrain" / "ranks.json"
+    assert torch.allclose(logits(made.trained, made.lab), logits(found, made.lab), rtol=0, atol=1e-7)
+    for name, rank in json.loads(ranks.read_text())["ranks"].items():
+        before, after = (layer_of(model, name).get_delta_weight("default").detach() for model in (made.trained, found))
+        assert torch.allclose(before, after, rtol=1e-5, atol=1e-5 * float(before.abs().max()))
+        assert int(torch.linalg.matrix_rank(after)) == rank
+
+
+def test_every_layer_is_scaled_as_everywhere(made: Made) -> None:
+    for model in (made.trained, loaded(made.run, made.lab)):
+        layers = [layer_of(model, name) for name in LAYERS]
+        factors = {layer.scaling["default"] / float(layer.ranknum["default"]) for layer in layers if layer.r["default"]}
+        assert factors == {16.0 / 4}
+
+
+def test_the_parameters_are_those_of_the_final_ranks(made: Made) -> None:
+    counts, head = spent(made.run, "retrain"), 32 * 2 + 2
+    assert counts["head_parameters"] == head
+    assert counts["trainable_parameters"] == BUDGET * (32 + 32 + 1) + head
+    assert counts["parameters_in_training"] == START * len(LAYERS) * (32 + 32 + 1) + head
+
+
+def test_the_penalty_is_the_one_that_peft_adds_to_a_models_own_loss(adapted: tuple[PeftModel, AdaLora, Lab]) -> None:
+    model, method, lab = adapted
+    assert method.penalty is not None
+    batch = lab.task.collate(lab.examples("train")[:4], tokenizer=lab.tokenizer)
+    model.eval()
+    with torch.no_grad():
+        plain, both = (part(**batch).loss for part in (model.base_model.model, model.base_model))
+        assert float(method.penalty()) == pytest.approx(float(both - plain), rel=1e-4)
+        assert float(method.penalty()) > 0.1
+
+
+def test_the_penalty_by_hand() -> None:
+    a = torch.tensor([[1.0, 0.0, 0.0], [0.0, 2.0, 0.0]])  # A A^T - I = diag(0, 3)
+    b = torch.tensor([[1.0, 1.0], [0.0, 0.0], [0.0, 1.0]])  # B^T B - I = [[0, 1], [1, 1]]
+    assert float(orthogonality([(a, True)])) == pytest.approx(3.0)
+    assert float(orthogonality([(b, False)])) == pytest.approx(3**0.5)
+    assert float(orthogonality([(a, True), (b, False)])) == pytest.approx((3 + 3**0.5) / 2)
+
+
+def test_the_penaltys_gradient_reaches_every_factor(adapted: tuple[PeftModel, AdaLora, Lab]) -> None:
+    model, method, lab = adapted
+    wrt, settings = factors(model), lab.recipe.retrain
+    batch = lab.stream(lab.examples("train"), settings, "retrain").at(0)
+    with_it, without = lab.gradients(model, penalty=method.penalty), lab.gradients(model)
+    loss, found = with_it.of(batch, wrt, 0)
+    same, plain = without.of(batch, wrt, 0)
+    assert torch.equal(loss, same)  # the log has the task's loss alone
+    for factor, both, one in zip(wrt, found, plain, strict=True):
+        gram = factor @ factor.T if len(factor) == START else factor.T @ factor
+        off = gram - torch.eye(START)
+        slope = 2 * off / off.norm()
+        by_hand = 0.5 / len(wrt) * (slope @ factor if len(factor) == START else factor @ slope)
+        assert torch.allclose(both - one, by_hand, rtol=1e-3, atol=1e-6)
+
+
+def test_training_counts_the_penalty_in(made: Made, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without it the trained factors are others."""
+    run, lab = built_on(lab_folder(made), tmp_path, "adalora", learned_run(lab_folder(made), tmp_path))
+    monkeypatch.setattr("autolora.methods.adalora.orthogonality", lambda found: 0 * orthogonality(found))
+    retrain(run, lab)
+    assert weights(run) != weights(made.run)
+
+
+def lab_folder(made: Made) -> Path:
+    return Path(made.run.recipe.model.name).parent
+
+
+def weights(run: Run) -> bytes:
+    return (run.path / "adapter" / "adapter_model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("call", [6, 19, 27])  # while components are counted, while they are dropped, and after
+def test_an_interrupted_run_ends_in_the_bytes_of_an_uninterrupted_one(
+    laboratory: Path, made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int
+) -> None:
+    run, lab = built_on(laboratory, tmp_path, "adalora", learned_run(laboratory, tmp_path))
+    with interrupting(monkeypatch, RetrainStage, "advance", call):
+        retrain(run, lab)
+    assert not (run.path / "adapter").exists()
+    retrain(*reopened(run))
+    for name in ("adapter/adapter_model.safetensors", "retrain/ranks.json", "retrain/log.jsonl"):
+        assert (run.path / name).read_bytes() == (made.run.path / name).read_bytes()
+    configs = [json.loads((each.path / "adapter" / "adapter_config.json").read_text()) for each in (run, made.run)]
+    assert configs[0] == configs[1]
+    assert spent(run, "retrain")["forward_passes"] == spent(made.run, "retrain")["forward_passes"] == TOTAL
+
+
+def test_too_few_steps_for_the_schedule_are_refused(laboratory: Path, tmp_path: Path) -> None:
+    run, lab = built_on(
+        laboratory, tmp_path, "adalora", learned_run(laboratory, tmp_path), overrides=("retrain.steps=1",)
+    )
+    with pytest.raises(UserError, match=r"adalora: 1 steps are too few for its schedule; raise retrain\.steps"):
+        retrain(run, lab)
