@@ -35,7 +35,7 @@ def run_in(run: Run, lab: Lab, name: str, stage: Stage, settings: Steps, total: 
             )
     finally:  # an interrupted part is on the bill, too
         add_seconds(run, top, time.monotonic() - begun)
-    run.note(top, peak_memory_mib=peak_memory_mib(lab.accelerator.device))
+    run.note(top, peak_memory_mib=peak_memory_mib(lab.accelerator.device), processes=lab.accelerator.num_processes)
 
 
 def forget_seconds(run: Run, stage: str) -> None:
