@@ -126,6 +126,9 @@ def _show_plan(console: Console, cells: Sequence[Cell], jobs: int) -> None:
     for estimate in found:
         if estimate.problem:
             console.print(f"{estimate.recipe}: no estimate: {estimate.problem}", markup=False, soft_wrap=True)
+    if all(estimate.seconds is None for estimate in found):
+        console.print("nothing could be timed: there is no estimate of time and disk", markup=False)
+        return
     seconds = sum(estimate.seconds or 0.0 for estimate in found) / jobs
     size = sum(estimate.size or 0 for estimate in found)
     known = "" if all(estimate.seconds is not None for estimate in found) else " for the recipes that could be timed"

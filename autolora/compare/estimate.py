@@ -15,6 +15,7 @@ from typing import Any
 
 from autolora.compare.execute import process_context
 from autolora.compare.plan import Cell
+from autolora.data.files import is_local
 from autolora.errors import UserError
 from autolora.methods.base import method_class
 from autolora.recipe.schema import Method, Recipe
@@ -65,6 +66,7 @@ class Estimate:
 def estimates(cells: Sequence[Cell]) -> list[Estimate]:
     """One for each recipe, in order. A data set or model that cannot be had is said, not raised."""
     found: list[Estimate] = []
+    unreachable: dict[str | None, str] = {}  # data sets of the hub, by name, with the recipe that found out
     for name in dict.fromkeys(cell.recipe.name for cell in cells):
         mine = [cell for cell in cells if cell.recipe.name == name]
         todo = [cell for cell in mine if not cell.done]
@@ -72,7 +74,13 @@ def estimates(cells: Sequence[Cell]) -> list[Estimate]:
         if not todo:
             found.append(Estimate(*counts, 0, 0, 0.0, 0))
             continue
+        data = todo[0].recipe.data
+        if not is_local(data) and data.hub in unreachable:
+            found.append(Estimate(*counts, None, None, None, None, f"as {unreachable[data.hub]}"))
+            continue
         result = run_probe(todo[0].recipe)
+        if isinstance(result, str) and not is_local(data) and data.hub is not None:
+            unreachable[data.hub] = name
         found.append(
             Estimate(*counts, None, None, None, None, result) if isinstance(result, str) else _of(counts, todo, result)
         )
