@@ -99,14 +99,14 @@ def write_outcome(
 
 
 def _rounded(row: Row) -> Row:
-    """Seconds, mebibytes, ranks and passes to what they are worth, as text or whole numbers."""
+    """Seconds, mebibytes, ranks and passes to what they are worth: whole numbers, or text with one decimal."""
     cells = dict(row)
     for name in COSTS:
         value = cells.get(name)
         cells[name] = None if value is None else round(float(value))
     for name in ("total rank", *PASSES):
         value = cells.get(name)
-        cells[name] = round(value, 1) if isinstance(value, float) else value
+        cells[name] = f"{value:.1f}" if isinstance(value, float) else value
     return cells
 
 
