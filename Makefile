@@ -72,7 +72,7 @@ bench: install
 # The paper's comparison. Every cell is a run of its own below runs/, done once; what is there is not run again.
 FOLDER = $(if $(filter full,$(PROFILE)),$(1),$(1)-$(PROFILE))
 RECIPES = $(wildcard $(addprefix recipes/$(call FOLDER,$(1))/,$(addsuffix .yaml,$(2))))
-SHARED = --seeds $(SEEDS) --jobs $(JOBS) --published $(if $(DATA_ROOT),--data-root $(DATA_ROOT)) $(if $(DRY_RUN),--dry-run)
+SHARED = --seeds $(SEEDS) --jobs $(JOBS) $(if $(filter full,$(PROFILE)),--published) $(if $(DATA_ROOT),--data-root $(DATA_ROOT)) $(if $(DRY_RUN),--dry-run)
 UNIFORM := lora:4,lora:8,lora-matched,shuffled
 ABLATIONS := no-constraint,sigmoid,no-meta
 

@@ -7,7 +7,7 @@ What the same runs always give (scores, ranks, parameters, passes, statistics) i
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -70,7 +70,8 @@ def outcome(
     costs = [{name: cell for name, cell in row.items() if name in kept} for row in rows]
     tables.append(Captioned("costs", "Costs: means over seeds; memory is the largest", costs, PASSES))
     if published and (found := _published(results)):
-        tables.append(Captioned("published", "Published figures (of others, with other settings; not measured)", found))
+        caption = "Published figures (of others, with other settings; not measured), in percent"
+        tables.append(Captioned("published", caption, found, ("source",)))
     if failed := failures(results):
         tables.append(Captioned("failures", "Cells without a score", failed))
     return tables
@@ -122,7 +123,8 @@ def _published(results: Sequence[Result]) -> list[Row]:
     tasks = [name for name in map(task_name, tasks_of(results)) if name]
     rows: list[Row] = []
     for row in published_rows(tasks):
-        scores: Mapping[str, float | None] = {task: row.scores.get(task) for task in tasks}
+        scores = {task: f"{row.scores[task]:.1f}" if task in row.scores else None for task in tasks}
+        average = None if row.average is None else f"{row.average:g}"
         note = f"{row.source}; {row.note}" if row.note else row.source
-        rows.append({"method": row.label, **scores, "average": row.average, "of tasks": row.averaged, "source": note})
+        rows.append({"method": row.label, **scores, "average": average, "of tasks": row.averaged, "source": note})
     return rows
