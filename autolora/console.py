@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
@@ -11,6 +12,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 PLAIN_EVERY = 10.0  # seconds between two plain lines
+
+
+def hush() -> None:
+    """Ignore warnings about names that transformers has renamed and PEFT still uses: nothing a user could do about."""
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 
 
 class StageProgress:

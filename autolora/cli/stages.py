@@ -5,7 +5,6 @@ The recipe is read and checked first: torch and transformers are imported only a
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from autolora.console import hush
 from autolora.errors import UserError
 from autolora.recipe.load import load_recipe
 from autolora.recipe.schema import Recipe
@@ -192,8 +192,7 @@ def _launch(recipe: Recipe, make: Callable[[], Run]) -> tuple[Run, Lab]:
     """The heavy imports, the device, and the run directory: made by the main process, told to the others."""
     from accelerate.utils import broadcast_object_list
 
-    # PEFT uses a name that transformers has renamed; nothing that the user could do about it.
-    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    hush()
     from autolora.pipeline import Lab
 
     lab = Lab(recipe)

@@ -15,6 +15,7 @@ from typing import Any
 
 from autolora.compare.execute import process_context
 from autolora.compare.plan import Cell
+from autolora.console import hush
 from autolora.data.files import is_local
 from autolora.errors import UserError
 from autolora.methods.base import method_class
@@ -118,6 +119,7 @@ def _probe_into(sender: Connection, recipe: Recipe) -> None:
     from autolora.compare.execute import end_with_parent
 
     end_with_parent()
+    hush()
     try:
         sender.send(probe(recipe))
     except UserError as error:

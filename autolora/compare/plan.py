@@ -11,7 +11,6 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from autolora.errors import UserError
 from autolora.methods.base import method_class
@@ -100,8 +99,3 @@ def check_plan(recipes: Sequence[Recipe], methods: Sequence[Method]) -> None:
     for method in methods:
         for recipe in recipes:
             method_class(method.name).check_recipe(recipe.model_copy(update={"method": method}))
-
-
-def progress(cells: Sequence[Cell]) -> dict[str, Any]:
-    """How many cells there are, and how many of them are done."""
-    return {"cells": len(cells), "done": sum(cell.done for cell in cells)}

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from autolora.files import read_json
-from autolora.methods.base import ranks_file
 from autolora.recipe.method import label
-from autolora.runs.store import Run
+from autolora.runs.store import Run, ranks_file
 
 
 @dataclass(frozen=True)

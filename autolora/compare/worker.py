@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import sys
 import traceback
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import torch
 
 from autolora import pipeline
 from autolora.compare.execute import FAILED, end_with_parent
+from autolora.console import hush
 from autolora.lab import Lab
 from autolora.methods.base import method_class
 from autolora.recipe.schema import Recipe
@@ -41,7 +41,7 @@ def work(path: str, recipe: Recipe, threads: int | None, show: bool) -> None:
 
 def run_stages(run: Run, *, show: bool) -> None:
     """Search, retrain and evaluate what is left of it. The checkpoints go once the run is whole: disks are finite."""
-    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    hush()
     lab = Lab(run.recipe, show=show)
     stages: dict[str, Any] = {"retrain": pipeline.retrain, "eval": pipeline.evaluate}
     if method_class(run.recipe.method.name).searches:

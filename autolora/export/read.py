@@ -16,7 +16,7 @@ from typing import Any
 from autolora.errors import UserError
 from autolora.export.base import Allocation
 from autolora.recipe.layers import bundled
-from autolora.runs.store import Run
+from autolora.runs.store import Run, ranks_file
 
 _DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, re.error)
 
@@ -63,9 +63,8 @@ def _unknown(run: Run) -> str:
 
 
 def _ranks_file(run: Run) -> Path:
-    for path in (run.path / "retrain" / "ranks.json", run.path / "search" / "ranks.json"):
-        if path.exists():
-            return path
+    if (path := ranks_file(run.path)).exists():
+        return path
     if run.stage_state("retrain") == "success":
         raise UserError(f"{run.path}: its method, {run.recipe.method.name}, has no ranks; there is nothing to export")
     raise UserError(f"{run.path} has no ranks yet; run: autolora search {run.path} --resume")

@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar, cast
 
 from peft import PeftModel
@@ -34,7 +33,7 @@ from autolora.recipe.schema import Method as Settings
 from autolora.recipe.schema import Recipe, Weights
 from autolora.retrain.adapter import add_adapter, lora_config, save_adapter, uses_conv1d
 from autolora.retrain.stage import Follower
-from autolora.runs.store import Run
+from autolora.runs.store import Run, ranks_file
 from autolora.stages.steps import trainable_parameters
 
 
@@ -208,12 +207,6 @@ def lora_dropout(recipe: Recipe) -> float:
     """The retraining's dropout: its own, or the search's."""
     own = recipe.retrain.lora_dropout
     return recipe.search.lora_dropout if own is None else own
-
-
-def ranks_file(path: Path) -> Path:
-    """Where the ranks of a run are that it was retrained at: found in training, or before it."""
-    trained = path / "retrain" / "ranks.json"
-    return trained if trained.exists() else path / "search" / "ranks.json"
 
 
 def read_ranks(run: Run) -> dict[str, Any]:

@@ -5,7 +5,6 @@ NAME[:SIZE][:KEY=VALUE]…        autolora, lora:4, svd:16, full:learning_rate=1
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import yaml
@@ -72,7 +71,3 @@ def parse_seeds(text: str) -> list[int]:
             raise UserError(f"--seeds: expected whole numbers and ranges, as in 0-4 or 0,3,7-9, got {text!r}")
         seeds += range(int(first), int(last if dash else first) + 1)
     return list(dict.fromkeys(seeds))
-
-
-def labels(methods: Sequence[Method]) -> str:
-    return ",".join(map(label, methods))

@@ -152,6 +152,12 @@ def read_resolved(path: Path) -> Recipe:
         raise UserError(f"{path} is not the resolved recipe of a run: {error}") from error
 
 
+def ranks_file(path: Path) -> Path:
+    """Where the ranks of a run are that it was retrained at: found in training or after it, or before it."""
+    trained = path / "retrain" / "ranks.json"
+    return trained if trained.exists() else path / "search" / "ranks.json"
+
+
 def is_run(path: Path) -> bool:
     return (path / "recipe.yaml").is_file() and (path / "status.json").is_file()
 

@@ -14,12 +14,12 @@ from autolora.evaluation.predict import Part, predict
 from autolora.evaluation.submission import submission_lines
 from autolora.files import file_hash, write_atomic, write_records
 from autolora.lab import Lab
-from autolora.methods.base import method_of, ranks_file, read_ranks
+from autolora.methods.base import method_of, read_ranks
 from autolora.model.load import check_length, weights_hash
 from autolora.recipe.schema import Limits
 from autolora.report.tables import write_table
 from autolora.runs.manifest import device_record
-from autolora.runs.store import Run
+from autolora.runs.store import Run, ranks_file
 from autolora.training.batches import Example
 
 
