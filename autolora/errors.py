@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+FAULT, FAILED, CANCELLED = 2, 1, 130  # exit codes: the user's to mend, anything else, Ctrl-C and SIGTERM
+
 
 class UserError(Exception):
     """Something in the input is wrong; the message says the rule, the value, where, and what to do."""

@@ -6,9 +6,7 @@ import signal
 import sys
 from typing import Any
 
-from autolora.errors import RecipeError, UserError
-
-FAULT, FAILED, CANCELLED = 2, 1, 130
+from autolora.errors import CANCELLED, FAILED, FAULT, RecipeError, UserError
 
 
 def main(arguments: list[str] | None = None) -> None:

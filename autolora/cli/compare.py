@@ -55,9 +55,10 @@ def compare(targets: list[str], options: Options, settings: Settings) -> int:
             console.print(_plan_line(cell), markup=False, highlight=False, soft_wrap=True)
         return 0
     said = _Teller(console, len(todo))
-    execute(cells, options.output, jobs=settings.jobs, show=settings.jobs == 1, on_begin=said.begin, on_end=said.end)
-    done = plan(recipes, methods, seeds, options.output)
-    results = _in_order([read_result(cell.run) for cell in done if cell.wanted and cell.run], recipes, methods)
+    show = settings.jobs == 1
+    runs = execute(cells, options.output, jobs=settings.jobs, show=show, on_begin=said.begin, on_end=said.end)
+    found = [read_result(run) for cell, run in zip(cells, runs, strict=True) if cell.wanted]
+    results = _in_order(found, recipes, methods)
     tables = outcome(results, settings.baseline, settings.interval, published=settings.published)
     folder = comparison_folder(options.output, recipes)
     written = write_outcome(tables, results, folder, published=settings.published)

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from autolora.compare.plan import Cell, cell_key
+from autolora.errors import FAILED
 from autolora.recipe.method import label
 from autolora.runs.store import Run
 
-FAILED = 1
 PRELOADED = ["autolora.compare.worker"]
 
 
@@ -74,7 +74,7 @@ def execute(
                 on_end(job.cell, job.run, time.monotonic() - job.begun)
     finally:
         _stop(running)
-    return [runs[cell_key(cell.recipe)] for cell in cells if cell_key(cell.recipe) in runs]
+    return [runs[cell_key(cell.recipe)] for cell in cells]
 
 
 def process_context() -> Any:

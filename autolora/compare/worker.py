@@ -11,14 +11,13 @@ from typing import Any
 import torch
 
 from autolora import pipeline
-from autolora.compare.execute import FAILED, end_with_parent
+from autolora.compare.execute import end_with_parent
 from autolora.console import hush
+from autolora.errors import CANCELLED, FAILED
 from autolora.lab import Lab
 from autolora.methods.base import method_class
 from autolora.recipe.schema import Recipe
 from autolora.runs.store import Run
-
-CANCELLED = 130
 
 
 def work(path: str, recipe: Recipe, threads: int | None, show: bool) -> None:

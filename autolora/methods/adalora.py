@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 from autolora.errors import UserError
 from autolora.files import write_json
 from autolora.lab import Lab
-from autolora.methods.base import PeftMethod, lora_dropout, read_ranks
+from autolora.methods.base import AUTOLORA, PeftMethod, lora_dropout
 from autolora.model.targets import target_modules
 from autolora.recipe.schema import Method as Settings
 from autolora.recipe.schema import Recipe
@@ -39,23 +39,16 @@ class AdaLora(PeftMethod):
 
     @classmethod
     def needs(cls, recipe: Recipe) -> tuple[Settings, ...]:
-        return (Settings(name="autolora"),)
+        return (AUTOLORA,)
 
     def check(self) -> None:
-        self.source(Settings(name="autolora"))
-
-    def budget(self) -> int:
-        return sum(read_ranks(self.source(Settings(name="autolora")))["ranks"].values())
+        self.source(AUTOLORA)
 
     def identity(self) -> list[Any]:
         return [*super().identity(), self.budget(), lora_dropout(self.recipe)]
 
     def adapt(self, model: PreTrainedModel, head: Sequence[str], lab: Lab, total: int) -> nn.Module:
-        names, k, budget = (
-            list(target_modules(model, self.recipe.model.target_modules)),
-            self.recipe.search.rank,
-            self.budget(),
-        )
+        names, budget = list(target_modules(model, self.recipe.model.target_modules)), self.budget()
         start = math.ceil(START * budget / len(names))
         first, last = max(1, round(WARM_UP * total)), round(FINAL * total)
         if first >= total - last:
@@ -70,7 +63,7 @@ class AdaLora(PeftMethod):
             tfinal=last,
             deltaT=max(1, total // 100),
             total_step=total,
-            lora_alpha=alpha * start / k,
+            lora_alpha=alpha * start / self.recipe.search.rank,
             lora_dropout=lora_dropout(self.recipe),
             target_modules=names,
             modules_to_save=list(head) or None,

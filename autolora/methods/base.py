@@ -36,6 +36,8 @@ from autolora.retrain.stage import Follower
 from autolora.runs.store import Run, ranks_file
 from autolora.stages.steps import trainable_parameters
 
+AUTOLORA = Settings(name="autolora")
+
 
 class Method(ABC):
     """One method on one run."""
@@ -125,6 +127,15 @@ class Method(ABC):
                 f"--seeds {self.recipe.seed}"
             )
         return Run.open(path)
+
+    def learned(self) -> dict[str, int]:
+        """AutoLoRA's ranks, of the same recipe and seed."""
+        ranks: dict[str, int] = read_ranks(self.source(AUTOLORA))["ranks"]
+        return ranks
+
+    def budget(self) -> int:
+        """The sum of AutoLoRA's ranks."""
+        return sum(self.learned().values())
 
 
 class PeftMethod(Method):

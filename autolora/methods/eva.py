@@ -27,7 +27,7 @@ from transformers import PreTrainedModel
 from autolora.errors import UserError
 from autolora.files import write_json
 from autolora.lab import Lab
-from autolora.methods.base import RankedLora, read_ranks
+from autolora.methods.base import AUTOLORA, RankedLora
 from autolora.methods.uniform import nearest_uniform
 from autolora.model.targets import input_output_features, target_modules
 from autolora.recipe.schema import Method as Settings
@@ -50,13 +50,10 @@ class Eva(RankedLora):
 
     @classmethod
     def needs(cls, recipe: Recipe) -> tuple[Settings, ...]:
-        return (Settings(name="autolora"),)
+        return (AUTOLORA,)
 
     def check(self) -> None:
         self.budget()
-
-    def budget(self) -> int:
-        return sum(read_ranks(self.source(Settings(name="autolora")))["ranks"].values())
 
     def adapt(self, model: PreTrainedModel, head: Sequence[str], lab: Lab, total: int) -> nn.Module:
         names, budget = target_modules(model, self.recipe.model.target_modules), self.budget()

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 
 from autolora.files import write_json
 from autolora.lab import Lab
-from autolora.methods.base import PeftMethod, method_of, read_ranks
+from autolora.methods.base import AUTOLORA, PeftMethod, method_of
 from autolora.recipe.schema import Method as Settings
 from autolora.recipe.schema import Recipe
 from autolora.retrain.adapter import add_adapter, lora_config, uses_conv1d
@@ -35,18 +35,18 @@ class Svd(PeftMethod):
 
     @classmethod
     def needs(cls, recipe: Recipe) -> tuple[Settings, ...]:
-        return Settings(name="autolora"), _uniform(recipe)
+        return AUTOLORA, _uniform(recipe)
 
     def check(self) -> None:
         for settings in self.needs(self.recipe):
             self.source(settings)
 
     def adapt(self, model: PreTrainedModel, head: Sequence[str], lab: Lab, total: int) -> nn.Module:
-        uniform, learned = self.source(_uniform(self.recipe)), self.source(Settings(name="autolora"))
+        uniform = self.source(_uniform(self.recipe))
         begun = time.monotonic()
         trained = method_of(uniform).load(lab.model(), lab)
         assert isinstance(trained, PeftModel)
-        share = share_for(_energies(trained), sum(read_ranks(learned)["ranks"].values()))
+        share = share_for(_energies(trained), self.budget())
         factors = _compress(trained, share)
         ranks = {name: a.shape[0] for name, (a, _) in factors.items()}
         size = max(ranks.values())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from autolora.methods.base import GivenRanks, read_ranks
+from autolora.methods.base import AUTOLORA, GivenRanks
 from autolora.recipe.schema import Method as Settings
 from autolora.recipe.schema import Recipe
 
@@ -25,12 +25,7 @@ class Budgeted(GivenRanks):
 
     @classmethod
     def needs(cls, recipe: Recipe) -> tuple[Settings, ...]:
-        return (Settings(name="autolora"),)
-
-    def learned(self) -> dict[str, int]:
-        """AutoLoRA's ranks."""
-        ranks: dict[str, int] = read_ranks(self.source(Settings(name="autolora")))["ranks"]
-        return ranks
+        return (AUTOLORA,)
 
 
 class Matched(Budgeted):

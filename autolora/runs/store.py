@@ -168,9 +168,9 @@ def runs(root: Path, recipe_name: str | None = None) -> list[Run]:
     A damaged run is left out, unless it is the newest: then UserError says what is wrong with it.
     """
     found = []
-    for status in root.rglob("status.json"):
+    for status in root.rglob("status.json") if recipe_name is None else root.glob(f"{recipe_name}/*/status.json"):
         path = status.parent
-        if is_run(path) and recipe_name in (None, path.parent.relative_to(root).as_posix()):
+        if is_run(path):
             found.append((_created(path), path))
     opened = []
     for _, path in sorted(found):

@@ -29,8 +29,6 @@ from tests.methods.support import (
     changed,
     loaded,
     logits,
-    resumed_run,
-    trained_and_loaded_logits,
     trained_run,
     write_generation_laboratory,
 )
@@ -153,26 +151,6 @@ def test_a_decoder_is_trained_for_generation(decoder: tuple[str, Path], tmp_path
 def test_it_begins_as_the_pretrained_model(laboratory: Path, tmp_path: Path, method: str) -> None:
     run, lab = tiny_run(laboratory, tmp_path, method)
     assert torch.equal(logits(adapted(run, lab), lab), logits(lab.model().eval(), lab))
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_what_is_loaded_is_what_was_trained(
-    laboratory: Path, tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run, lab = tiny_run(laboratory, tmp_path, method, "retrain.steps=6")
-    truth, found = trained_and_loaded_logits(run, lab, monkeypatch)
-    assert torch.equal(found, truth)
-    assert not torch.equal(truth, logits(lab.model().eval(), lab))
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_an_interrupted_run_gone_on_with_gives_the_same_weights(
-    laboratory: Path, tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole, _ = trained_run(laboratory, tmp_path / "whole", method, "retrain.steps=10")
-    parts, _ = resumed_run(laboratory, tmp_path / "parts", method, monkeypatch, "retrain.steps=10")
-    files = [run.path / "adapter" / "weights.safetensors" for run in (whole, parts)]
-    assert files[0].read_bytes() == files[1].read_bytes()
 
 
 def test_a_checkpoint_of_another_width_is_refused(laboratory: Path, tmp_path: Path) -> None:

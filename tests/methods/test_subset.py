@@ -18,9 +18,6 @@ from tests.laboratory import tiny_run
 from tests.methods.support import (
     changed,
     loaded,
-    logits,
-    resumed_run,
-    trained_and_loaded_logits,
     trained_run,
     write_generation_laboratory,
 )
@@ -68,26 +65,6 @@ def test_the_counts_are_those_of_the_closed_form(laboratory: Path, tmp_path: Pat
     everything = sum(parameter.numel() for parameter in lab.model().parameters())
     expected = {"full": everything, "head": HEAD, "bitfit": BIASES + HEAD}[method]
     assert (counts["trainable_parameters"], counts["head_parameters"]) == (expected, HEAD)
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_what_is_loaded_is_what_was_trained(
-    laboratory: Path, tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run, lab = tiny_run(laboratory, tmp_path, method, "retrain.steps=6")
-    truth, found = trained_and_loaded_logits(run, lab, monkeypatch)
-    assert torch.equal(found, truth)
-    assert not torch.equal(truth, logits(lab.model().eval(), lab))
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_an_interrupted_run_gone_on_with_gives_the_same_weights(
-    laboratory: Path, tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole, _ = trained_run(laboratory, tmp_path / "whole", method, "retrain.steps=10")
-    parts, _ = resumed_run(laboratory, tmp_path / "parts", method, monkeypatch, "retrain.steps=10")
-    files = [run.path / "adapter" / "weights.safetensors" for run in (whole, parts)]
-    assert files[0].read_bytes() == files[1].read_bytes()
 
 
 def test_tied_embeddings_are_trained_saved_and_loaded_as_one(decoder: Path, tmp_path: Path) -> None:
