@@ -1,21 +1,113 @@
-"""Entities: ``Entities().compute(predictions=[["B-x", "O"]], references=[["B-x", "O"]])["f1"]`` is 1.0."""
+"""Entities: ``entities([["B-x", "O"]], [["B-x", "O"]])["f1"]`` is 1.0.
+
+They are counted as conlleval counts them (the script of the CoNLL shared tasks): by exact span and type.
+"""
 
 from __future__ import annotations
 
-import warnings
+from collections import Counter
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import evaluate
-from seqeval.metrics.sequence_labeling import accuracy_score, get_entities, precision_recall_fscore_support
 
 from autolora.metrics.compute import InMemory
+
+OUTSIDE = "O"
+NO_TYPE = "_"  # type of a bare B or I
+
+Span = tuple[str, int, int]
+Sentences = Sequence[Sequence[str]]  # the tags of each
+
+
+def entity_spans(tags: Sequence[str]) -> list[Span]:
+    """The entities of one sentence: (type, first word, last word) of each, in order.
+
+    A B- tag begins one, and so does an I- tag where no entity of its type goes on: first in the sentence, after O,
+    after another type. So malformed sequences have entities, too.
+
+    Raises:
+        ValueError: a tag is not O, B-… or I-….
+    """
+    spans = []
+    begun: tuple[str, int] | None = None  # type and first word of the entity that goes on
+    for i, tag in enumerate([*tags, OUTSIDE]):
+        if tag != OUTSIDE and tag[:2] not in ("B-", "I-", "B", "I"):
+            raise ValueError(f"word {i + 1}: the tag must be O, B-… or I-… (IOB2), got {tag!r}")
+        name = tag[2:] or NO_TYPE
+        if begun is not None and not (tag[0] == "I" and name == begun[0]):
+            spans.append((*begun, i - 1))
+            begun = None
+        if begun is None and tag != OUTSIDE:
+            begun = name, i
+    return spans
+
+
+def entities(predictions: Sentences, references: Sentences) -> dict[str, float]:
+    """Precision, recall and F1 of entities (exact span and type), malformed ones included, and the tags' accuracy.
+
+    A ratio is 0 where there is nothing to divide by.
+
+    Args:
+        predictions: the tags of each of n sentences: O, B-x, I-x.
+        references: n sentences, as long as those.
+    """
+    right, found, true = _counts(predictions, references)
+    pairs = [
+        pair for tags, truth in zip(predictions, references, strict=True) for pair in zip(tags, truth, strict=True)
+    ]
+    equal = sum(tag == truth for tag, truth in pairs)
+    return {**_ratios(right.total(), found.total(), true.total()), "accuracy": _ratio(equal, len(pairs))}
+
+
+def entities_by_type(predictions: Sentences, references: Sentences) -> dict[str, dict[str, float]]:
+    """Precision, recall and F1 of each type of entity, and how many "entities" of it the references have."""
+    right, found, true = _counts(predictions, references)
+    return {
+        name: {**_ratios(right[name], found[name], true[name]), "entities": true[name]}
+        for name in sorted({*found, *true})
+    }
+
+
+def entity_count(sentences: Sentences) -> int:
+    """How many entities the sentences have."""
+    return sum(len(entity_spans(tags)) for tags in sentences)
+
+
+def check_sentences(predictions: Sentences, references: Sentences) -> None:
+    """A predicted tag for every reference tag.
+
+    Raises:
+        ValueError: a sentence has more or fewer.
+    """
+    for i, (tags, truth) in enumerate(zip(predictions, references, strict=True), 1):
+        if len(tags) != len(truth):
+            raise ValueError(f"sentence {i}: {len(tags)} predicted tags but {len(truth)} reference tags")
+
+
+def _counts(predictions: Sentences, references: Sentences) -> tuple[Counter[str], Counter[str], Counter[str]]:
+    """Entities by type: those that are right, those found, and those in the references."""
+    found, true = [[entity_spans(tags) for tags in sentences] for sentences in (predictions, references)]
+    right = [set(spans) & set(truth) for spans, truth in zip(found, true, strict=True)]
+    of_right, of_found, of_true = (
+        Counter(name for name, _, _ in chain.from_iterable(spans)) for spans in (right, found, true)
+    )
+    return of_right, of_found, of_true
+
+
+def _ratios(right: int, found: int, true: int) -> dict[str, float]:
+    precision, recall = _ratio(right, found), _ratio(right, true)
+    return {"precision": precision, "recall": recall, "f1": _ratio(2.0 * precision * recall, precision + recall)}
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole else 0.0
 
 
 class Entities(InMemory, evaluate.Metric):
     """Precision, recall and F1 of entities (exact span and type) as conlleval counts them, malformed ones included.
 
-    An I- tag begins an entity where none of its type goes on: first in a sentence, after O, after another type.
     "accuracy" is that of the tags, "entities" the number of entities in the references; "by_type" has the same by type.
     """
 
@@ -28,34 +120,13 @@ class Entities(InMemory, evaluate.Metric):
 
     def add_batch(self, *, predictions: Any = None, references: Any = None, **others: Any) -> None:
         """Take one more batch of sentences."""
-        for i, (found, true) in enumerate(zip(predictions or [], references or [], strict=False), 1):
-            if len(found) != len(true):
-                raise ValueError(f"sentence {i}: {len(found)} predicted tags but {len(true)} reference tags")
+        if len(predictions or []) == len(references or []):
+            check_sentences(predictions or [], references or [])
         super().add_batch(predictions=predictions, references=references, **others)
 
-    def _compute(self, predictions: Sequence[Sequence[str]], references: Sequence[Sequence[str]]) -> dict[str, Any]:
-        found, true = [list(tags) for tags in predictions], [list(tags) for tags in references]
-        types = sorted({name for tags in (*found, *true) for name, _, _ in get_entities(tags)})
-        overall = self._scores(found, true, "micro")
-        each: dict[str, Any] = self._scores(found, true, None) if types else {}
-        by_type = {name: {key: values[i] for key, values in each.items()} for i, name in enumerate(types)}
+    def _compute(self, predictions: Sentences, references: Sentences) -> dict[str, Any]:
         return {
-            "precision": float(overall["precision"]),
-            "recall": float(overall["recall"]),
-            "f1": float(overall["f1"]),
-            "accuracy": float(accuracy_score(true, found)) if any(true) else 0.0,
-            "entities": int(sum(scores["entities"] for scores in by_type.values())),
-            "by_type": {
-                name: {key: int(v) if key == "entities" else float(v) for key, v in scores.items()}
-                for name, scores in by_type.items()
-            },
+            **entities(predictions, references),
+            "entities": entity_count(references),
+            "by_type": entities_by_type(predictions, references),
         }
-
-    @staticmethod
-    def _scores(found: list[list[str]], true: list[list[str]], average: str | None) -> dict[str, Any]:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that there are no entities
-            precision, recall, f1, support = precision_recall_fscore_support(
-                true, found, average=average, zero_division=0
-            )
-        return {"precision": precision, "recall": recall, "f1": f1, "entities": support}

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import random
+import warnings
+from typing import Any
+
 import evaluate
 import pytest
 
-from autolora.metrics.entities import Entities
+from autolora.metrics.entities import Entities, Span, entities, entities_by_type, entity_count, entity_spans
+
+TAGS = ["O", "O", "O", "B-x", "I-x", "B-y", "I-y", "B-a-b", "I-a-b", "I-z", "B", "I", "B-", "I-"]
 
 
 def scores(predictions: list[str], references: list[str]) -> dict[str, float]:
@@ -75,3 +81,66 @@ def test_evaluate_combines_it_and_batches_add_up() -> None:
     for predicted, true in (("B-x O", "B-x O"), ("O O", "B-x O")):
         both.add_batch(predictions=[predicted.split()], references=[true.split()])
     assert both.compute()["recall"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("tags", "spans"),
+    [
+        ("", []),
+        ("O O", []),
+        ("B-x I-x O B-y", [("x", 0, 1), ("y", 3, 3)]),
+        ("I-x I-x O I-x", [("x", 0, 1), ("x", 3, 3)]),
+        ("B-x B-x I-x", [("x", 0, 0), ("x", 1, 2)]),
+        ("B-x I-y I-y I-x", [("x", 0, 0), ("y", 1, 2), ("x", 3, 3)]),
+        ("O B-a-b I-a-b I-a", [("a-b", 1, 2), ("a", 3, 3)]),
+        ("B I B-_ O I", [("_", 0, 1), ("_", 2, 2), ("_", 4, 4)]),
+    ],
+)
+def test_spans_by_hand(tags: str, spans: list[Span]) -> None:
+    assert entity_spans(tags.split()) == spans
+
+
+@pytest.mark.parametrize("tag", ["S-x", "E-x", "x", "ORG", "Bx", "", "o", "b-x"])
+def test_a_tag_of_another_scheme_is_refused_not_guessed_at(tag: str) -> None:
+    with pytest.raises(ValueError, match=f"word 2: the tag must be O, B-… or I-… \\(IOB2\\), got {tag!r}"):
+        entity_spans(["O", tag])
+
+
+def test_sentences_without_words_have_no_accuracy_and_no_entities() -> None:
+    assert entities([[]], [[]]) == {"precision": 0.0, "recall": 0.0, "f1": 0.0, "accuracy": 0.0}
+    assert entities_by_type([[]], [[]]) == {}
+
+
+def of_seqeval(found: list[list[str]], true: list[list[str]]) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+    """Scores of all entities, and by type, as seqeval counts in its default mode, which is conlleval's."""
+    from seqeval.metrics.sequence_labeling import accuracy_score, get_entities, precision_recall_fscore_support
+
+    def ratios(average: str | None) -> dict[str, Any]:
+        names = ("precision", "recall", "f1", "entities")
+        values = precision_recall_fscore_support(true, found, average=average, zero_division=0)
+        return dict(zip(names, values, strict=True))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a bare B or I, no entities
+        types = sorted({name for tags in (*found, *true) for name, _, _ in get_entities(tags)})
+        whole, each = ratios("micro"), ratios(None) if types else {}
+        del whole["entities"]
+        whole["accuracy"] = accuracy_score(true, found)
+    return whole, {name: {key: values[i] for key, values in each.items()} for i, name in enumerate(types)}
+
+
+def test_chance_sequences_are_counted_as_seqeval_does_to_the_last_bit() -> None:
+    sequence_labeling = pytest.importorskip("seqeval.metrics.sequence_labeling")
+    chance = random.Random(5)
+    for _ in range(400):
+        tags = TAGS[: chance.choice([5, 7, 10, 14])]
+        true = [chance.choices(tags, k=chance.randrange(1, 12)) for _ in range(chance.randrange(1, 12))]
+        found = [[tag if chance.random() < 0.6 else chance.choice(tags) for tag in sentence] for sentence in true]
+        whole, by_type = of_seqeval(found, true)
+        assert entities(found, true) == whole
+        assert entities_by_type(found, true) == by_type
+        assert entity_count(true) == sum(each["entities"] for each in by_type.values())
+        for sentence in true:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                assert entity_spans(sentence) == sequence_labeling.get_entities(sentence)
