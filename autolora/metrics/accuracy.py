@@ -1,17 +1,18 @@
-"""Accuracy: ``Accuracy().compute(predictions=[0, 1], references=[0, 0])`` gives ``{"accuracy": 0.5}``."""
+"""Accuracy: ``accuracy([0, 1], [0, 0])`` gives ``{"accuracy": 0.5}``."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import evaluate
 from sklearn.metrics import accuracy_score
 
-from autolora.metrics.compute import InMemory
+from autolora.metrics.base import Metric, Output
+from autolora.metrics.numeric import floats
 
 
-class Accuracy(InMemory, evaluate.Metric):
+def accuracy(predictions: Sequence[float], references: Sequence[float]) -> dict[str, float]:
     """The share of predictions that equal their reference."""
+    return {"accuracy": float(accuracy_score(floats(references), floats(predictions)))}
 
-    def _compute(self, predictions: Sequence[float], references: Sequence[float]) -> dict[str, float]:
-        return {"accuracy": float(accuracy_score(references, predictions))}
+
+METRIC = Metric("accuracy", accuracy, (Output("accuracy"),))

@@ -1,4 +1,4 @@
-"""CIDEr: ``Cider().compute(predictions=["a cat sat"], references=[["a cat sat"]])``; 10 would be perfect.
+"""CIDEr: ``cider(["a cat sat"], [["a cat sat"]])``; 10 would be perfect.
 
 Needs a Java runtime for its tokens: NeedsJavaError where there is none.
 """
@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import evaluate
-from pycocoevalcap.cider.cider import Cider as CocoCider
+from pycocoevalcap.cider.cider import Cider
 
-from autolora.metrics.text import TextMetric, coco_score
+from autolora.metrics.base import Metric, Output
+from autolora.metrics.text import check_texts, coco_score
 
 
-class Cider(TextMetric, evaluate.Metric):
+def cider(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
     """CIDEr-D over PTB tokens, weighted by the references at hand: scores on different sets don't compare."""
+    return {"cider": coco_score(Cider(), predictions, references)}
 
-    def _compute(self, predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
-        return {"cider": coco_score(CocoCider(), predictions, references)}
+
+METRIC = Metric("cider", cider, (Output("cider", high=10.0),), check=check_texts)

@@ -8,11 +8,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from itertools import chain
-from typing import Any
 
-import evaluate
-
-from autolora.metrics.compute import InMemory
+from autolora.metrics.base import Metric, Output
 
 OUTSIDE = "O"
 NO_TYPE = "_"  # type of a bare B or I
@@ -105,28 +102,10 @@ def _ratio(part: float, whole: float) -> float:
     return part / whole if whole else 0.0
 
 
-class Entities(InMemory, evaluate.Metric):
-    """Precision, recall and F1 of entities (exact span and type) as conlleval counts them, malformed ones included.
-
-    "accuracy" is that of the tags, "entities" the number of entities in the references; "by_type" has the same by type.
-    """
-
-    inputs_description = "predictions and references: a list of tags (O, B-x, I-x) for each sentence."
-
-    def _features(self) -> Any:
-        from datasets import Features, List, Value
-
-        return Features({"predictions": List(Value("string")), "references": List(Value("string"))})
-
-    def add_batch(self, *, predictions: Any = None, references: Any = None, **others: Any) -> None:
-        """Take one more batch of sentences."""
-        if len(predictions or []) == len(references or []):
-            check_sentences(predictions or [], references or [])
-        super().add_batch(predictions=predictions, references=references, **others)
-
-    def _compute(self, predictions: Sentences, references: Sentences) -> dict[str, Any]:
-        return {
-            **entities(predictions, references),
-            "entities": entity_count(references),
-            "by_type": entities_by_type(predictions, references),
-        }
+METRIC = Metric(
+    "entities",
+    entities,
+    (Output("precision"), Output("recall"), Output("f1"), Output("accuracy")),
+    compared_by="f1",
+    check=check_sentences,
+)

@@ -1,20 +1,21 @@
-"""Matthews: ``Matthews().compute(predictions=[0, 1], references=[0, 1])`` gives ``{"matthews_correlation": 1.0}``."""
+"""Matthews: ``matthews([0, 1], [0, 1])`` gives ``{"matthews_correlation": 1.0}``."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
 
-import evaluate
 from sklearn.metrics import matthews_corrcoef
 
-from autolora.metrics.compute import InMemory
+from autolora.metrics.base import Metric, Output
+from autolora.metrics.numeric import floats
 
 
-class Matthews(InMemory, evaluate.Metric):
+def matthews(predictions: Sequence[float], references: Sequence[float]) -> dict[str, float]:
     """The Matthews correlation coefficient, of two or more classes; 0 where either side is constant."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that only one label occurs
+        return {"matthews_correlation": float(matthews_corrcoef(floats(references), floats(predictions)))}
 
-    def _compute(self, predictions: Sequence[float], references: Sequence[float]) -> dict[str, float]:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # that only one label occurs
-            return {"matthews_correlation": float(matthews_corrcoef(references, predictions))}
+
+METRIC = Metric("matthews", matthews, (Output("matthews_correlation", low=-1.0),))

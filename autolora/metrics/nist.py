@@ -1,4 +1,4 @@
-"""NIST: ``Nist().compute(predictions=["a cat"], references=[["a cat", "the cat"]])``, as mteval-v13a counts it.
+"""NIST: ``nist(["a cat"], [["a cat", "the cat"]])`` gives ``{"nist": …}``, as mteval-v13a counts it.
 
 NLTK's differs: it takes the information weights from other counts, and the length of the closest reference.
 """
@@ -9,10 +9,10 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-import evaluate
 from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
 
-from autolora.metrics.text import TextMetric
+from autolora.metrics.base import Metric, Output
+from autolora.metrics.text import check_texts
 
 ORDER = 5
 BETA = -math.log(0.5) / math.log(1.5) ** 2  # the length penalty is 0.5 at two thirds of the references' length
@@ -20,17 +20,15 @@ BETA = -math.log(0.5) / math.log(1.5) ** 2  # the length penalty is 0.5 at two t
 Ngram = tuple[str, ...]
 
 
-class Nist(TextMetric, evaluate.Metric):
+def nist(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
     """Information-weighted n-gram precision (n to 5) of lower-cased 13a tokens, less a penalty for brevity."""
-
-    def _compute(self, predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
-        tokenize = Tokenizer13a()
-        outputs = [tokenize(text.lower()).split() for text in predictions]
-        truths = [[tokenize(text.lower()).split() for text in texts] for texts in references]
-        return {"nist": nist(outputs, truths)}
+    tokenize = Tokenizer13a()
+    outputs = [tokenize(text.lower()).split() for text in predictions]
+    truths = [[tokenize(text.lower()).split() for text in texts] for texts in references]
+    return {"nist": nist_of_tokens(outputs, truths)}
 
 
-def nist(outputs: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]) -> float:
+def nist_of_tokens(outputs: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]) -> float:
     """NIST of tokenised outputs.
 
     Σ_n [Σ information of matched n-grams / number of the outputs' n-grams], times exp(-β ln²(min(1, length ratio))).
@@ -61,3 +59,6 @@ def _ngrams(tokens: Sequence[str]) -> Iterator[Ngram]:
     for n in range(1, ORDER + 1):
         for start in range(len(tokens) - n + 1):
             yield tuple(tokens[start : start + n])
+
+
+METRIC = Metric("nist", nist, (Output("nist", high=None),), check=check_texts)

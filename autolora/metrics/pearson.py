@@ -1,23 +1,18 @@
-"""Pearson: ``Pearson().compute(predictions=[0.1, 0.9], references=[1, 5])`` gives ``{"pearson": 1.0}``."""
+"""Pearson: ``pearson([0.1, 0.9], [1, 5])`` gives ``{"pearson": 1.0}``."""
 
 from __future__ import annotations
 
-import math
-import warnings
 from collections.abc import Sequence
 
-import evaluate
 from scipy.stats import pearsonr
 
-from autolora.metrics.compute import InMemory
+from autolora.metrics.base import Metric, Output
+from autolora.metrics.numeric import correlation
 
 
-class Pearson(InMemory, evaluate.Metric):
+def pearson(predictions: Sequence[float], references: Sequence[float]) -> dict[str, float]:
     """The linear correlation coefficient; NaN where it is undefined (a constant side, one example)."""
+    return {"pearson": correlation(pearsonr, predictions, references)}
 
-    def _compute(self, predictions: Sequence[float], references: Sequence[float]) -> dict[str, float]:
-        if len(references) < 2:
-            return {"pearson": math.nan}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # that a side is constant, or nearly so
-            return {"pearson": float(pearsonr(references, predictions).statistic)}
+
+METRIC = Metric("pearson", pearson, (Output("pearson", low=-1.0),))

@@ -1,4 +1,4 @@
-"""ROUGE-L: ``RougeL().compute(predictions=["a cat sat"], references=[["a cat sat"]])`` gives ``{"rouge_l": 1.0}``.
+"""ROUGE-L: ``rouge_l(["a cat sat"], [["a cat sat"]])`` gives ``{"rouge_l": 1.0}``.
 
 Needs a Java runtime for its tokens: NeedsJavaError where there is none.
 """
@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import evaluate
 from pycocoevalcap.rouge.rouge import Rouge
 
-from autolora.metrics.text import TextMetric, coco_score
+from autolora.metrics.base import Metric, Output
+from autolora.metrics.text import check_texts, coco_score
 
 
-class RougeL(TextMetric, evaluate.Metric):
+def rouge_l(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
     """The F-score (recall weighted by 1.2) of the longest common subsequence of PTB tokens, the mean over examples."""
+    return {"rouge_l": coco_score(Rouge(), predictions, references)}
 
-    def _compute(self, predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
-        return {"rouge_l": coco_score(Rouge(), predictions, references)}
+
+METRIC = Metric("rouge_l", rouge_l, (Output("rouge_l"),), check=check_texts)

@@ -1,17 +1,18 @@
-"""TER: ``Ter().compute(predictions=["a cat sat"], references=[["a cat sat"]])`` gives ``{"ter": 0.0}``."""
+"""TER: ``ter(["a cat sat"], [["a cat sat"]])`` gives ``{"ter": 0.0}``."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import evaluate
 from sacrebleu.metrics import TER
 
-from autolora.metrics.text import TextMetric, by_position
+from autolora.metrics.base import Metric, Output
+from autolora.metrics.text import by_position, check_texts
 
 
-class Ter(TextMetric, evaluate.Metric):
+def ter(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
     """Translation edit rate, edits per reference word; smaller is better. Case is ignored, punctuation split off."""
+    return {"ter": TER(normalized=True).corpus_score(predictions, by_position(references)).score / 100}
 
-    def _compute(self, predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
-        return {"ter": TER(normalized=True).corpus_score(predictions, by_position(references)).score / 100}
+
+METRIC = Metric("ter", ter, (Output("ter", higher_is_better=False, high=None),), check=check_texts)

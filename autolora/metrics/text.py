@@ -1,4 +1,4 @@
-"""What the metrics of generated text share: their inputs, the tokens that they count, and Java.
+"""What the metrics of generated text share: what they take, the tokens that they count, and Java.
 
 `predictions` are texts; `references` a list of one or more texts for each. An empty prediction is scored as empty; an
 example without references, or with an empty one, is a ValueError.
@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from autolora.metrics.compute import InMemory, NeedsJavaError
+from autolora.metrics.base import NeedsJavaError
 
 # What the PTB tokens are freed of before METEOR, ROUGE-L and CIDEr see them, as in the COCO caption evaluation.
 PUNCTUATION = frozenset(
@@ -24,24 +24,17 @@ PUNCTUATION = frozenset(
 TOKENIZER = ("tokenizer", "stanford-corenlp-3.4.1.jar", "edu.stanford.nlp.process.PTBTokenizer")
 
 
-class TextMetric(InMemory):
-    """Goes before `evaluate.Metric` in the bases of a metric of texts with several references each."""
+def check_texts(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> None:
+    """Every example has references, and none of them is empty.
 
-    def _features(self) -> Any:
-        from datasets import Features, List, Value
-
-        return Features({"predictions": Value("string"), "references": List(Value("string"))})
-
-    inputs_description = "predictions: texts; references: for each of them a list of texts."
-
-    def add_batch(self, *, predictions: Any = None, references: Any = None, **others: Any) -> None:
-        """Take one more batch."""
-        for i, texts in enumerate(references or [], 1):
-            if isinstance(texts, str) or not texts:
-                raise ValueError(f"example {i}: references must be a list of one or more texts, got {texts!r}")
-            if not all(text.strip() for text in texts):
-                raise ValueError(f"example {i}: a reference is empty")
-        super().add_batch(predictions=predictions, references=references, **others)
+    Raises:
+        ValueError: an example has none, or an empty one, or a text where a list of texts belongs.
+    """
+    for i, texts in enumerate(references, 1):
+        if isinstance(texts, str) or not texts:
+            raise ValueError(f"example {i}: references must be a list of one or more texts, got {texts!r}")
+        if not all(text.strip() for text in texts):
+            raise ValueError(f"example {i}: a reference is empty")
 
 
 def by_position(references: Sequence[Sequence[str]]) -> list[list[str | None]]:

@@ -16,9 +16,9 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from autolora.errors import UserError
-from autolora.metrics import METRICS
+from autolora.metrics.compute import compute
+from autolora.metrics.entities import entities_by_type, entity_count
 from autolora.recipe.schema import Data
-from autolora.registry import load
 from autolora.report.tables import Row
 from autolora.tasks.base import WHOLE, Task, full_precision
 from autolora.training.batches import Example, TensorBatch
@@ -135,9 +135,12 @@ class Tagging(Task):
         """A row for all entities, with the tags' accuracy and the words cut off, and one for each type."""
         found, true = [record["prediction"] for record in predictions], [example["tags"] for example in examples]
         scores: dict[str, Any] = {}
+        by_type: dict[str, Any] = {}
         for name in self.evaluation.metrics:
-            scores |= load(METRICS, name)().compute(predictions=found, references=true)
-        by_type: dict[str, Any] = scores.pop("by_type", {})
+            scores |= compute([name], found, true)
+            if name == "entities":
+                scores["entities"] = entity_count(true)
+                by_type = entities_by_type(found, true)
         cut_off = sum(record["cut_off"] for record in predictions)
         return [
             {"type": WHOLE, **scores, "cut-off words": cut_off},

@@ -1,0 +1,119 @@
+"""What holds for each metric of the registry."""
+
+from __future__ import annotations
+
+import math
+import random
+import shutil
+from typing import Any
+
+import pytest
+
+from autolora.metrics import METRICS
+from autolora.metrics.base import Metric, Score
+from autolora.metrics.compute import headline, score
+from autolora.registry import load
+
+# (higher is better, low, high) of each output, in the table's order; the headline's name in front.
+OUTPUTS: dict[str, tuple[str, dict[str, tuple[bool, float | None, float | None]]]] = {
+    "accuracy": ("accuracy", {"accuracy": (True, 0, 1)}),
+    "bleu": ("bleu", {"bleu": (True, 0, 1)}),
+    "chrf": ("chrf++", {"chrf++": (True, 0, 1)}),
+    "cider": ("cider", {"cider": (True, 0, 10)}),
+    "entities": ("f1", dict.fromkeys(("precision", "recall", "f1", "accuracy"), (True, 0, 1))),
+    "f1": ("f1", {"f1": (True, 0, 1)}),
+    "matthews": ("matthews_correlation", {"matthews_correlation": (True, -1, 1)}),
+    "meteor": ("meteor", {"meteor": (True, 0, 1)}),
+    "nist": ("nist", {"nist": (True, 0, None)}),
+    "pearson": ("pearson", {"pearson": (True, -1, 1)}),
+    "rouge_l": ("rouge_l", {"rouge_l": (True, 0, 1)}),
+    "spearman": ("spearman", {"spearman": (True, -1, 1)}),
+    "ter": ("ter", {"ter": (False, 0, None)}),
+}
+JAVA = ("cider", "meteor", "rouge_l")
+EVERY = [
+    pytest.param(name, marks=pytest.mark.skipif(name in JAVA and shutil.which("java") is None, reason="needs Java"))
+    for name in METRICS
+]
+
+NUMBERS = [1, 0, 1, 1, 0, 0, 1, 0]
+TAGS = [["B-x", "I-x", "O"], ["O", "B-y"], ["B-x", "O", "B-y", "I-y"]]
+TEXTS = [
+    "the quick brown fox jumps over a lazy dog",
+    "there are seven small houses near our river",
+    "nobody had ever asked him about his work",
+]
+
+
+def truth(name: str) -> tuple[list[Any], list[Any], list[Any]]:
+    """References, perfect predictions, and predictions that are partly wrong, for a metric."""
+    if name == "entities":
+        return TAGS, TAGS, [["B-x", "O", "O"], ["O", "B-y"], ["B-y", "O", "B-y", "I-y"]]
+    if name in ("accuracy", "f1", "matthews", "pearson", "spearman"):
+        return NUMBERS, NUMBERS, [1, 0, 0, 1, 1, 0, 1, 0]
+    return [[text] for text in TEXTS], TEXTS, [TEXTS[0], "there are many small houses here", "somebody asked"]
+
+
+def best(given: Score) -> float | None:
+    return given.high if given.higher_is_better else given.low
+
+
+def inside(given: Score) -> bool:
+    """Whether the value is in its range, or undefined."""
+    assert given.value is not None
+    low = -math.inf if given.low is None else given.low - 1e-9
+    high = math.inf if given.high is None else given.high + 1e-9
+    return math.isnan(given.value) or low <= given.value <= high
+
+
+def test_every_registered_metric_is_looked_at_here() -> None:
+    assert sorted(OUTPUTS) == sorted(METRICS)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_it_is_a_metric_of_that_name_with_this_direction_and_range(name: str) -> None:
+    metric = load(METRICS, name)
+    compared_by, outputs = OUTPUTS[name]
+    assert isinstance(metric, Metric)
+    assert metric.name == name
+    assert [(each.name, (each.higher_is_better, each.low, each.high)) for each in metric.outputs] == list(
+        outputs.items()
+    )
+    assert headline(name) is metric.headline
+    assert metric.headline.name == compared_by
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_perfect_prediction_is_at_the_best_end_and_a_worse_one_is_not(name: str) -> None:
+    references, perfect, worse = truth(name)
+    for right, wrong in zip(score([name], perfect, references), score([name], worse, references), strict=True):
+        assert right.value is not None
+        assert wrong.value is not None
+        if best(right) is not None:
+            assert right.value == pytest.approx(best(right))
+        gain = right.value - wrong.value if right.higher_is_better else wrong.value - right.value
+        assert gain > 0.01
+        assert inside(right)
+        assert inside(wrong)
+
+
+@pytest.mark.parametrize("name", [name for name in METRICS if name not in JAVA])
+def test_no_prediction_leaves_the_range(name: str) -> None:
+    references, perfect, worse = truth(name)
+    chance = random.Random(7)
+    for _ in range(20):
+        if name == "entities":  # as many tags as the sentence has
+            predictions = [chance.sample([*tags, "O", "I-y"], len(tags)) for tags in references]
+        else:
+            predictions = [chance.choice([*perfect, *worse]) for _ in references]
+        assert all(map(inside, score([name], predictions, references)))
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_unequal_lengths_and_no_examples_are_value_errors(name: str) -> None:
+    references, perfect, _ = truth(name)
+    count = len(references)
+    with pytest.raises(ValueError, match=f"{count} predictions but {count - 1} references"):
+        score([name], perfect, references[:-1])
+    with pytest.raises(ValueError, match="no predictions to score: the metric got no examples"):
+        score([name], [], [])
