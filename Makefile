@@ -31,7 +31,7 @@ help:
 	@echo "make bench       time and memory of a search iteration by estimator"
 	@echo "make reproduce-glue, reproduce-nlg, reproduce-ner"
 	@echo "                 the paper's comparison: methods by seeds on every task, one table; goes on where it was interrupted"
-	@echo "                 PROFILE=full (the paper's settings) or mini (small models), SEEDS=$(SEEDS), JOBS=$(JOBS) (cells at a time),"
+	@echo "                 PROFILE=full (the paper's settings) or mini (small models), SEEDS=$(SEEDS), JOBS=$(JOBS) (trials at a time),"
 	@echo "                 DATA_ROOT=DIR (local data instead of the hub), DRY_RUN=1 (print the plan), SHORT=1 (mini: fewer"
 	@echo "                 steps, for two cores), METHODS=NAME,..., ARGS (more options of autolora compare)"
 	@echo "make clean       remove .venv, .venv-lowest and caches; runs/ stays"
@@ -93,7 +93,7 @@ check: lint test
 bench: install
 	$(BIN)/python benchmarks/estimators.py
 
-# The paper's comparison. Every cell is a run of its own below runs/, done once; what is there is not run again.
+# The paper's comparison. Every trial is a run of its own below runs/, done once; what is there is not run again.
 FOLDER = $(if $(filter full,$(PROFILE)),$(1),$(1)-$(PROFILE))
 RECIPES = $(wildcard $(addprefix recipes/$(call FOLDER,$(1))/,$(addsuffix .yaml,$(2))))
 SHARED = --seeds $(SEEDS) --jobs $(JOBS) $(if $(filter full,$(PROFILE)),--published) $(if $(DATA_ROOT),--data-root $(DATA_ROOT)) $(if $(DRY_RUN),--dry-run)

@@ -22,7 +22,11 @@ def hush() -> None:
 class StageProgress:
     """Steps, losses, throughput and time left of one stage; an `autolora.training.loop.Observer`.
 
-    examples: how many examples a step processes, for the throughput.
+    Args:
+        title: What the stage is called.
+        examples: How many examples a step processes, for the throughput.
+        console: Where it is shown; None for standard error.
+        show: False: nowhere.
     """
 
     def __init__(self, title: str, *, examples: int = 1, console: Console | None = None, show: bool = True) -> None:
@@ -52,6 +56,12 @@ class StageProgress:
             self.bar.stop()
 
     def start(self, done: int, total: int) -> None:
+        """Begin to count.
+
+        Args:
+            done: Steps that an earlier process has done.
+            total: Number of steps in all.
+        """
         self.first = self.done = done
         self.total = total
         self.begun = self.last_line = time.monotonic()
@@ -61,6 +71,11 @@ class StageProgress:
             self._line(f"{self.title}: step {done} of {total}")
 
     def step(self, done: int) -> None:
+        """Show how far it is: in a terminal at every step, elsewhere every `PLAIN_EVERY` seconds.
+
+        Args:
+            done: Steps done, from 1.
+        """
         self.done = done
         if self.bar:
             self.bar.update(self.bar.task_ids[0], completed=done, losses=self._status())
@@ -69,6 +84,12 @@ class StageProgress:
             self._line(f"{self.title}: step {done} of {self.total}  {self._status()}  {self._left():.0f} s left")
 
     def losses(self, done: int, losses: Mapping[str, float]) -> None:
+        """Show these from the next step on.
+
+        Args:
+            done: Steps done, from 1.
+            losses: Means by name.
+        """
         self.text = "  ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in losses.items())
 
     def _line(self, text: str) -> None:

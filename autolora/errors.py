@@ -16,10 +16,11 @@ class UserError(Exception):
 class Fault:
     """One fault of a recipe.
 
-    where: file and line (``cola.yaml:12``), or the command-line option that the value came from.
-    field: dotted path of the field (``search.rank``), or "" for the file as a whole.
-    message: the rule and the value that breaks it.
-    hint: what to do, the nearest valid name for instance; may be empty.
+    Args:
+        where: File and line (``cola.yaml:12``), or the command-line option that the value came from.
+        field: Dotted path of the field (``search.rank``), or "" for the file as a whole.
+        message: The rule and the value that breaks it.
+        hint: What to do, the nearest valid name for instance; may be empty.
     """
 
     where: str

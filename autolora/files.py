@@ -1,5 +1,6 @@
-"""Files that are whole or not there: ``write_atomic(path, data)`` and ``write_json(path, value)``; folders likewise:
-``with replace_folder(path) as fresh``.
+"""Files that are whole or not there.
+
+``write_atomic(path, data)`` and ``write_json(path, value)``; folders likewise: ``with replace_folder(path) as fresh``.
 
 The data goes to a temporary file in the same folder, reaches the disk, and then takes the place of the old file in one
 step. A reader, or a run that is killed, sees the old content or the new one, never half of it.
@@ -22,7 +23,12 @@ from autolora.errors import UserError
 
 
 def write_atomic(path: Path, data: str | bytes) -> None:
-    """Write `data` (text as UTF-8, newlines as they are) to `path`, making its folder if there is none."""
+    """Write a file in one step, making its folder if there is none.
+
+    Args:
+        path: The file, which is replaced.
+        data: Bytes, or text that is written as UTF-8, newlines as they are.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
@@ -38,7 +44,11 @@ def write_atomic(path: Path, data: str | bytes) -> None:
 
 @contextmanager
 def replace_folder(path: Path) -> Iterator[Path]:
-    """A new folder beside `path`, which takes its place when the block that fills it ends without an error."""
+    """A new folder beside `path`, which takes its place when the block that fills it ends without an error.
+
+    Args:
+        path: The folder, which is replaced.
+    """
     fresh, old = path.with_name(path.name + ".new"), path.with_name(path.name + ".old")
     for leftover in (fresh, old):
         shutil.rmtree(leftover, ignore_errors=True)
@@ -51,32 +61,68 @@ def replace_folder(path: Path) -> Iterator[Path]:
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
+    """SHA-256 of a file's bytes, in hexadecimal.
+
+    Args:
+        path: The file.
+    """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON, keys in their order. JSON has no NaN and no infinity: they become null."""
+def write_json(path: Path, value: object) -> None:
+    """Write a value as indented JSON, keys in their order. JSON has no NaN and no infinity: they become null.
+
+    Args:
+        path: The file, which is replaced.
+        value: JSON-able, where tuples and mappings of any kind are lists and objects.
+    """
     text = json.dumps(_without_nan(value), indent=2, ensure_ascii=False, allow_nan=False)
     write_atomic(path, text + "\n")
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file. Raises UserError for one that cannot be read."""
+    """The content of a JSON file.
+
+    Args:
+        path: The file.
+
+    Raises:
+        UserError: It cannot be read, or is no JSON.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
 
 
-def write_records(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
-    """Write records as JSON Lines, each with its "index" in front."""
+def write_records(path: Path, records: Iterable[Mapping[str, object]]) -> None:
+    """Write records as JSON Lines, each with its "index" in front.
+
+    Args:
+        path: The file, which is replaced.
+        records: JSON-able.
+    """
     lines = [json.dumps({"index": i, **record}, ensure_ascii=False) + "\n" for i, record in enumerate(records)]
     write_atomic(path, "".join(lines))
 
 
-def _without_nan(value: Any) -> Any:
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """The records of a JSON Lines file.
+
+    Args:
+        path: The file.
+
+    Raises:
+        UserError: It cannot be read, or is no JSON Lines.
+    """
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+
+
+def _without_nan(value: object) -> object:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):

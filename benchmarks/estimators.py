@@ -1,7 +1,7 @@
 """Time and memory of a search iteration by estimator, as a ratio to a plain LoRA training step: ``make bench``.
 
 Model: all-MiniLM-L6-v2 with the head of `glue-mini/cola` (classifier and bert.pooler), k = 8 on query and value. The
-plain step is stock PEFT LoRA, r = 8, through `autolora.retrain.stage.RetrainStage`: same model, batch and optimiser.
+plain step is stock PEFT LoRA, r = 8, through `autolora.training.finetune.Finetuning`: same model, batch and optimiser.
 
 Data: CoLA below --data-root, below AUTOLORA_TEST_DATA, or beside the checkout; else the package's generated data.
 
@@ -32,21 +32,23 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 
-from autolora.model.selection import add_selection
-from autolora.model.targets import target_modules
-from autolora.pipeline import Lab
-from autolora.recipe.load import load_recipe
+from autolora.bilevel.loop import BilevelSearch
+from autolora.context.base import Context
+from autolora.experiment.preflight import load_recipe
+from autolora.lora.adapter import add_adapter
+from autolora.lora.config import lora_config
+from autolora.lora.ranks import Ranks
+from autolora.lora.selection import add_selection
+from autolora.lora.targets import target_modules
 from autolora.recipe.schema import Search, Weights
 from autolora.recipe.shipped import find_recipe
-from autolora.report.tables import to_markdown
-from autolora.retrain.adapter import add_adapter, lora_config
-from autolora.retrain.stage import RetrainStage
 from autolora.runs.manifest import device_record
-from autolora.search.loop import SearchStage
+from autolora.tables import to_markdown
 from autolora.training.batches import BatchStream
+from autolora.training.compute import Compute
+from autolora.training.finetune import Finetuning
 from autolora.training.gradients import Gradients
 from autolora.training.optimizers import ScheduledOptimizer
 
@@ -57,7 +59,7 @@ ESTIMATORS = (*TIME_TARGETS, "exact")
 DROPOUT = 0.1
 
 
-class Stage(Protocol):
+class Trainable(Protocol):
     weights: ScheduledOptimizer
 
     def advance(self, step: int) -> dict[str, Tensor]: ...
@@ -70,7 +72,7 @@ class Contender:
     name: str
     precision: str
     model: nn.Module
-    stage: Stage
+    stage: Trainable
 
     def resident(self) -> int:
         """Bytes of the model and of the optimisers' state."""
@@ -83,13 +85,15 @@ class Contender:
 def main() -> None:
     options = arguments()
     warnings.filterwarnings("ignore", category=FutureWarning)
-    lab, data = laboratory(options.data_root, options.batch_size)
-    examples = lab.examples(lab.recipe.data.splits.train)
-    stream = lab.stream(examples, lab.recipe.search, "bench")
-    fast = has_bfloat16(lab.accelerator.device)
+    context, data = laboratory(options.data_root, options.batch_size)
+    examples = context.examples(context.recipe.data.splits.train)
+    stream = context.stream(examples, context.recipe.search, "bench")
+    fast = has_bfloat16(context.compute.device)
     precisions = options.precision or (["float32", "bfloat16"] if fast else ["float32"])
-    contenders = [contender(lab, stream, name, precision) for precision in precisions for name in (PLAIN, *ESTIMATORS)]
-    device = device_record(lab.accelerator.device)
+    contenders = [
+        contender(context, stream, name, precision) for precision in precisions for name in (PLAIN, *ESTIMATORS)
+    ]
+    device = device_record(context.compute.device)
     print(
         f"MiniLM, {data}, batch {options.batch_size}, median of {options.steps} steps after {options.warmup}, "
         f"{'processor' if options.cpu_time else 'wall'} time"
@@ -99,9 +103,9 @@ def main() -> None:
         print("This device emulates bfloat16: measured only with --precision float32 bfloat16.")
     print(flush=True)
     clock = time.process_time if options.cpu_time else time.perf_counter
-    times = measure_times(contenders, lab.accelerator.device, options.steps, options.warmup, clock)
+    times = measure_times(contenders, context.compute.device, options.steps, options.warmup, clock)
     longest = max(range(options.warmup, options.warmup + options.steps), key=lambda s: stream_size(stream, s))
-    memory = [peak_memory(c, longest, lab.accelerator.device) for c in contenders]
+    memory = [peak_memory(c, longest, context.compute.device) for c in contenders]
     print(to_markdown(table(contenders, times, memory)), end="")
 
 
@@ -116,7 +120,7 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def laboratory(data_root: Path | None, batch_size: int) -> tuple[Lab, str]:
+def laboratory(data_root: Path | None, batch_size: int) -> tuple[Context, str]:
     """Model and data of the benchmark, and what the data is."""
     beside = Path(__file__).resolve().parents[2] / "shared" / "data"
     root = data_root or Path(os.environ.get("AUTOLORA_TEST_DATA", beside))
@@ -126,7 +130,7 @@ def laboratory(data_root: Path | None, batch_size: int) -> tuple[Lab, str]:
     overrides = [f"search.batch_size={batch_size}"]
     name, data = ("glue-mini/cola", "CoLA") if real else ("quickstart", "generated (synthetic) data")
     recipe = load_recipe(find_recipe(name), overrides, data_root=root if real else None)
-    return Lab(recipe, Accelerator(mixed_precision="bf16"), show=False), data
+    return Context(recipe, Compute("bfloat16"), show=False), data
 
 
 def has_bfloat16(device: torch.device) -> bool:
@@ -136,29 +140,28 @@ def has_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def contender(lab: Lab, stream: BatchStream, name: str, precision: str) -> Contender:
+def contender(context: Context, stream: BatchStream, name: str, precision: str) -> Contender:
     """A fresh model with its stage; `stream` gives the batches of all."""
-    model = lab.model()
-    head = lab.head(model)
-    targets = list(lab.recipe.model.target_modules)
-    # Without an accelerator the passes run in float32.
-    accelerator = lab.accelerator if precision == "bfloat16" else None
+    model = context.model()
+    head = context.head(model)
+    targets = list(context.recipe.model.target_modules)
+    # Without a compute the passes run in float32.
+    compute = context.compute if precision == "bfloat16" else None
     weights = Weights(learning_rate=1e-3)
     common: dict[str, Any] = {"total": 10_000, "seed": 0}
-    stage: Stage
+    stage: Trainable
     if name == PLAIN:
-        ranks = dict.fromkeys(target_modules(model, targets), 8)
-        config = lora_config(ranks, initial_rank=8, lora_alpha=16, dropout=DROPOUT, head=head)
-        adapted = add_adapter(model, config, ranks).train()
-        gradients = Gradients(partial(lab.task.loss, adapted), accelerator)
-        return Contender(name, precision, adapted, RetrainStage(adapted, gradients, stream, weights, **common))
+        ranks = Ranks(dict.fromkeys(target_modules(model, targets), 8), initial_rank=8, lora_alpha=16.0)
+        adapted = add_adapter(model, ranks, lora_config(ranks, dropout=DROPOUT, head=head)).train()
+        gradients = Gradients(partial(context.task.loss, adapted), compute)
+        return Contender(name, precision, adapted, Finetuning(adapted, gradients, stream, weights, **common))
     layers = add_selection(model, targets, rank=8, lora_alpha=16.0, dropout=DROPOUT)
     for module in head:
         model.get_submodule(module).requires_grad_(True)
     model.train()
-    gradients = Gradients(partial(lab.task.loss, model), accelerator, double_backward=name == "exact")
+    gradients = Gradients(partial(context.task.loss, model), compute, double_backward=name == "exact")
     settings = Search(estimator=name, weights=weights)
-    stage = SearchStage(model, layers, gradients, stream, stream, settings, **common)
+    stage = BilevelSearch(model, layers, gradients, stream, stream, settings, **common)
     return Contender(name, precision, model, stage)
 
 

@@ -1,6 +1,6 @@
 """A laboratory of its own: a tiny random model, a small data set, a recipe for them, and runs of it without the CLI.
 
-run, lab = tiny_run(laboratory, tmp_path / "runs", "lora:2", "retrain.steps=5")
+run, context = tiny_run(laboratory, tmp_path / "runs", "lora:2", "retrain.steps=5")
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ import json
 import random
 from pathlib import Path
 
-from autolora.lab import Lab
-from autolora.recipe.load import load_recipe
+from autolora.context.base import Context
+from autolora.experiment.preflight import load_recipe
 from autolora.recipe.method import parse_method
 from autolora.runs.store import Run
 
@@ -54,11 +54,11 @@ def write_laboratory(folder: Path) -> None:
 
 def tiny_run(
     laboratory: Path, output: Path, method: str = "autolora", *overrides: str, seed: int = 3
-) -> tuple[Run, Lab]:
-    """A new run of tiny.yaml by a method, with nothing done yet, and its lab."""
+) -> tuple[Run, Context]:
+    """A new run of tiny.yaml by a method, with nothing done yet, and its context."""
     recipe = load_recipe(laboratory / "tiny.yaml", overrides, seed=seed)
     recipe = recipe.model_copy(update={"method": parse_method(method)})
-    return Run.create(output, recipe), Lab(recipe, show=False)
+    return Run.create(output, recipe), Context(recipe, show=False)
 
 
 def _write_data(folder: Path) -> None:

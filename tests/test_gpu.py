@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from autolora.search.estimators import central_difference, exact, forward_difference
-from tests.accelerators import accelerator
+from autolora.bilevel.estimators import central_difference, exact, forward_difference
+from autolora.training.compute import Compute
+from tests.bilevel.tiny_stage import cosine, relative_error, second_order, tiny_stage
 from tests.model.tiny import ARCHITECTURES
-from tests.search.tiny_stage import cosine, relative_error, second_order, tiny_stage
 
 pytestmark = [
     pytest.mark.gpu,
@@ -45,17 +45,19 @@ def test_the_quickstart_uses_the_gpu_unasked(quickstart: Path) -> None:
 def test_the_adapter_of_the_quickstart_gives_the_same_logits_on_the_cpu(quickstart: Path) -> None:
     from peft import PeftModel
 
-    from autolora.pipeline import Lab
-    from autolora.recipe.load import load_recipe
+    from autolora.context.base import Context
+    from autolora.experiment.preflight import load_recipe
 
-    with accelerator(cpu=True) as cpu:
-        lab = Lab(load_recipe(quickstart / "recipe.yaml"), cpu, show=False)
-        model = PeftModel.from_pretrained(lab.model(), quickstart / "adapter").eval()
-        split = lab.recipe.data.splits.eval[0]
-        examples = lab.examples(split)[:64]
-        collate = partial(lab.task.collate, tokenizer=lab.tokenizer)
-        with torch.inference_mode():
-            found = [lab.task.predict(model, collate([example]), lab.tokenizer)[0]["logits"] for example in examples]
+    cpu = Compute("float32", cpu=True)
+    context = Context(load_recipe(quickstart / "recipe.yaml"), cpu, show=False)
+    model = PeftModel.from_pretrained(context.model(), quickstart / "adapter").eval()
+    split = context.recipe.data.splits.eval[0]
+    examples = context.examples(split)[:64]
+    collate = partial(context.task.collate, tokenizer=context.tokenizer)
+    with torch.inference_mode():
+        found = [
+            context.task.predict(model, collate([example]), context.tokenizer)[0]["logits"] for example in examples
+        ]
     lines = (quickstart / "predictions" / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
     truth = [json.loads(line)["logits"] for line in lines[: len(found)]]
     assert torch.allclose(torch.tensor(found), torch.tensor(truth), rtol=1e-5, atol=1e-5)
@@ -78,10 +80,10 @@ def test_in_bfloat16_differences_agree_with_exact_in_float32(estimator: object) 
     _, full = tiny_stage(device="cuda", **settings)  # type: ignore[arg-type]
     problem, inner = full.problem(0), full.inner_step(0)
     truth = second_order(problem, inner, exact.estimate(problem, inner))
-    with accelerator("bf16", cpu=False) as bf16:
-        _, half = tiny_stage(device="cuda", accelerator=bf16, **settings)  # type: ignore[arg-type]
-        problem = half.problem(0)
-        found = second_order(problem, inner, estimator.estimate(problem, inner, 0.01))  # type: ignore[attr-defined]
+    bf16 = Compute("bfloat16")
+    _, half = tiny_stage(device="cuda", compute=bf16, **settings)  # type: ignore[arg-type]
+    problem = half.problem(0)
+    found = second_order(problem, inner, estimator.estimate(problem, inner, 0.01))  # type: ignore[attr-defined]
     assert relative_error(found, truth) < 0.15
     assert cosine(found, truth) > 0.99
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from typing import Any
+from types import FrameType
 
 from autolora.errors import CANCELLED, FAILED, FAULT, RecipeError, UserError
 
@@ -13,8 +13,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Entry point of the ``autolora`` command."""
     from autolora.cli.app import app
 
-    arguments = sys.argv[1:] if arguments is None else arguments
-    debug = "--debug" in arguments
+    given = sys.argv[1:] if arguments is None else arguments
+    arguments = [argument for argument in given if argument != "--debug"]  # every command has it
+    debug = arguments != given
     # A terminated run is a cancelled one: SIGTERM takes the way of Ctrl-C.
     signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -52,5 +53,5 @@ def _say(error: UserError) -> None:
         print(f"autolora: {error}", file=sys.stderr)
 
 
-def _interrupt(number: int, frame: Any) -> None:
+def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt

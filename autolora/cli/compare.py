@@ -1,108 +1,118 @@
-"""``autolora compare``: methods by seeds on one recipe or several, every cell a run, and the tables of it all."""
+"""``autolora compare RECIPE... --methods NAME,... --seeds N-M``."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich.console import Console
 
-from autolora.cli.stages import Options
-from autolora.compare.estimate import estimates, in_words
-from autolora.compare.execute import execute
-from autolora.compare.outcome import Captioned, outcome, write_outcome
-from autolora.compare.plan import Cell, check_plan, plan
-from autolora.compare.results import Result, read_result
-from autolora.compare.statistics import check_interval
-from autolora.errors import UserError
-from autolora.recipe.load import load_recipe
-from autolora.recipe.method import label, parse_methods, parse_seeds
-from autolora.recipe.schema import Method, Recipe
-from autolora.recipe.shipped import find_recipe
-from autolora.report.tables import render
-from autolora.runs.store import Run
+from autolora.cli.options import (
+    BaselineOption,
+    DataRootOption,
+    IntervalOption,
+    ModelOption,
+    Options,
+    OutputOption,
+    PublishedOption,
+)
+from autolora.cli.show import line
+from autolora.errors import FAILED, UserError
+
+if TYPE_CHECKING:
+    from autolora.comparison.outcome import Captioned
+    from autolora.comparison.plan import Trial
+    from autolora.recipe.schema import Recipe
+    from autolora.runs.store import Run
+
+MethodsOption = Annotated[str, typer.Option(metavar="NAME[:SIZE],...", help="What to compare.")]
+SeedsOption = Annotated[str, typer.Option(metavar="N-M", help="One run of every method for each seed.")]
+JobsOption = Annotated[int, typer.Option(min=1, help="How many trials run at a time.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print the plan, with time and disk, and run nothing.")]
+ScopedSetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="[RECIPE:]KEY=VALUE", help="Override a field of all recipes, or of one."),
+]
 
 
-@dataclass(frozen=True)
-class Settings:
-    """The options that only this command has."""
+def compare(
+    recipes: Annotated[list[str], typer.Argument(metavar="RECIPE...", help="Recipe files or shipped recipes' names.")],
+    methods: MethodsOption = "autolora,lora:4,lora:8,lora-matched,shuffled,adalora,svd",
+    seeds: SeedsOption = "0-4",
+    baseline: BaselineOption = None,
+    interval: IntervalOption = "t",
+    published: PublishedOption = False,
+    jobs: JobsOption = 1,
+    dry_run: DryRunOption = False,
+    set_: ScopedSetOption = None,
+    data_root: DataRootOption = None,
+    model: ModelOption = None,
+    output: OutputOption = None,
+) -> None:
+    """Compare methods over seeds: every trial is a run, done once and reused; the tables at the end."""
+    from autolora.recipe.method import parse_methods, parse_seeds
 
-    methods: str
-    seeds: str
-    baseline: str | None
-    interval: str
-    published: bool
-    jobs: int
-    dry_run: bool
+    options = Options.given(set_, data_root, model, None, output)
+    chosen, numbers = parse_methods(methods), parse_seeds(seeds)
+    read = _recipes(recipes, options)
+    from autolora.comparison.compare import checked_plan
+    from autolora.comparison.compare import compare as run_comparison
 
-
-def compare(targets: list[str], options: Options, settings: Settings) -> int:
-    """Run what is not there yet, and write the tables. Returns how many cells have failed."""
-    methods, seeds = parse_methods(settings.methods), parse_seeds(settings.seeds)
-    _check_baseline(settings.baseline, methods)
-    check_interval(settings.interval)
-    recipes = _recipes(targets, options)
-    check_plan(recipes, methods)
-    cells = plan(recipes, methods, seeds, options.output)
+    trials = checked_plan(read, chosen, numbers, options.runs, baseline=baseline, interval=interval)
     console = Console(stderr=True)
-    todo = [cell for cell in cells if not cell.done]
+    todo = [trial for trial in trials if not trial.done]
     if todo:
-        _show_plan(console, cells, settings.jobs)
-    if settings.dry_run:
-        for cell in cells:
-            console.print(_plan_line(cell), markup=False, highlight=False, soft_wrap=True)
-        return 0
+        _show_plan(console, trials, jobs)
+    if dry_run:
+        for trial in trials:
+            line(console, _plan_line(trial))
+        return
     said = _Teller(console, len(todo))
-    show = settings.jobs == 1
-    runs = execute(cells, options.output, jobs=settings.jobs, show=show, on_begin=said.begin, on_end=said.end)
-    found = [read_result(run) for cell, run in zip(cells, runs, strict=True) if cell.wanted]
-    results = _in_order(found, recipes, methods)
-    tables = outcome(results, settings.baseline, settings.interval, published=settings.published)
-    folder = comparison_folder(options.output, recipes)
-    written = write_outcome(tables, results, folder, published=settings.published)
-    show_tables(tables)
+    found = run_comparison(
+        read,
+        chosen,
+        numbers,
+        options.runs,
+        baseline=baseline,
+        interval=interval,
+        published=published,
+        jobs=jobs,
+        show=jobs == 1,
+        on_begin=said.begin,
+        on_end=said.end,
+    )
+    show_tables(found.tables)
     stdout = Console()
-    for path in written:
-        if path.suffix in (".md", ".tex") or path.name == "cells.json":
-            stdout.print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
-    stdout.print(f"a page of it all: autolora report {folder}", markup=False, highlight=False, soft_wrap=True)
-    return sum(result.state != "success" for result in results)
+    for path in found.files:
+        if path.suffix in (".md", ".tex") or path.name == "trials.json":
+            line(stdout, f"wrote {path}")
+    line(stdout, f"a page of it all: autolora report {found.folder}")
+    if found.failed:
+        raise typer.Exit(FAILED)
 
 
 def show_tables(tables: Sequence[Captioned]) -> None:
     """The tables on standard output."""
+    from autolora.tables import render
+
     console = Console()
     for table in tables:
         console.print(render(table.narrow, table.caption, console.width))
 
 
-def comparison_folder(root: Path, recipes: Sequence[Recipe]) -> Path:
-    """Where the tables go: one place for the same recipes, whatever the methods and seeds."""
-    names = sorted(recipe.name for recipe in recipes)
-    if len(names) == 1:
-        return root / "comparisons" / names[0]
-    folders = {name.rpartition("/")[0] for name in names}
-    ends = "-".join(name.rpartition("/")[2] for name in names)
-    front = folders.pop() if len(folders) == 1 else "several"
-    return root / "comparisons" / re.sub(r"^/", "", f"{front}/{ends}")
-
-
-def _check_baseline(baseline: str | None, methods: Sequence[Method]) -> None:
-    words = [label(method) for method in methods]
-    if baseline is not None and baseline not in words:
-        raise UserError(f"--baseline: {baseline!r} is not one of the methods compared: {', '.join(words)}")
-
-
 def _recipes(targets: list[str], options: Options) -> list[Recipe]:
     """The recipes, with the overrides for all of them and those for one (``glue-mini/cola:search.steps=200``)."""
+    from autolora.recipe.load import read_recipe
+    from autolora.recipe.shipped import find_recipe
+
     scoped = [(text.partition("=")[0].rpartition(":")[0], text) for text in options.overrides]
     recipes: list[Recipe] = []
     used: set[str] = set()
     for target in targets:
         path = find_recipe(target)
-        name = load_recipe(path, check=False).name
+        name = read_recipe(path).name
         mine = [(scope, text) for scope, text in scoped if scope in ("", name)]
         used |= {scope for scope, _ in mine}
         overrides = tuple(text.removeprefix(f"{scope}:") for scope, text in mine)
@@ -113,16 +123,13 @@ def _recipes(targets: list[str], options: Options) -> list[Recipe]:
     return recipes
 
 
-def _in_order(results: list[Result], recipes: Sequence[Recipe], methods: Sequence[Method]) -> list[Result]:
-    """By recipe, method and seed, as they were asked for."""
-    names, words = [recipe.name for recipe in recipes], [label(method) for method in methods]
-    return sorted(results, key=lambda r: (names.index(r.recipe), words.index(r.method), r.seed))
+def _show_plan(console: Console, trials: Sequence[Trial], jobs: int) -> None:
+    """Trials, steps, time and disk, before anything is run."""
+    from autolora.comparison.estimate import estimates, in_words
+    from autolora.tables import render
 
-
-def _show_plan(console: Console, cells: Sequence[Cell], jobs: int) -> None:
-    """Cells, steps, time and disk, before anything is run."""
     console.print("timing a few steps of every recipe for the estimate", markup=False)
-    found = estimates(cells)
+    found = estimates(trials)
     console.print(render([estimate.row() for estimate in found], "Plan", console.width))
     for estimate in found:
         if estimate.problem:
@@ -133,38 +140,35 @@ def _show_plan(console: Console, cells: Sequence[Cell], jobs: int) -> None:
     seconds = sum(estimate.seconds or 0.0 for estimate in found) / jobs
     size = sum(estimate.size or 0 for estimate in found)
     known = "" if all(estimate.seconds is not None for estimate in found) else " for the recipes that could be timed"
-    jobs_said = f" with {jobs} cells at a time" if jobs > 1 else ""
-    console.print(
+    jobs_said = f" with {jobs} trials at a time" if jobs > 1 else ""
+    line(
+        console,
         f"about {in_words(seconds)} of training{jobs_said} and {size / 2**20:.0f} MiB{known}; evaluation comes on top",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
     )
 
 
-def _plan_line(cell: Cell) -> str:
-    what = "done" if cell.done else "to go on with" if cell.run else "to run"
-    brought = "" if cell.wanted else " (built on by others)"
-    return f"{what}: {cell.name}{brought}{f': {cell.run.path}' if cell.run else ''}"
+def _plan_line(trial: Trial) -> str:
+    what = "done" if trial.done else "to go on with" if trial.run else "to run"
+    brought = "" if trial.wanted else " (built on by others)"
+    return f"{what}: {trial.name}{brought}{f': {trial.run.path}' if trial.run else ''}"
 
 
 class _Teller:
-    """A line for every cell that begins and ends."""
+    """A line for every trial that begins and ends."""
 
     def __init__(self, console: Console, total: int) -> None:
         self.console, self.total, self.begun, self.ended = console, total, 0, 0
 
-    def begin(self, cell: Cell, run: Run) -> None:
+    def begin(self, trial: Trial, run: Run) -> None:
         self.begun += 1
-        self.line(f"[{self.begun} of {self.total}] {cell.name}: {run.path}")
+        line(self.console, f"[{self.begun} of {self.total}] {trial.name}: {run.path}")
 
-    def end(self, cell: Cell, run: Run, seconds: float) -> None:
+    def end(self, trial: Trial, run: Run, seconds: float) -> None:
+        from autolora.runs.results import read_result
+
         self.ended += 1
         result = read_result(run)
         said = f"{result.state}: {result.reason}"
         if result.state == "success":
             said = f"{result.metric} {'has no value' if result.score is None else f'{result.score:.4f}'}"
-        self.line(f"({self.ended} of {self.total} ended) {cell.name}: {said}, {seconds:.0f} s")
-
-    def line(self, text: str) -> None:
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        line(self.console, f"({self.ended} of {self.total} ended) {trial.name}: {said}, {seconds:.0f} s")

@@ -6,29 +6,41 @@ Standard output holds the configuration and nothing else; what there is to say a
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
-from autolora import registry
+from autolora.cli.options import RUNS, TargetArgument
 from autolora.errors import UserError
-from autolora.export import FORMATS
-from autolora.export.base import Exported
-from autolora.export.read import read_allocation
-from autolora.files import write_atomic
-from autolora.recipe.load import load_recipe
-from autolora.recipe.messages import did_you_mean
-from autolora.recipe.shipped import find_recipe
-from autolora.runs.store import Run, runs
+
+FormatOption = Annotated[str, typer.Option("--format", metavar="NAME", help="peft, axolotl, llama-factory or yaml.")]
+ConfigurationOption = Annotated[
+    Path | None, typer.Option("--output", metavar="FILE", help="Write to FILE instead of standard output.")
+]
+RunsOption = Annotated[Path, typer.Option("--runs", metavar="DIR", help="Where runs are.")]
 
 
-def export(run: str | None, format: str, output: Path | None, runs_folder: Path) -> None:
-    """Print the configuration, or write it to `output`. run: a run directory or a recipe; None: the newest run."""
-    if format not in FORMATS:
-        near = did_you_mean(format, FORMATS)
-        raise UserError(f"--format: {format!r} is not one of: {', '.join(FORMATS)}{f'; {near}' if near else ''}")
+def export(
+    target: TargetArgument = None,
+    format_: FormatOption = "peft",
+    output: ConfigurationOption = None,
+    runs: RunsOption = RUNS,
+) -> None:
+    """Print the ranks of a run as the configuration of another tool; what the tool cannot express is said."""
+    from autolora.cli.target import named
+    from autolora.export.read import read_allocation
+    from autolora.files import write_atomic
+    from autolora.registry import EXPORT_FORMATS
+    from autolora.words import did_you_mean
+
+    if format_ not in EXPORT_FORMATS:
+        near = did_you_mean(format_, EXPORT_FORMATS)
+        raise UserError(
+            f"--format: {format_!r} is not one of: {', '.join(EXPORT_FORMATS)}{f'; {near}' if near else ''}"
+        )
     if output is not None and output.is_dir():
-        raise UserError(f"--output: {output} is a folder; name a file in it, such as {output / _file_name(format)}")
-    exported: Exported = registry.load(FORMATS, format)(read_allocation(_find(run, runs_folder)))
+        raise UserError(f"--output: {output} is a folder; name a file in it, such as {output / _file_name(format_)}")
+    exported = EXPORT_FORMATS.load(format_)(read_allocation(named(target, runs)))
     for note in exported.notes:
         typer.echo(f"note: {note}", err=True)
     if output is None:
@@ -41,17 +53,5 @@ def export(run: str | None, format: str, output: Path | None, runs_folder: Path)
     typer.echo(f"wrote {output}", err=True)
 
 
-def _find(run: str | None, runs_folder: Path) -> Run:
-    """The run named, or the newest run (of the recipe named)."""
-    if run is not None and Path(run).is_dir():
-        return Run.open(Path(run))
-    name = None if run is None else load_recipe(find_recipe(run), check=False).name
-    found = runs(runs_folder, name)
-    if not found:
-        what = "run" if name is None else f"run of {name}"
-        raise UserError(f"there is no {what} below {runs_folder}; run: autolora search {run or 'RECIPE'}")
-    return found[-1]
-
-
-def _file_name(format: str) -> str:
-    return "adapter_config.json" if format == "peft" else f"{format}.yaml"
+def _file_name(format_: str) -> str:
+    return "adapter_config.json" if format_ == "peft" else f"{format_}.yaml"

@@ -69,10 +69,9 @@ def validate(
     data_root: Annotated[Path | None, typer.Option(help="Folder that the recipes' data.path is relative to.")] = None,
 ) -> None:
     """Check recipes without running them: keys, values, data files, module names."""
-    from autolora.recipe.checks import lacks_only_data
-    from autolora.recipe.load import load_recipe
+    from autolora.experiment.preflight import lacks_only_data, load_recipe
+    from autolora.recipe.document import file_label
     from autolora.recipe.shipped import shipped
-    from autolora.recipe.source import file_label
 
     faulty, ours = 0, set(shipped().values())
     for path in _files(paths):

@@ -17,8 +17,13 @@ DOCUMENT = "-DOCSTART-"  # the first word of a line that only says that a docume
 def read_conll(path: Path) -> dict[str, list[list[str]]]:
     """The words (first column) and the tags (last column) of every sentence, by column name.
 
-    Columns are separated by blanks or tabs. Raises UserError naming the line with fewer than two columns, or with
-    another number of them than the lines before.
+    Columns are separated by blanks or tabs.
+
+    Args:
+        path: The file, a blank line between two sentences.
+
+    Raises:
+        UserError: A line has fewer than two columns, or another number of them than the lines before.
     """
     sentences: list[list[tuple[str, str]]] = [[]]
     width = 0

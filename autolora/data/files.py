@@ -14,8 +14,8 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from autolora.errors import UserError
-from autolora.recipe.messages import did_you_mean
 from autolora.recipe.schema import Data
+from autolora.words import did_you_mean
 
 CONLL_COLUMNS = ("tokens", "ner_tags")  # what the first and the last column of a CoNLL file are called
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".conll")
@@ -32,7 +32,15 @@ def data_folder(data: Data) -> Path:
 
 
 def split_file(data: Data, split: str) -> Path:
-    """The one file of a split. Raises UserError that lists the splits there are."""
+    """The one file of a split.
+
+    Args:
+        data: The recipe's data section, with local files.
+        split: As the recipe names it.
+
+    Raises:
+        UserError: There is none, or several; the message lists the splits there are.
+    """
     folder = data_folder(data)
     if not folder.is_dir():
         raise UserError(no_folder(folder))
@@ -67,7 +75,14 @@ def leaves_folder(path: str) -> bool:
 
 
 def column_names(path: Path) -> list[str]:
-    """The columns of a data file, read from its first line, header or schema."""
+    """The columns of a data file, read from its first line, header or schema.
+
+    Args:
+        path: JSON Lines, JSON, CSV, TSV, Parquet or CoNLL.
+
+    Raises:
+        UserError: It cannot be read.
+    """
     if path.stat().st_size == 0:
         raise UserError(f"{path}: the file is empty")
     try:
@@ -130,7 +145,15 @@ def _array_columns(path: Path) -> list[str]:
 
 
 def json_object(line: str, where: str) -> dict[str, Any]:
-    """One line of JSON Lines. Raises UserError, with `where` in front, unless it is an object."""
+    """One line of JSON Lines.
+
+    Args:
+        line: Of the file.
+        where: Goes in front of what is wrong with it: file and number of the line.
+
+    Raises:
+        UserError: It is no JSON object.
+    """
     try:
         row = json.loads(line.rstrip())
     except json.JSONDecodeError as error:

@@ -1,7 +1,7 @@
 """A synthetic acceptability task in the spirit of CoLA, written by a small English grammar.
 
     from autolora.data.grammar import acceptability
-    splits = acceptability(seed=0, train=4000, validation=1000)   # {"train": [Example, ...], "validation": [...]}
+    splits = acceptability(seed=0, train=4000, validation=1000)   # {"train": [Judgement, ...], "validation": [...]}
 
 Sentences come as minimal pairs: an acceptable one and a partner that one change makes unacceptable. Five phenomena
 take equal shares: agreement (subject and verb), anaphora (reflexives), argument structure (verbs with and without an
@@ -20,7 +20,7 @@ MAX_PAIRS = 20_000  # far below what the grammar can write, so that drawing unse
 
 
 @dataclass(frozen=True)
-class Example:
+class Judgement:
     """One sentence; the two sentences of a minimal pair have the same `pair` number."""
 
     sentence: str
@@ -258,19 +258,21 @@ PHENOMENA = tuple(_GRAMMAR)
 # The data set -------------------------------------------------------------------------------------------------------
 
 
-def generate(seed: int = 0, pairs: int = 3000) -> list[Example]:
-    """Minimal pairs one after the other, no sentence twice; every block of five pairs has all five phenomena, and
-    which sentence of a pair comes first is drawn."""
+def generate(seed: int = 0, pairs: int = 3000) -> list[Judgement]:
+    """Minimal pairs one after the other, no sentence twice.
+
+    Every block of five pairs has all five phenomena, and which sentence of a pair comes first is drawn.
+    """
     if not 1 <= pairs <= MAX_PAIRS:
         raise ValueError(f"pairs must be between 1 and {MAX_PAIRS}, got {pairs}")
     rng, seen = random.Random(seed), set[str]()
-    examples: list[Example] = []
+    examples: list[Judgement] = []
     order: list[str] = []
     for pair in range(pairs):
         order = order or rng.sample(PHENOMENA, len(PHENOMENA))
         phenomenon = order.pop()
         good, bad = _unseen(rng, phenomenon, seen)
-        both = [Example(good, 1, phenomenon, pair), Example(bad, 0, phenomenon, pair)]
+        both = [Judgement(good, 1, phenomenon, pair), Judgement(bad, 0, phenomenon, pair)]
         rng.shuffle(both)
         examples += both
     return examples
@@ -285,7 +287,7 @@ def _unseen(rng: random.Random, phenomenon: str, seen: set[str]) -> tuple[str, s
             return sentences
 
 
-def acceptability(seed: int = 0, train: int = 4000, validation: int = 1000) -> dict[str, list[Example]]:
+def acceptability(seed: int = 0, train: int = 4000, validation: int = 1000) -> dict[str, list[Judgement]]:
     """The task as two splits of so many sentences, both of every pair in the same split."""
     for name, size in (("train", train), ("validation", validation)):
         if size < 2 or size % 2:

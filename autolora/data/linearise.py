@@ -1,4 +1,4 @@
-"""Structured inputs as one line of text, for generation: a registry of functions of a cell and of the place it is in.
+"""Structured inputs as one line of text, for generation: functions of a cell and of the place it is in.
 
 ``e2e("name[Alimentum], area[city centre]", …)`` gives ``name : Alimentum | area : city centre``, and
 ``triples(["Aarhus | leader | Jacob"], …)`` gives ``Aarhus : leader : Jacob``.
@@ -10,9 +10,6 @@ import re
 from typing import Any
 
 from autolora.errors import UserError
-from autolora.recipe.schema import LINEARISERS
-
-LINEARISE: dict[str, str] = {name: f"autolora.data.linearise:{name}" for name in LINEARISERS}
 
 _SLOT = re.compile(r"\s*([^\[\],]+?)\s*\[([^\]]*)\]\s*(?:,|$)")
 

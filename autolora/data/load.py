@@ -22,8 +22,8 @@ import pyarrow.compute as pc
 from autolora.data.conll import read_conll
 from autolora.data.files import column_names, is_local, json_object, split_file
 from autolora.errors import UserError
-from autolora.recipe.messages import did_you_mean
 from autolora.recipe.schema import Data
+from autolora.words import did_you_mean
 
 INDEX = "idx"  # GLUE's row number, kept where there is one
 HASHED_AT_ONCE = 10_000  # rows
@@ -32,9 +32,24 @@ HASHED_AT_ONCE = 10_000  # rows
 class Family(Protocol):
     """What a task family says of its columns (see `autolora.tasks.base.Task`)."""
 
-    def text_columns(self, data: Data) -> tuple[str, ...]: ...
+    def text_columns(self, data: Data) -> tuple[str, ...]:
+        """The columns to be read as text, whatever they look like.
 
-    def check_rows(self, rows: Any, data: Data, split: str) -> None: ...
+        Args:
+            data: The recipe's data section.
+        """
+
+    def check_rows(self, rows: Any, data: Data, split: str) -> None:
+        """Make sure that a split's columns hold what the family needs.
+
+        Args:
+            rows: The split's rows, of which no cell is null.
+            data: The recipe's data section.
+            split: Its name, for messages.
+
+        Raises:
+            UserError: A column holds something else.
+        """
 
 
 def load_splits(
@@ -42,7 +57,15 @@ def load_splits(
 ) -> dict[str, datasets.Dataset]:
     """The training split and each evaluation split by name, at most as many rows as `data.limits` says.
 
-    only: leave out the other splits. labelled False: leave out the labels, which may be missing.
+    Args:
+        data: The recipe's data section.
+        seed: The recipe's, for which rows stay below a limit.
+        family: The recipe's task family.
+        only: Names of the splits that are read; None for all of the recipe's.
+        labelled: False: leave out the labels, which may be missing.
+
+    Raises:
+        UserError: Something cannot be fetched or read, is missing, or is not what the family needs.
     """
     if not labelled:
         data = data.model_copy(update={"label": data.columns[0]})  # a column that is there
@@ -63,7 +86,11 @@ def load_splits(
 
 
 def content_hash(dataset: datasets.Dataset) -> str:
-    """SHA-256 over the rows in their order; the same for the same rows, wherever they were read from."""
+    """SHA-256 over the rows in their order; the same for the same rows, wherever they were read from.
+
+    Args:
+        dataset: A split, as `load_splits` gives it.
+    """
     names = sorted(dataset.column_names)
     digest = hashlib.sha256(json.dumps([names, len(dataset)]).encode())
     plain = dataset.with_format(None)

@@ -9,7 +9,16 @@ from autolora.training.seeds import derive, generator
 
 
 def split_train(count: int, validation_fraction: float, seed: int) -> tuple[list[int], list[int]]:
-    """Positions of D_tr and of D_val, each in the data's order. Raises UserError where one would be empty."""
+    """Positions of D_tr and of D_val, each in the data's order.
+
+    Args:
+        count: Examples in all.
+        validation_fraction: Share of D_val, between 0 and 1.
+        seed: The recipe's.
+
+    Raises:
+        UserError: One of them would be empty.
+    """
     validation = round(count * validation_fraction)
     if not 0 < validation < count:
         raise UserError(

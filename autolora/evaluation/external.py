@@ -14,15 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from autolora import registry
 from autolora.data.files import json_object
 from autolora.data.load import load_splits
 from autolora.errors import UserError
-from autolora.recipe.messages import did_you_mean
 from autolora.recipe.schema import Recipe
-from autolora.report.tables import Row
-from autolora.tasks import TASKS
+from autolora.registry import TASKS
+from autolora.tables import Row
 from autolora.training.batches import Example
+from autolora.words import did_you_mean
 
 OUTPUTS = ("output", "prediction", "hypothesis", "ref")  # names of the column with the outputs, the first there counts
 INPUTS = ("input", "mr", "meaning_representation", "triples")
@@ -30,7 +29,13 @@ INPUTS = ("input", "mr", "meaning_representation", "triples")
 
 @dataclass(frozen=True)
 class Output:
-    """One output. line: in the file, from 1. input: None where the file gives none."""
+    """One output.
+
+    Args:
+        line: Where it stands in the file, from 1.
+        input: What it was made of; None where the file gives none.
+        text: As it stands there.
+    """
 
     line: int
     input: Any
@@ -38,11 +43,19 @@ class Output:
 
 
 def score_file(recipe: Recipe, file: Path) -> tuple[list[Row], list[dict[str, Any]]]:
-    """The rows of the metrics table and the records (input, references, prediction) of the recipe's evaluation split.
+    """The scores of a file of outputs on the recipe's evaluation split.
 
-    Raises UserError for a family that has no such outputs, and for outputs that are missing, doubled or not asked for.
+    Args:
+        recipe: With one evaluation split.
+        file: The outputs.
+
+    Returns:
+        The rows of the metrics table, and a record (input, references, prediction) for each example.
+
+    Raises:
+        UserError: The family has no such outputs, or outputs are missing, doubled or not asked for.
     """
-    family = registry.load(TASKS, recipe.task)
+    family = TASKS.load(recipe.task)
     if len(recipe.data.splits.eval) != 1:
         raise UserError(f"data.splits.eval: predictions belong to one split, got {', '.join(recipe.data.splits.eval)}")
     (split,) = recipe.data.splits.eval
@@ -62,14 +75,21 @@ def score_file(recipe: Recipe, file: Path) -> tuple[list[Row], list[dict[str, An
         texts = [output.text for output in outputs]
     predictions = [{"prediction": " ".join(text.split())} for text in texts]
     rows: list[Row] = [
-        {"split": split, "examples": len(examples), **scores} for scores in task.metrics(predictions, examples)
+        {"split": split, "examples": len(examples), **each.row()} for each in task.metrics(predictions, examples)
     ]
-    records = [{**task.truth(e), **p} for e, p in zip(examples, predictions, strict=True)]
+    records = [{**task.reference_record(e), **p} for e, p in zip(examples, predictions, strict=True)]
     return rows, records
 
 
 def read_outputs(file: Path) -> Iterator[Output]:
-    """The outputs of a file, in its order. Raises UserError naming file, line and value."""
+    """The outputs of a file, in its order.
+
+    Args:
+        file: A table, JSON Lines or plain text, by its suffix.
+
+    Raises:
+        UserError: It cannot be read; the message names file, line and value.
+    """
     if not file.is_file():
         raise UserError(f"--predictions: there is no file {file}")
     try:

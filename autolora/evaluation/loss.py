@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from accelerate import Accelerator
 from torch import nn
 
 from autolora.tasks.base import Task
 from autolora.training.batches import Collate, Example
+from autolora.training.compute import Compute
 
 
 def mean_loss(
@@ -19,17 +19,24 @@ def mean_loss(
     collate: Collate,
     *,
     batch_size: int,
-    accelerator: Accelerator,
+    compute: Compute,
 ) -> float:
-    """The task's loss, averaged over its units (`Task.units`). In float32, without dropout."""
+    """The task's loss, averaged over its units. In float32, without dropout.
+
+    Args:
+        model: With the task's head, on the device; it is left in evaluation mode.
+        task: Whose loss and units it is.
+        examples: As the task encodes them.
+        collate: Turns examples into tensors on the CPU.
+        batch_size: Examples of a pass; the mean does not depend on it.
+        compute: The device, and the processes that share the work.
+    """
     order = sorted(range(len(examples)), key=lambda i: -len(examples[i]["input_ids"]))
     batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
     model.eval()
-    total = torch.zeros((), dtype=torch.float64, device=accelerator.device)
+    total = torch.zeros((), dtype=torch.float64, device=compute.device)
     with torch.inference_mode():
-        for indices in batches[accelerator.process_index :: accelerator.num_processes]:
-            batch = {k: v.to(accelerator.device) for k, v in collate([examples[i] for i in indices]).items()}
+        for indices in batches[compute.process :: compute.processes]:
+            batch = {k: v.to(compute.device) for k, v in collate([examples[i] for i in indices]).items()}
             total += task.loss(model, batch)
-    if accelerator.num_processes > 1:
-        total = accelerator.reduce(total, reduction="sum")
-    return float(total) / task.units(examples)
+    return float(compute.sum(total)) / task.units(examples)

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import gather_object
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from autolora.tasks.base import Task
 from autolora.training.batches import Collate, Example
+from autolora.training.compute import Compute
 
 
 class Part:
     """The predictions made so far, as JSON Lines that only grow, so that decoding goes on where it was interrupted.
 
     The first line is the identity of what they were made with and for; a file with another identity is made anew.
+
+    Args:
+        path: The file, one for each process.
+        identity: One line.
     """
 
     def __init__(self, path: Path, identity: str) -> None:
@@ -39,12 +42,17 @@ class Part:
         for line in whole[1:]:
             yield from json.loads(line)
 
-    def add(self, records: Sequence[tuple[int, dict[str, Any]]]) -> None:
-        """Add one batch, as one line."""
+    def add(self, records: Sequence[tuple[int, Mapping[str, object]]]) -> None:
+        """Add one batch, as one line.
+
+        Args:
+            records: Index of each example, and its record.
+        """
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(records) + "\n")
 
     def remove(self) -> None:
+        """Remove the file, once all predictions are where they belong."""
         self.path.unlink(missing_ok=True)
 
 
@@ -56,14 +64,27 @@ def predict(
     *,
     tokenizer: PreTrainedTokenizerBase,
     batch_size: int,
-    accelerator: Accelerator,
+    compute: Compute,
     part: Part | None = None,
     on_batch: Callable[[int], None] = lambda done: None,
 ) -> list[dict[str, Any]]:
     """One record per example, in the examples' order, on every process. In float32, without dropout.
 
-    Batches are made of examples of similar length; each process takes its share of the batches. part: what an
-    interrupted call has done is read from there, and what this one does is added.
+    Batches are made of examples of similar length; each process takes its share of the batches.
+
+    Args:
+        model: With the task's head, on the device; it is left in evaluation mode.
+        task: Which predicts.
+        examples: As the task encodes them.
+        collate: Turns examples into tensors on the CPU.
+        tokenizer: The model's, for what is decoded.
+        batch_size: Examples of a pass.
+        compute: The device, and the processes that share the work.
+        part: What an interrupted call has done is read from there, and what this one does is added.
+        on_batch: Told how many examples this process has done.
+
+    Raises:
+        RuntimeError: An example was predicted twice, or not at all.
     """
     order = sorted(range(len(examples)), key=lambda i: -len(examples[i]["input_ids"]))
     batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
@@ -73,17 +94,17 @@ def predict(
     done = len(mine)
     on_batch(done)
     with torch.inference_mode():
-        for indices in batches[accelerator.process_index :: accelerator.num_processes]:
+        for indices in batches[compute.process :: compute.processes]:
             if before.issuperset(indices):
                 continue
-            batch = {k: v.to(accelerator.device) for k, v in collate([examples[i] for i in indices]).items()}
+            batch = {k: v.to(compute.device) for k, v in collate([examples[i] for i in indices]).items()}
             records_of = list(zip(indices, task.predict(model, batch, tokenizer), strict=True))
             mine += records_of
             if part:
                 part.add(records_of)
             done += len(indices)
             on_batch(done)
-    gathered = gather_object(mine) if accelerator.num_processes > 1 else mine
+    gathered = compute.gather(mine)
     records = dict(gathered)
     if len(records) != len(examples) or len(gathered) != len(examples):
         raise RuntimeError(f"{len(gathered)} predictions for {len(examples)} examples")

@@ -13,9 +13,15 @@ from autolora.recipe.schema import Submission
 
 
 def submission_lines(rows: Any, predictions: Sequence[dict[str, Any]], names: Sequence[str], how: Submission) -> str:
-    """One file's text. rows: the test split. names: of the labels, by id.
+    """One file's text.
 
     The index is the data's own (`idx`) where it has one, else the row's number from 0. Scores are cut to their range.
+
+    Args:
+        rows: The test split.
+        predictions: A record with "prediction" for each row.
+        names: Of the labels, by id; empty for scores.
+        how: Whether names, ids or scores are written, and the scores' range.
     """
     index = rows[INDEX] if INDEX in rows.column_names else range(len(rows))
     lines = [f"{i}\t{_shown(p['prediction'], names, how)}" for i, p in zip(index, predictions, strict=True)]

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import math
 
-from autolora.export.base import CAUSAL_LM, Allocation, Exported, anchored, as_yaml, start_from_adapter
+from autolora.export.base import CAUSAL_LM, Allocation, Exported, as_yaml, start_from_adapter
+from autolora.lora.config import anchored
 
 KEYS = (  # that this format may write; each is a field of axolotl's configuration
     "base_model",
@@ -32,14 +33,22 @@ KEYS = (  # that this format may write; each is a field of axolotl's configurati
 
 
 def export(found: Allocation) -> Exported:
+    """A part of an axolotl configuration, with notes where an alpha had to be rounded or the task is another.
+
+    Args:
+        found: What is exported.
+
+    Raises:
+        UserError: Every rank is 0.
+    """
     targets = found.target_modules
-    alphas = {name: _whole(found.alpha(name)) for name in targets}
+    alphas = {name: _whole(found.ranks.alpha(name)) for name in targets}
     values = {
         "base_model": found.model,
         "revision_of_model": found.revision,
         "adapter": "lora",
-        "lora_r": found.initial_rank,
-        "lora_alpha": _whole(found.lora_alpha),
+        "lora_r": found.ranks.initial_rank,
+        "lora_alpha": _whole(found.ranks.lora_alpha),
         "lora_dropout": found.dropout,
         "lora_fan_in_fan_out": found.fan_in_fan_out or None,
         "lora_modules_to_save": list(found.head) or None,
@@ -60,7 +69,7 @@ def _version() -> list[str]:
 
 def _rounded(found: Allocation, alphas: dict[str, int]) -> list[str]:
     """What to say where a scaling needs a fraction."""
-    off = {name: found.alpha(name) for name in alphas if not math.isclose(found.alpha(name), alphas[name])}
+    off = {name: found.ranks.alpha(name) for name in alphas if not math.isclose(found.ranks.alpha(name), alphas[name])}
     if not off:
         return []
     worst = max(off, key=lambda name: abs(alphas[name] / off[name] - 1))

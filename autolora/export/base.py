@@ -1,21 +1,20 @@
 """What an exporter gets (`Allocation`) and gives (`Exported`), and what exporters share.
 
-exported = registry.load(FORMATS, "axolotl")(read_allocation(Run.open(path)))
+exported = EXPORT_FORMATS.load("axolotl")(read_allocation(Run.open(path)))
 print(exported.text)    # the configuration, notes in its comments where the format has comments
 print(exported.notes)   # what the tool cannot express, and what can be done instead
 """
 
 from __future__ import annotations
 
-import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import yaml
 
 from autolora.errors import UserError
+from autolora.lora.ranks import Ranks
 
 WIDTH = 120
 CAUSAL_LM = "CAUSAL_LM"
@@ -25,25 +24,25 @@ CAUSAL_LM = "CAUSAL_LM"
 class Allocation:
     """A rank for every layer, and what else a tool must know to train at these ranks as autolora does.
 
-    source: the run's directory. adapter: its trained LoRA adapter, None where there is none.
-    model, revision: the pretrained model, by hub id or local path.
-    task_type: PEFT's (SEQ_CLS, TOKEN_CLS, CAUSAL_LM); None where the run does not tell.
-    ranks: by full module name, in the model's order; 0 where a layer gets no LoRA.
-    scaling: "constant" is lora_alpha / initial_rank in every layer, "per_rank" is lora_alpha / rank.
-    head: modules that are trained in full beside LoRA.
-    fan_in_fan_out: whether the layers keep their weights transposed, as GPT-2's do.
-    remarks: what whoever reads the configuration should know of the run, in any format.
+    Args:
+        source: The run's directory.
+        model: The pretrained model, by hub id or local path.
+        ranks: With their scaling.
+        revision: The pretrained model's, on the hub.
+        task_type: PEFT's (SEQ_CLS, TOKEN_CLS, CAUSAL_LM); None where the run does not tell.
+        dropout: Of the updates' inputs.
+        head: Modules that are trained in full beside LoRA.
+        fan_in_fan_out: Whether the layers keep their weights transposed, as GPT-2's do.
+        adapter: The run's trained LoRA adapter, None where there is none.
+        remarks: What whoever reads the configuration should know of the run, in any format.
     """
 
     source: str
     model: str
-    ranks: Mapping[str, int]
-    initial_rank: int
-    lora_alpha: float
+    ranks: Ranks
     revision: str | None = None
     task_type: str | None = None
     dropout: float = 0.0
-    scaling: str = "constant"
     head: tuple[str, ...] = ()
     fan_in_fan_out: bool = False
     adapter: str | None = None
@@ -51,8 +50,12 @@ class Allocation:
 
     @property
     def target_modules(self) -> list[str]:
-        """The layers that get LoRA. Raises UserError where none does."""
-        found = [name for name, rank in self.ranks.items() if rank > 0]
+        """The layers that get LoRA.
+
+        Raises:
+            UserError: None does.
+        """
+        found = self.ranks.targets
         if not found:
             raise UserError(
                 f"{self.source}: all ranks are 0, so there is no LoRA to configure; "
@@ -60,15 +63,10 @@ class Allocation:
             )
         return found
 
-    def alpha(self, name: str) -> float:
-        """What PEFT divides by the layer's rank to get its scaling."""
-        constant = self.scaling == "constant"
-        return self.lora_alpha * self.ranks[name] / self.initial_rank if constant else self.lora_alpha
-
     def summary(self) -> str:
         """The ranks in one sentence."""
-        total, most = sum(self.ranks.values()), self.initial_rank * len(self.ranks)
-        left_out = sum(rank == 0 for rank in self.ranks.values())
+        total, most = self.ranks.total, self.ranks.initial_rank * len(self.ranks)
+        left_out = len(self.ranks) - len(self.ranks.targets)
         without = f"; {left_out} without LoRA" if left_out else ""
         return (
             f"LoRA ranks of the autolora run {self.source}: sum {total} of {most} in {len(self.ranks)} layers{without}."
@@ -83,18 +81,19 @@ class Exported:
     notes: tuple[str, ...] = ()
 
 
-def anchored(name: str) -> str:
-    """A key of PEFT's patterns that matches this full module name and no other, as autolora's own adapters have it."""
-    return "^" + re.escape(name)
-
-
 def number(value: float) -> int | float:
     """A whole number as an integer: 16.0 as 16."""
     return int(value) if float(value).is_integer() else value
 
 
-def as_yaml(found: Allocation, values: Mapping[str, Any], notes: Sequence[str]) -> Exported:
-    """The values that are not None as YAML, below a comment that holds the summary and the notes."""
+def as_yaml(found: Allocation, values: Mapping[str, object], notes: Sequence[str]) -> Exported:
+    """The values that are not None as YAML, below a comment that holds the summary and the notes.
+
+    Args:
+        found: What is exported.
+        values: The tool's configuration, in the order of the file.
+        notes: What the tool cannot express, beside the run's own remarks.
+    """
     notes = (*found.remarks, *notes)
     lines = [
         line for text in (found.summary(), *notes) for line in textwrap.wrap(text, WIDTH - 2, break_long_words=False)
@@ -105,7 +104,12 @@ def as_yaml(found: Allocation, values: Mapping[str, Any], notes: Sequence[str]) 
 
 
 def start_from_adapter(found: Allocation, key: str) -> str:
-    """How a tool that loads PEFT adapters under `key` comes to exactly these ranks and scalings."""
+    """How a tool that loads PEFT adapters comes to exactly these ranks and scalings.
+
+    Args:
+        found: What is exported.
+        key: The tool's setting of the adapter's path.
+    """
     trained = f"{key}: {found.adapter} goes on from the weights that autolora trained. " if found.adapter else ""
     return (
         "A PEFT adapter carries its ranks and scalings with it, so training that starts from one has exactly these. "

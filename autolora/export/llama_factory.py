@@ -29,9 +29,17 @@ KEYS = (  # that this format may write; each is a field of LLaMA-Factory's argum
 
 
 def export(found: Allocation) -> Exported:
+    """A part of a LLaMA-Factory configuration, with notes on what it cannot express.
+
+    Args:
+        found: What is exported.
+
+    Raises:
+        UserError: Every rank is 0.
+    """
     targets = found.target_modules
     rank = nearest_uniform_rank(found)
-    wanted = found.lora_alpha * rank / found.initial_rank if found.scaling == "constant" else found.lora_alpha
+    wanted = found.ranks.alpha_at(rank)
     alpha = max(1, round(wanted))
     values = {
         "model_name_or_path": found.model,

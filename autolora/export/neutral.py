@@ -11,16 +11,21 @@ _SCALING = {
 
 
 def export(found: Allocation) -> Exported:
+    """The ranks of all layers, and the scaling in words.
+
+    Args:
+        found: What is exported.
+    """
     values = {
         "model": found.model,
         "revision": found.revision,
         "task_type": found.task_type,
-        "initial_rank": found.initial_rank,
-        "lora_alpha": number(found.lora_alpha),
+        "initial_rank": found.ranks.initial_rank,
+        "lora_alpha": number(found.ranks.lora_alpha),
         "lora_dropout": found.dropout,
-        "scaling": found.scaling,
+        "scaling": found.ranks.scaling,
         "head": list(found.head) or None,
         "ranks": dict(found.ranks),
     }
-    written = as_yaml(found, values, [_SCALING[found.scaling]])
+    written = as_yaml(found, values, [_SCALING[found.ranks.scaling]])
     return Exported(written.text, found.remarks)  # what scaling means is no warning

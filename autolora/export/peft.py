@@ -13,10 +13,19 @@ from __future__ import annotations
 
 import json
 
-from autolora.export.base import Allocation, Exported, anchored, number
+from autolora.export.base import Allocation, Exported, number
+from autolora.lora.config import anchored
 
 
 def export(found: Allocation) -> Exported:
+    """The content of ``adapter_config.json``; there is nothing that it cannot express.
+
+    Args:
+        found: What is exported.
+
+    Raises:
+        UserError: Every rank is 0.
+    """
     targets = found.target_modules
     config = {
         "peft_type": "LORA",
@@ -24,14 +33,14 @@ def export(found: Allocation) -> Exported:
         "base_model_name_or_path": found.model,
         "revision": found.revision,
         "inference_mode": False,
-        "r": found.initial_rank,
-        "lora_alpha": number(found.lora_alpha),
+        "r": found.ranks.initial_rank,
+        "lora_alpha": number(found.ranks.lora_alpha),
         "lora_dropout": found.dropout,
         "bias": "none",
         "fan_in_fan_out": found.fan_in_fan_out,
         "modules_to_save": list(found.head) or None,
         "target_modules": targets,
         "rank_pattern": {anchored(name): found.ranks[name] for name in targets},
-        "alpha_pattern": {anchored(name): number(found.alpha(name)) for name in targets},
+        "alpha_pattern": {anchored(name): number(found.ranks.alpha(name)) for name in targets},
     }
     return Exported(json.dumps(config, indent=2, ensure_ascii=False) + "\n", found.remarks)

@@ -15,34 +15,37 @@ from typing import Any
 
 from autolora.errors import UserError
 from autolora.export.base import Allocation
-from autolora.recipe.layers import bundled
+from autolora.lora.ranks import Ranks
+from autolora.model.inspect import bundled
 from autolora.runs.store import Run, ranks_file
 
 _DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, re.error)
 
 
 def read_allocation(run: Run) -> Allocation:
-    """The ranks of a run. Raises UserError where there are none, or where its files contradict each other."""
-    path, recipe = _ranks_file(run), run.recipe
-    ranks, initial_rank = _read_ranks(path)
+    """The ranks of a run, and what a tool must know beside them.
+
+    Args:
+        run: Searched at least.
+
+    Raises:
+        UserError: There are no ranks, or the run's files contradict each other.
+    """
+    recipe, ranks = run.recipe, _ranks(run)
     own, searched = _read_adapter(run.path / "adapter"), _read_adapter(run.path / "search" / "adapter")
     lora = own is not None and own.get("peft_type") == "LORA"
     if own is not None and lora:
-        _agree(run.path / "adapter", own, ranks, path)
+        _agree(run.path / "adapter", own, ranks, ranks_file(run.path))
     config = own or searched
     head, task_type, fan_in_fan_out = _facts(run, config)
     known = bundled(recipe.model.name)
-    dropout = recipe.retrain.lora_dropout
     return Allocation(
         source=str(run.path),
         model=known.hub if known else recipe.model.name,
         revision=None if known else recipe.model.revision,
         task_type=task_type,
         ranks=ranks,
-        initial_rank=initial_rank,
-        lora_alpha=recipe.retrain.lora_alpha or recipe.search.lora_alpha,
-        dropout=recipe.search.lora_dropout if dropout is None else dropout,
-        scaling=recipe.retrain.scaling,
+        dropout=recipe.retrain_dropout,
         head=head,
         fan_in_fan_out=fan_in_fan_out,
         adapter=str(run.path / "adapter") if lora else None,
@@ -62,28 +65,10 @@ def _unknown(run: Run) -> str:
     )
 
 
-def _ranks_file(run: Run) -> Path:
-    if (path := ranks_file(run.path)).exists():
-        return path
-    if run.stage_state("retrain") == "success":
+def _ranks(run: Run) -> Ranks:
+    if run.stage_state("retrain") == "success" and not ranks_file(run.path).exists():
         raise UserError(f"{run.path}: its method, {run.recipe.method.name}, has no ranks; there is nothing to export")
-    raise UserError(f"{run.path} has no ranks yet; run: autolora search {run.path} --resume")
-
-
-def _read_ranks(path: Path) -> tuple[dict[str, int], int]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        ranks, initial_rank = dict(content["ranks"]), content["initial_rank"]
-        wrong = [rank for rank in ranks.values() if type(rank) is not int or rank < 0]
-        if wrong or not ranks or type(initial_rank) is not int or initial_rank < 1:
-            raise ValueError(f"ranks are whole numbers from 0, below an initial rank from 1; got {wrong or content}")
-    except _DAMAGE as error:
-        stage = path.parent.name
-        raise UserError(
-            f"{path} holds no ranks ({_short(error)}); remove it, and write it anew with: "
-            f"autolora {stage} {path.parents[1]}{' --resume' if stage == 'search' else ''}"
-        ) from error
-    return ranks, initial_rank
+    return run.ranks()
 
 
 def _read_adapter(folder: Path) -> dict[str, Any] | None:

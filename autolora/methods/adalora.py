@@ -11,25 +11,25 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import cast
 
 import torch
-from peft import AdaLoraConfig, PeftModel, get_peft_model
+from peft import AdaLoraConfig, AdaLoraModel, PeftModel, get_peft_model
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from typing_extensions import override
 
+from autolora.context.base import Context
 from autolora.errors import UserError
-from autolora.files import write_json
-from autolora.lab import Lab
-from autolora.methods.base import AUTOLORA, PeftMethod, lora_dropout
-from autolora.model.targets import target_modules
-from autolora.recipe.schema import Method as Settings
-from autolora.recipe.schema import Recipe
-from autolora.retrain.adapter import uses_conv1d
-from autolora.stages.steps import trainable_parameters
+from autolora.lora.adapter import base_name, in_adapter, uses_conv1d
+from autolora.lora.parameters import trainable_parameters
+from autolora.lora.ranks import Ranks
+from autolora.lora.targets import target_modules
+from autolora.methods.base import AUTOLORA, PeftMethod
+from autolora.recipe.schema import MethodSettings, Recipe
+from autolora.training.finetune import Training
 
 WARM_UP, FINAL, START = 0.1, 0.3, 1.5  # shares of the steps, and the first budget as a multiple of the last
-PREFIX = "base_model.model."
 
 
 class AdaLora(PeftMethod):
@@ -38,16 +38,20 @@ class AdaLora(PeftMethod):
     searches = False
 
     @classmethod
-    def needs(cls, recipe: Recipe) -> tuple[Settings, ...]:
+    @override
+    def needs(cls, recipe: Recipe) -> tuple[MethodSettings, ...]:
         return (AUTOLORA,)
 
+    @override
     def check(self) -> None:
-        self.source(AUTOLORA)
+        self.base_run(AUTOLORA)
 
-    def identity(self) -> list[Any]:
-        return [*super().identity(), self.budget(), lora_dropout(self.recipe)]
+    @override
+    def identity(self) -> list[object]:
+        return [*super().identity(), self.budget(), self.recipe.retrain_dropout]
 
-    def adapt(self, model: PreTrainedModel, head: Sequence[str], lab: Lab, total: int) -> nn.Module:
+    @override
+    def adapt(self, model: PreTrainedModel, head: Sequence[str], context: Context, total: int) -> Training:
         names, budget = list(target_modules(model, self.recipe.model.target_modules)), self.budget()
         start = math.ceil(START * budget / len(names))
         first, last = max(1, round(WARM_UP * total)), round(FINAL * total)
@@ -55,7 +59,6 @@ class AdaLora(PeftMethod):
             raise UserError(
                 f"adalora: {total} steps are too few for its schedule; raise retrain.steps or retrain.epochs"
             )
-        alpha = self.recipe.retrain.lora_alpha or self.recipe.search.lora_alpha
         config = AdaLoraConfig(
             init_r=start,
             target_r=max(1, budget // len(names)),  # the exact budget is set below
@@ -63,38 +66,44 @@ class AdaLora(PeftMethod):
             tfinal=last,
             deltaT=max(1, total // 100),
             total_step=total,
-            lora_alpha=alpha * start / self.recipe.search.rank,
-            lora_dropout=lora_dropout(self.recipe),
+            lora_alpha=self.recipe.retrain_alpha * start / self.recipe.search.rank,  # type: ignore[arg-type]  # as in lora.config
+            lora_dropout=self.recipe.retrain_dropout,
             target_modules=names,
             modules_to_save=list(head) or None,
-            task_type=lab.task.peft_task_type,
+            task_type=context.task.peft_task_type,
             fan_in_fan_out=uses_conv1d(model, names),
         )
         adapted = get_peft_model(model, config).float()
-        adapted.base_model.rankallocator.target_bgt = budget
-        self.follower = Allocation(adapted)
+        _tuner(adapted).rankallocator.target_bgt = budget
         weight = config.orth_reg_weight
         factors = [(p, ".lora_A." in n) for n, p in adapted.named_parameters() if ".lora_A." in n or ".lora_B." in n]
-        self.penalty = lambda: weight * orthogonality(factors)
-        return cast(nn.Module, adapted)
+        return Training(adapted, Allocation(adapted), lambda: weight * orthogonality(factors))
 
-    def load(self, base: PreTrainedModel, lab: Lab) -> nn.Module:
+    @override
+    def load(self, base: PreTrainedModel, context: Context) -> nn.Module:
         with warnings.catch_warnings():
             # PEFT takes its own masks for ranks of LoRA, finds no module of such names, and says so.
             warnings.filterwarnings("ignore", message="The following rank_pattern keys did not match")
-            return super().load(base, lab)
+            return super().load(base, context)
 
     def ranks(self, trained: nn.Module) -> dict[str, int]:
-        pattern = trained.peft_config["default"].rank_pattern  # type: ignore[union-attr, index]
-        return {key.removeprefix(PREFIX).partition(".lora_E")[0]: sum(mask) for key, mask in pattern.items()}
+        """The rank that each layer has been left with, by full module name.
 
+        Args:
+            trained: The adapted model, after PEFT has allocated the budget.
+        """
+        pattern = _config(trained).rank_pattern
+        assert pattern is not None, "adalora has not allocated its budget yet"
+        return {base_name(key).partition(".lora_E")[0]: sum(mask) for key, mask in pattern.items()}
+
+    @override
     def parameters(self, trained: nn.Module, head: Sequence[str]) -> dict[str, int]:
         """Those of the final ranks; in training there were more, which is noted beside."""
         counts = trainable_parameters(trained, head)
         ranks = self.ranks(trained)
         components = 0
         for name, rank in ranks.items():
-            layer: Any = trained.get_submodule(PREFIX + name)
+            layer = in_adapter(trained, name)
             components += rank * (layer.in_features + layer.out_features + 1)
         return {
             "trainable_parameters": components + counts["head_parameters"],
@@ -102,28 +111,52 @@ class AdaLora(PeftMethod):
             "parameters_in_training": counts["trainable_parameters"],
         }
 
-    def save(self, trained: nn.Module, head: Sequence[str], lab: Lab) -> None:
+    @override
+    def save(self, trained: nn.Module, head: Sequence[str], context: Context) -> None:
         ranks = self.ranks(trained)
         if sum(ranks.values()) != self.budget():
             raise RuntimeError(f"adalora ended at a total rank of {sum(ranks.values())}, not {self.budget()}")
-        record = {"initial_rank": trained.peft_config["default"].init_r, "ranks": ranks}  # type: ignore[union-attr, index]
-        write_json(self.run.path / "retrain" / "ranks.json", record)
-        super().save(trained, head, lab)
+        config = _config(trained)
+        layers = {name: in_adapter(trained, name) for name in ranks}
+        shapes = {name: (layer.in_features, layer.out_features) for name, layer in layers.items()}
+        found = Ranks(ranks, initial_rank=config.init_r, lora_alpha=config.lora_alpha, shapes=shapes)
+        found.save(self.run.path / "retrain" / "ranks.json")
+        super().save(trained, head, context)
+
+
+def _config(trained: nn.Module) -> AdaLoraConfig:
+    assert isinstance(trained, PeftModel)
+    config = trained.peft_config["default"]
+    assert isinstance(config, AdaLoraConfig)
+    return config
+
+
+def _tuner(adapted: PeftModel) -> AdaLoraModel:
+    return cast(AdaLoraModel, adapted.base_model)  # PEFT leaves the type of its tuner open
 
 
 class Allocation:
-    """PEFT's rank allocator, called after every step; its averages and masks are part of the checkpoint."""
+    """PEFT's rank allocator, called after every step; its averages and masks are part of the checkpoint.
+
+    Args:
+        adapted: The model with an adapter of AdaLoRA's.
+    """
 
     KINDS = ("ipt", "exp_avg_ipt", "exp_avg_unc")
 
     def __init__(self, adapted: PeftModel) -> None:
-        self.tuner = adapted.base_model
-        self.config = adapted.peft_config["default"]
+        self.tuner, self.config = _tuner(adapted), _config(adapted)
 
     def after_step(self, done: int) -> None:
+        """Let PEFT update the importances, and drop components where its schedule says so.
+
+        Args:
+            done: Optimiser steps taken.
+        """
         self.tuner.update_and_allocate(done)
 
     def state(self) -> dict[str, Tensor]:
+        """The averages of importance ("#ipt/…", "#exp_avg_…/…") and the masks of components ("#mask/…"), by name."""
         kept = {
             f"#{kind}/{name}": tensor
             for kind in self.KINDS
@@ -133,6 +166,11 @@ class Allocation:
         return {**kept, **masks}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """The inverse of `state`.
+
+        Args:
+            tensors: A checkpoint's, those of others among them.
+        """
         for kind in self.KINDS:
             kept = self._under(kind, tensors)
             device = next(self.tuner.parameters()).device
@@ -147,10 +185,15 @@ class Allocation:
 
 
 def orthogonality(factors: Sequence[tuple[Tensor, bool]]) -> Tensor:
-    """Mean over the factors of ‖A Aᵀ - I‖ and ‖Bᵀ B - I‖ (AdaLoRA's equation 4, with the norm, as PEFT has it, instead
-    of its square).
+    """Mean over the factors of ‖A Aᵀ - I‖ and ‖Bᵀ B - I‖.
 
-    factors: (matrix, whether it is an A of shape (r, n); else a B of shape (m, r)).
+    AdaLoRA's equation 4, with the norm, as PEFT has it, instead of its square.
+
+    Args:
+        factors: Pairs of a matrix and whether it is an A of shape (r, n); else it is a B of shape (m, r).
+
+    Returns:
+        A scalar with its graph.
     """
     norms = []
     for matrix, is_a in factors:

@@ -3,44 +3,47 @@
 A method is built from a run, whose recipe names it (``method: {name: lora, size: 4}``):
 
     method = method_of(run)
-    method.search(run, lab)                          # methods that find their ranks before training
-    trained = method.adapt(model, head, lab, total)  # what the retraining trains
-    method.save(trained, head, lab)
-    model = method.load(lab.model(), lab)            # for the evaluation
+    method.search(context)                                # methods that find their ranks before training
+    training = method.adapt(model, head, context, total)  # what the retraining trains
+    method.save(training.model, head, context)
+    model = method.load(context.model(), context)            # for the evaluation
 """
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, cast
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from peft import PeftModel
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedModel
+from typing_extensions import override
 
-from autolora import registry
+from autolora.context.base import Context
 from autolora.errors import UserError
-from autolora.files import write_json
-from autolora.lab import Lab
-from autolora.methods import METHODS
+from autolora.lora.adapter import add_adapter, save_adapter, uses_conv1d
+from autolora.lora.config import lora_config
+from autolora.lora.parameters import trainable_parameters
+from autolora.lora.ranks import Ranks
+from autolora.lora.targets import target_shapes
 from autolora.model.load import base_name
-from autolora.model.targets import input_output_features, target_modules
 from autolora.recipe.method import label
-from autolora.recipe.schema import Method as Settings
-from autolora.recipe.schema import Recipe, Weights
-from autolora.retrain.adapter import add_adapter, lora_config, save_adapter, uses_conv1d
-from autolora.retrain.stage import Follower
-from autolora.runs.store import Run, ranks_file
-from autolora.stages.steps import trainable_parameters
+from autolora.recipe.schema import MethodSettings, Recipe, Weights
+from autolora.registry import METHODS
+from autolora.runs.store import Run
+from autolora.training.finetune import Training
 
-AUTOLORA = Settings(name="autolora")
+AUTOLORA = MethodSettings(name="autolora")
 
 
 class Method(ABC):
-    """One method on one run."""
+    """One method on one run.
+
+    Args:
+        run: The run, whose recipe names the method.
+    """
 
     searches: ClassVar[bool] = True  # whether there is a search stage
     trains: ClassVar[bool] = True  # whether the retraining takes steps
@@ -48,29 +51,52 @@ class Method(ABC):
     default_size: ClassVar[int | None] = None
     default_learning_rate: ClassVar[float | None] = None  # None: the recipe's
 
-    penalty: Callable[[], Tensor] | None = None  # added to the mean training loss
-    follower: Follower | None = None
-
     def __init__(self, run: Run) -> None:
         self.run, self.recipe, self.settings = run, run.recipe, run.recipe.method
 
     @classmethod
-    def needs(cls, recipe: Recipe) -> tuple[Settings, ...]:
-        """The methods whose runs, of the same recipe and seed, this one builds on."""
+    def needs(cls, recipe: Recipe) -> tuple[MethodSettings, ...]:
+        """The methods whose runs, of the same recipe and seed, this one builds on; a comparison brings them along.
+
+        Args:
+            recipe: With this method in it.
+        """
         return ()
 
     @classmethod  # noqa: B027  # most methods can do every recipe
     def check_recipe(cls, recipe: Recipe) -> None:
-        """Raises UserError for a recipe that this method cannot do."""
+        """Make sure that this method can do a recipe; called before anything is run.
+
+        Args:
+            recipe: With this method in it.
+
+        Raises:
+            UserError: It cannot.
+        """
 
     @classmethod
     def workload(cls, recipe: Recipe, examples: int) -> tuple[int, int]:
-        """Search steps and plain training steps over a training split of so many examples, for estimates of time."""
+        """How many steps the method takes, for estimates of time.
+
+        Args:
+            recipe: With this method in it.
+            examples: Of the training split.
+
+        Returns:
+            Search steps, and plain training steps.
+        """
         return 0, recipe.retrain.total_steps(examples) if cls.trains else 0
 
     @classmethod
-    def size_in(cls, settings: Settings) -> int:
-        """`method.size`, or the default of the method. Raises UserError where there is neither."""
+    def size_in(cls, settings: MethodSettings) -> int:
+        """`method.size`, or the default of the method.
+
+        Args:
+            settings: A recipe's method section.
+
+        Raises:
+            UserError: There is neither.
+        """
         size = settings.size or cls.default_size
         if size is None:
             raise UserError(f"method {settings.name!r} needs a size: {settings.name}:4, or method.size in a recipe")
@@ -88,38 +114,84 @@ class Method(ABC):
         return weights if rate is None else weights.model_copy(update={"learning_rate": rate})
 
     def check(self) -> None:  # noqa: B027  # most methods need nothing
-        """Raises UserError where what the retraining needs is not there yet."""
+        """Make sure that what the retraining needs is there; called before it begins.
 
-    def search(self, run: Run, lab: Lab) -> dict[str, Any]:
-        """Find the ranks; writes ``search/ranks.json`` and returns its content."""
-        raise UserError(f"method {self.settings.name!r} searches for nothing; run: autolora retrain {run.path}")
-
-    @abstractmethod
-    def adapt(self, model: PreTrainedModel, head: Sequence[str], lab: Lab, total: int) -> nn.Module:
-        """The model with whatever is trained requiring gradients, the head's modules among it.
-
-        total: the steps that it will be trained for. Torch's generator is seeded.
+        Raises:
+            UserError: Something is missing.
         """
 
-    def identity(self) -> list[Any]:
+    def search(self, context: Context) -> Ranks:
+        """Find the ranks, and write them to ``search/ranks.json``.
+
+        Args:
+            context: Of the run.
+
+        Raises:
+            UserError: The method searches for nothing.
+        """
+        raise UserError(f"method {self.settings.name!r} searches for nothing; run: autolora retrain {self.run.path}")
+
+    @abstractmethod
+    def adapt(self, model: PreTrainedModel, head: Sequence[str], context: Context, total: int) -> Training:
+        """The model with whatever is trained requiring gradients, the head's modules among it.
+
+        Torch's generator is seeded.
+
+        Args:
+            model: The pretrained model, which may be changed in place.
+            head: Full names of the head's modules.
+            context: Of the run.
+            total: The steps that it will be trained for.
+        """
+
+    def identity(self) -> list[object]:
         """What the retraining depends on beside recipe, data and model; JSON-able, part of a checkpoint's identity."""
         return [self.settings.model_dump(mode="json")]
 
     def parameters(self, trained: nn.Module, head: Sequence[str]) -> dict[str, int]:
-        """Trained parameters of what was saved, and how many of them are the head's, as manifest entries."""
+        """Trained parameters of what was saved, and how many of them are the head's.
+
+        Args:
+            trained: The model that `adapt` gave, after its training.
+            head: Full names of the head's modules.
+
+        Returns:
+            Manifest entries, "trainable_parameters" and "head_parameters" among them.
+        """
         return trainable_parameters(trained, head)
 
     @abstractmethod
-    def save(self, trained: nn.Module, head: Sequence[str], lab: Lab) -> None:
-        """Write ``adapter/``."""
+    def save(self, trained: nn.Module, head: Sequence[str], context: Context) -> None:
+        """Write ``adapter/``; only the main process does.
+
+        Args:
+            trained: The model that `adapt` gave, after its training.
+            head: Full names of the head's modules.
+            context: Of the run.
+        """
 
     @abstractmethod
-    def load(self, base: PreTrainedModel, lab: Lab) -> nn.Module:
-        """The pretrained model with what ``adapter/`` holds."""
+    def load(self, base: PreTrainedModel, context: Context) -> nn.Module:
+        """The pretrained model with what ``adapter/`` holds, to predict with.
 
-    def source(self, settings: Settings) -> Run:
-        """The run of another method that this one builds on. Raises UserError where there is none."""
-        path = self.run.source(label(settings))
+        Args:
+            base: The pretrained model with its new head, which may be changed in place.
+            context: Of the run.
+
+        Raises:
+            UserError: What is there cannot be loaded, or does not fit.
+        """
+
+    def base_run(self, settings: MethodSettings) -> Run:
+        """The run of another method that this one builds on.
+
+        Args:
+            settings: That method's, as `needs` gives them.
+
+        Raises:
+            UserError: There is none.
+        """
+        path = self.run.base_run(label(settings))
         if path is None:
             raise UserError(
                 f"method {self.settings.name!r} builds on a run of {label(settings)} with the same recipe and seed, "
@@ -128,27 +200,28 @@ class Method(ABC):
             )
         return Run.open(path)
 
-    def learned(self) -> dict[str, int]:
+    def learned(self) -> Ranks:
         """AutoLoRA's ranks, of the same recipe and seed."""
-        ranks: dict[str, int] = read_ranks(self.source(AUTOLORA))["ranks"]
-        return ranks
+        return self.base_run(AUTOLORA).ranks()
 
     def budget(self) -> int:
         """The sum of AutoLoRA's ranks."""
-        return sum(self.learned().values())
+        return self.learned().total
 
 
 class PeftMethod(Method):
     """A method whose result is an adapter that PEFT reads."""
 
-    def save(self, trained: nn.Module, head: Sequence[str], lab: Lab) -> None:
+    @override
+    def save(self, trained: nn.Module, head: Sequence[str], context: Context) -> None:
         assert isinstance(trained, PeftModel)
         save_adapter(trained, self.run.path / "adapter", *base_name(self.recipe.model))
 
-    def load(self, base: PreTrainedModel, lab: Lab) -> nn.Module:
+    @override
+    def load(self, base: PreTrainedModel, context: Context) -> nn.Module:
         adapter = self.run.path / "adapter"
         try:
-            return cast(nn.Module, PeftModel.from_pretrained(base, adapter).to(lab.accelerator.device))
+            return PeftModel.from_pretrained(base, adapter).to(context.compute.device)
         except (SafetensorError, OSError, ValueError, TypeError, RuntimeError) as error:
             raise UserError(
                 f"{adapter} cannot be loaded ({error}); write it anew with: autolora retrain {self.run.path}"
@@ -158,15 +231,26 @@ class PeftMethod(Method):
 class RankedLora(PeftMethod):
     """LoRA at the ranks of ``search/ranks.json``, wherever they come from."""
 
+    @override
     def check(self) -> None:
-        read_ranks(self.run)
+        self.run.ranks()
 
-    def adapt(self, model: PreTrainedModel, head: Sequence[str], lab: Lab, total: int) -> nn.Module:
-        return self.at_ranks(read_ranks(self.run), model, head, lab)
+    @override
+    def adapt(self, model: PreTrainedModel, head: Sequence[str], context: Context, total: int) -> Training:
+        return Training(self.at_ranks(self.run.ranks(), model, head, context))
 
-    def at_ranks(self, found: Mapping[str, Any], model: PreTrainedModel, head: Sequence[str], lab: Lab) -> nn.Module:
-        """The model with LoRA at ranks; found: their "initial_rank" and "ranks", as ``ranks.json`` has them."""
-        ranks, retrain, search = found["ranks"], self.recipe.retrain, self.recipe.search
+    def at_ranks(self, ranks: Ranks, model: PreTrainedModel, head: Sequence[str], context: Context) -> nn.Module:
+        """The model with LoRA at these ranks, and the head's modules trained in full.
+
+        Args:
+            ranks: With the scaling that it is trained with.
+            model: Its layers are replaced in place.
+            head: Full names of the head's modules.
+            context: Of the run.
+
+        Raises:
+            UserError: The model lacks a layer that has a rank.
+        """
         modules = dict(model.named_modules())
         if unknown := [name for name in ranks if name not in modules]:
             raise UserError(
@@ -174,18 +258,27 @@ class RankedLora(PeftMethod):
             )
         config = lora_config(
             ranks,
-            initial_rank=found["initial_rank"],
-            lora_alpha=retrain.lora_alpha or search.lora_alpha,
-            scaling=retrain.scaling,
-            dropout=lora_dropout(self.recipe),
+            dropout=self.recipe.retrain_dropout,
             head=head,
-            task_type=lab.task.peft_task_type,
+            task_type=context.task.peft_task_type,
             fan_in_fan_out=uses_conv1d(model, list(ranks)),
         )
-        return cast(nn.Module, add_adapter(model, config, ranks))
+        return add_adapter(model, ranks, config)
 
-    def identity(self) -> list[Any]:
-        return [*super().identity(), read_ranks(self.run)["ranks"], lora_dropout(self.recipe)]
+    def given(self, by_name: Mapping[str, int], shapes: Mapping[str, tuple[int, int]], **rule: object) -> Ranks:
+        """Ranks that are given by a rule, at the scaling of the search: lora_alpha / k.
+
+        Args:
+            by_name: The rank by full module name.
+            shapes: (input, output) features by the same names.
+            rule: What gave the ranks, JSON-able.
+        """
+        search = self.recipe.search
+        return Ranks(by_name, initial_rank=search.rank, lora_alpha=search.lora_alpha, shapes=shapes, rule=rule)
+
+    @override
+    def identity(self) -> list[object]:
+        return [*super().identity(), dict(self.run.ranks()), self.recipe.retrain_dropout]
 
 
 class GivenRanks(RankedLora):
@@ -193,46 +286,38 @@ class GivenRanks(RankedLora):
 
     @abstractmethod
     def allocate(self, shapes: Mapping[str, tuple[int, int]]) -> dict[str, int]:
-        """The rank of every target module; shapes: its (input, output) features."""
+        """The rank of every target module.
 
-    def search(self, run: Run, lab: Lab) -> dict[str, Any]:
-        modules = target_modules(lab.model(), self.recipe.model.target_modules)
-        ranks = self.allocate({name: input_output_features(module) for name, module in modules.items()})
-        record = {"initial_rank": self.recipe.search.rank, "lora_alpha": self.recipe.search.lora_alpha, "ranks": ranks}
-        run.note("search", seconds=0.0, forward_passes=0, backward_passes=0)
-        if lab.main:
-            write_json(run.path / "search" / "ranks.json", record)
-        return record
+        Args:
+            shapes: (input, output) features by full module name, in the model's order.
+        """
+
+    @override
+    def search(self, context: Context) -> Ranks:
+        shapes = target_shapes(context.model(), self.recipe.model.target_modules)
+        ranks = self.given(self.allocate(shapes), shapes)
+        self.run.note("search", seconds=0.0, forward_passes=0, backward_passes=0)
+        if context.main:
+            ranks.save(self.run.path / "search" / "ranks.json")
+        return ranks
 
 
 def method_of(run: Run) -> Method:
-    """The method that a run's recipe names."""
+    """The method that a run's recipe names.
+
+    Raises:
+        UserError: There is no such method.
+    """
     return method_class(run.recipe.method.name)(run)
 
 
 def method_class(name: str) -> type[Method]:
-    return registry.load(METHODS, name)  # type: ignore[no-any-return]
+    """The class of a method, ours or one that another package brings.
 
+    Args:
+        name: Of the method, without its size: ``lora``.
 
-def lora_dropout(recipe: Recipe) -> float:
-    """The retraining's dropout: its own, or the search's."""
-    own = recipe.retrain.lora_dropout
-    return recipe.search.lora_dropout if own is None else own
-
-
-def read_ranks(run: Run) -> dict[str, Any]:
-    """The content of a run's ``ranks.json``. Raises UserError before the ranks are there."""
-    path = ranks_file(run.path)
-    if not path.exists():
-        raise UserError(f"{run.path} has no ranks yet; run: autolora search {run.path} --resume")
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        counts = [content["initial_rank"], *content["ranks"].values()]
-        if not all(isinstance(count, int) for count in counts):
-            raise ValueError(f"ranks are whole numbers, not {counts}")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{path} holds no ranks ({type(error).__name__}: {error}); remove it, and write it anew with: "
-            f"autolora search {run.path} --resume"
-        ) from error
-    return content
+    Raises:
+        UserError: There is no such method.
+    """
+    return METHODS.load(name)

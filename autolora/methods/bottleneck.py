@@ -17,16 +17,17 @@ An adapter has 2 m r + r + m parameters. It comes right after an output projecti
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
+from typing_extensions import override
 
 from autolora.errors import UserError
+from autolora.lora.targets import input_output_features
 from autolora.methods.subset import head_parameters
 from autolora.methods.weights import TrainedWeights
-from autolora.model.targets import input_output_features
 
 ATTENTION, FEED_FORWARD = "attention", "feed-forward"
 # Output projections by their name within a layer (what follows the layer's number).
@@ -55,7 +56,13 @@ OUTPUTS: dict[str, tuple[str, ...]] = {
 
 
 class Bottleneck(nn.Module):
-    """A projection of the pretrained model with an adapter behind it."""
+    """A projection of the pretrained model with an adapter behind it.
+
+    Args:
+        base: The projection, which becomes part of this one.
+        size: r, the width of the bottleneck.
+        activation: σ.
+    """
 
     def __init__(self, base: nn.Module, size: int, activation: nn.Module) -> None:
         super().__init__()
@@ -68,6 +75,7 @@ class Bottleneck(nn.Module):
         for zero in (self.down.bias, self.up.weight, self.up.bias):
             nn.init.zeros_(zero)
 
+    @override
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.base(x)
         adapted: Tensor = y + self.up(self.activation(self.down(y)))
@@ -85,6 +93,7 @@ class BottleneckMethod(TrainedWeights):
     after: ClassVar[tuple[str, ...]]  # which projections of a layer
     activation: ClassVar[type[nn.Module]]
 
+    @override
     def prepare(self, model: PreTrainedModel, head: Sequence[str]) -> None:
         for name in output_projections(model, self.after, self.settings.name):
             adapter = Bottleneck(model.get_submodule(name), self.size, self.activation())
@@ -94,7 +103,8 @@ class BottleneckMethod(TrainedWeights):
         for parameter in head_parameters(model, head):
             parameter.requires_grad_(True)
 
-    def identity(self) -> list[Any]:
+    @override
+    def identity(self) -> list[object]:
         return [*super().identity(), self.size]
 
 
@@ -107,6 +117,7 @@ class Houlsby(BottleneckMethod):
     after = (ATTENTION, FEED_FORWARD)
     activation = nn.GELU
 
+    @override
     def prepare(self, model: PreTrainedModel, head: Sequence[str]) -> None:
         super().prepare(model, head)
         for norm in norms(model):
@@ -121,7 +132,7 @@ class Pfeiffer(BottleneckMethod):
 
 
 def norms(model: nn.Module) -> Iterator[nn.Module]:
-    """Layer norms of whatever kind: LayerNorm, LlamaRMSNorm, …"""
+    """Layer norms of whatever kind: LayerNorm, LlamaRMSNorm and such."""
     for module in model.modules():
         if type(module).__name__.endswith(("LayerNorm", "RMSNorm")):
             yield module

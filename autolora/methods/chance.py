@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
+from typing_extensions import override
 
 from autolora.methods.uniform import Budgeted
 from autolora.training.seeds import derive, generator
@@ -13,6 +14,7 @@ from autolora.training.seeds import derive, generator
 class Shuffled(Budgeted):
     """AutoLoRA's own ranks, permuted at random over the modules (of one shape, so that the budget stays the same)."""
 
+    @override
     def allocate(self, shapes: Mapping[str, tuple[int, int]]) -> dict[str, int]:
         learned, rng = self.learned(), generator(derive(self.recipe.seed, "shuffled"))
         ranks: dict[str, int] = {}
@@ -26,6 +28,7 @@ class Shuffled(Budgeted):
 class Random(Budgeted):
     """Random ranks from 0 to k with the sum of AutoLoRA's: so many of all n k components, drawn without replacement."""
 
+    @override
     def allocate(self, shapes: Mapping[str, tuple[int, int]]) -> dict[str, int]:
         learned, k = self.learned(), self.recipe.search.rank
         rng = generator(derive(self.recipe.seed, "random"))

@@ -16,95 +16,103 @@ import io
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
-from typing import Any
 
-import torch
 from peft import EvaConfig
 from peft.tuners.lora.eva import get_eva_state_dict
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from typing_extensions import override
 
+from autolora.context.base import Context
+from autolora.context.steps import add_seconds
 from autolora.errors import UserError
-from autolora.files import write_json
-from autolora.lab import Lab
+from autolora.lora.adapter import set_factors
+from autolora.lora.config import lora_config
+from autolora.lora.ranks import Ranks
+from autolora.lora.targets import input_output_features, target_shapes
 from autolora.methods.base import AUTOLORA, RankedLora
 from autolora.methods.uniform import nearest_uniform
-from autolora.model.targets import input_output_features, target_modules
-from autolora.recipe.schema import Method as Settings
-from autolora.recipe.schema import Recipe
-from autolora.retrain.adapter import lora_config
-from autolora.stages.steps import add_seconds
+from autolora.recipe.schema import MethodSettings, Recipe
 from autolora.training.batches import BatchStream, TensorBatch
 from autolora.training.checkpoint import load_checkpoint, save_checkpoint
+from autolora.training.finetune import Training
 
 RHO = 2.0  # PEFT's default
 LIMIT = 2000  # batches; where the components have not converged by then, they will not
-PREFIX = "base_model.model."
 
 
 class Eva(RankedLora):
     """Its ranks are in ``retrain/ranks.json``; they are found before training, at the retraining's cost."""
 
     searches = False
-    passes = 0  # forward passes that the components took
 
     @classmethod
-    def needs(cls, recipe: Recipe) -> tuple[Settings, ...]:
+    @override
+    def needs(cls, recipe: Recipe) -> tuple[MethodSettings, ...]:
         return (AUTOLORA,)
 
+    @override
     def check(self) -> None:
         self.budget()
 
-    def adapt(self, model: PreTrainedModel, head: Sequence[str], lab: Lab, total: int) -> nn.Module:
-        names, budget = target_modules(model, self.recipe.model.target_modules), self.budget()
-        start = nearest_uniform(dict.fromkeys(names, 1), budget)
-        found = self._components(model, lab, start)
-        ranks = {name: len(found.get(name, ())) for name in names}
-        record = {"initial_rank": self.recipe.search.rank, "budget": budget, "ranks": ranks}
-        if lab.main:
-            write_json(self.run.path / "retrain" / "ranks.json", record)
-        lab.accelerator.wait_for_everyone()
-        adapted = self.at_ranks(record, model, head, lab)
-        with torch.no_grad():
-            for name in (name for name, rank in ranks.items() if rank):
-                layer: Any = adapted.get_submodule(PREFIX + name)
-                layer.lora_A["default"].weight.copy_(found[name])
-        return adapted
+    @override
+    def adapt(self, model: PreTrainedModel, head: Sequence[str], context: Context, total: int) -> Training:
+        shapes, budget = target_shapes(model, self.recipe.model.target_modules), self.budget()
+        start = nearest_uniform(dict.fromkeys(shapes, 1), budget)
+        found, passes = self._components(model, context, start)
+        by_name = {name: len(found.get(name, ())) for name in shapes}
+        ranks = self.given(by_name, shapes, budget=budget).scaled(
+            self.recipe.retrain_alpha, self.recipe.retrain.scaling
+        )
+        if context.main:
+            ranks.save(self.run.path / "retrain" / "ranks.json")
+        context.compute.wait()
+        adapted = self.at_ranks(ranks, model, head, context)
+        for name in ranks.targets:
+            set_factors(adapted, name, found[name])
+        return Training(adapted, initial_passes=passes)
 
-    def _components(self, model: PreTrainedModel, lab: Lab, start: Mapping[str, int]) -> dict[str, Tensor]:
-        """Every layer's A. It is kept, so that a resumed run goes on with the same one."""
+    def _components(
+        self, model: PreTrainedModel, context: Context, start: Mapping[str, int]
+    ) -> tuple[dict[str, Tensor], int]:
+        """Every layer's A, and the forward passes it took. It is kept: a resumed run goes on with the same."""
         path = self.run.path / "retrain" / "eva" / "checkpoint.safetensors"
         settings = self.recipe.retrain
-        identity = lab.identity("eva", dict(start), RHO, settings.batch_size)
+        identity = context.identity("eva", dict(start), RHO, settings.batch_size)
         if path.exists():
             found, record = load_checkpoint(path)
             if record["identity"] == identity:
-                self.passes = record["forward_passes"]
-                return found
+                return found, int(record["forward_passes"])
         begun = time.monotonic()
-        stream = lab.stream(lab.examples(self.recipe.data.splits.train), settings, "eva")
-        found, self.passes = components(model, stream, start)
+        stream = context.stream(context.examples(self.recipe.data.splits.train), settings, "eva")
+        found, passes = components(model, stream, start)
         add_seconds(self.run, "retrain", time.monotonic() - begun)
-        if lab.main:
-            save_checkpoint(path, found, {"identity": identity, "forward_passes": self.passes})
-        return found
-
-    def save(self, trained: nn.Module, head: Sequence[str], lab: Lab) -> None:
-        super().save(trained, head, lab)
-        in_training = self.run.manifest()["stages"]["retrain"]["forward_passes"]
-        self.run.note("retrain", forward_passes=in_training + self.passes, initialisation_passes=self.passes)
+        if context.main:
+            save_checkpoint(path, found, {"identity": identity, "forward_passes": passes})
+        return found, passes
 
 
 def components(model: PreTrainedModel, stream: BatchStream, start: Mapping[str, int]) -> tuple[dict[str, Tensor], int]:
-    """EVA's A of every layer that begins above rank 0, of shape (rank, inputs), and the forward passes it took.
+    """EVA's A of every layer that begins above rank 0, and the forward passes it took.
 
     Whole batches in the stream's order, over all processes and without micro-batches: every process finds the same.
+
+    Args:
+        model: The pretrained model.
+        stream: Of batches of the training split.
+        start: The rank that each layer begins with, by full module name.
+
+    Returns:
+        A by full module name, of shape (rank, inputs), and the number of passes.
+
+    Raises:
+        UserError: A layer has too few inputs, or the components do not converge.
     """
     largest = round(RHO * max(start.values()))
     _check_width(model, start, largest)
     forward = _Forward(model)
     batches = _Batches(stream, forward.inputs, tokens=largest)
-    config = lora_config(start, initial_rank=1, lora_alpha=1.0)  # of the ranks alone
+    config = lora_config(Ranks(start, initial_rank=1, lora_alpha=1.0))  # of the ranks alone
     config.init_lora_weights, config.eva_config = "eva", EvaConfig(rho=RHO)
     with redirect_stdout(io.StringIO()):  # PEFT prints whenever it skips an input, see _TokenRows
         found = get_eva_state_dict(
@@ -181,8 +189,8 @@ class _TokenRows:
     def __init__(self) -> None:
         self.seen: set[str] = set()
 
-    def __call__(self, layer_input: Any, mask: Tensor, name: str) -> Tensor:
-        x: Tensor = layer_input[0] if isinstance(layer_input, tuple | list) else layer_input
+    def __call__(self, layer_input: Tensor | tuple[Tensor, ...] | list[Tensor], mask: Tensor, name: str) -> Tensor:
+        x = layer_input[0] if isinstance(layer_input, tuple | list) else layer_input
         if x.shape[:-1] in (mask.shape, (mask.numel(),)):
             self.seen.add(name)
             return x[mask] if x.ndim > 2 else x[mask.flatten()]

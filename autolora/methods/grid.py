@@ -19,121 +19,145 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
+from typing_extensions import override
 
+from autolora.context.base import Context
+from autolora.context.predictions import predictions_of
+from autolora.context.steps import add_seconds, run_in
 from autolora.data.split import split_train
 from autolora.errors import UserError
 from autolora.evaluation.loss import mean_loss
 from autolora.files import read_json, write_json
-from autolora.lab import Lab
-from autolora.methods.base import RankedLora, lora_dropout
+from autolora.lora.ranks import Ranks
+from autolora.lora.targets import target_shapes
+from autolora.methods.base import RankedLora
+from autolora.metrics.base import Output, Score
 from autolora.model.load import check_length, weights_hash
-from autolora.model.targets import target_modules
 from autolora.recipe.schema import Recipe
-from autolora.retrain.stage import RetrainStage
 from autolora.runs.manifest import device_record
-from autolora.runs.store import Run
-from autolora.stages.steps import add_seconds, run_in
 from autolora.training.batches import Example
+from autolora.training.finetune import Finetuning
 from autolora.training.seeds import derive, seed_torch
 
-LOSS = "loss"
+LOSS = Output("loss", higher_is_better=False, high=None)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is the same for every rank. total: steps; identity: of the settings, the data and the model."""
+    """What is the same for every rank.
 
-    names: Sequence[str]
+    Args:
+        shapes: (input, output) features of the layers by full name.
+        train: D_tr.
+        validation: D_val.
+        total: Steps of a rank's training.
+        identity: A hash of the settings, the data and the model.
+    """
+
+    shapes: Mapping[str, tuple[int, int]]
     train: Sequence[Example]
     validation: Sequence[Example]
     total: int
     identity: str
 
 
-class Grid(RankedLora):
+class LoraGrid(RankedLora):
     """What is known so far is in ``search/grid.json``, the log of a rank's training in ``search/grid/<rank>/``."""
 
     default_size = 16
 
     @classmethod
+    @override
     def workload(cls, recipe: Recipe, examples: int) -> tuple[int, int]:
         train = examples - round(examples * recipe.search.validation_fraction)
         of_all_ranks = cls.size_in(recipe.method) * steps_of_a_rank(recipe, train, examples)
         return 0, of_all_ranks + recipe.retrain.total_steps(examples)
 
-    def search(self, run: Run, lab: Lab) -> dict[str, Any]:
-        examples = lab.examples(self.recipe.data.splits.train)
-        model = lab.model()
-        check_length(model, lab.task.longest(examples))
-        device = device_record(lab.accelerator.device)
-        run.note("search", data=lab.hashes, model=weights_hash(model, lab.head(model)), device=device)
-        names = list(target_modules(model, self.recipe.model.target_modules))
+    @override
+    def search(self, context: Context) -> Ranks:
+        run = self.run
+        examples = context.examples(self.recipe.data.splits.train)
+        model = context.model()
+        check_length(model, context.task.longest(examples))
+        device = device_record(context.compute.device)
+        run.note("search", data=context.hashes, model=weights_hash(model, context.head(model)), device=device)
+        shapes = target_shapes(model, self.recipe.model.target_modules)
         del model
-        found = self._all_ranks(lab, self._plan(lab, examples, names))
+        found = self._all_ranks(context, self._plan(context, examples, shapes))
         counts = ("steps", "forward_passes", "backward_passes")
         run.note("search", **{count: sum(entry[count] for entry in found.values()) for count in counts})
         scores = {rank: entry["score"] for rank, entry in found.items()}
         metric = found["1"]["metric"]
-        best = best_rank(scores, lower=metric == LOSS)
-        alpha = self.recipe.search.lora_alpha
-        record = {**self._ranks(names, best), "lora_alpha": alpha, "metric": metric, "grid": scores}
-        if lab.main:
-            write_json(run.path / "search" / "ranks.json", record)
-        return record
+        best = best_rank(scores, lower=not found["1"].get("higher_is_better", metric != LOSS.name))
+        ranks = self.given(dict.fromkeys(shapes, best), shapes, metric=metric, grid=scores)
+        if context.main:
+            ranks.save(run.path / "search" / "ranks.json")
+        return ranks
 
-    def _ranks(self, names: Sequence[str], rank: int) -> dict[str, Any]:
-        return {"initial_rank": self.recipe.search.rank, "ranks": dict.fromkeys(names, rank)}
-
-    def _plan(self, lab: Lab, examples: Sequence[Example], names: Sequence[str]) -> Plan:
+    def _plan(self, context: Context, examples: Sequence[Example], shapes: Mapping[str, tuple[int, int]]) -> Plan:
         search, retrain = self.recipe.search, self.recipe.retrain
         divided = split_train(len(examples), search.validation_fraction, self.recipe.seed)
         train, validation = ([examples[i] for i in part] for part in divided)
         total = steps_of_a_rank(self.recipe, len(train), len(examples))
-        settings = [self.settings.model_dump(mode="json"), retrain.model_dump(mode="json"), lora_dropout(self.recipe)]
+        settings = [self.settings.model_dump(mode="json"), retrain.model_dump(mode="json"), self.recipe.retrain_dropout]
         scale = [search.rank, search.lora_alpha, search.validation_fraction]
-        return Plan(names, train, validation, total, lab.identity("grid", settings, scale, total))
+        return Plan(shapes, train, validation, total, context.identity("grid", settings, scale, total))
 
-    def _all_ranks(self, lab: Lab, plan: Plan) -> dict[str, dict[str, Any]]:
+    def _all_ranks(self, context: Context, plan: Plan) -> dict[str, dict[str, Any]]:
         """By rank, as text: metric, score, steps and passes. What an interrupted search has done is read."""
         path = self.run.path / "search" / "grid.json"
         found = _done(path, plan.identity)
         for rank in range(1, self.size + 1):
             folder = f"search/grid/{rank}"
             if str(rank) not in found:
-                found[str(rank)] = self._one_rank(lab, plan, rank, folder)
-                if lab.main:
+                found[str(rank)] = self._one_rank(context, plan, rank, folder)
+                if context.main:
                     write_json(path, {"identity": plan.identity, "ranks": found})
-            if lab.main:
+            if context.main:
                 (self.run.path / folder / "checkpoint.safetensors").unlink(missing_ok=True)
         return found
 
-    def _one_rank(self, lab: Lab, plan: Plan, rank: int, folder: str) -> dict[str, Any]:
+    def _one_rank(self, context: Context, plan: Plan, rank: int, folder: str) -> dict[str, Any]:
         """Train at a rank on D_tr, and score on D_val."""
-        model, settings = lab.model(), self.recipe.retrain
-        head = lab.head(model)
+        model, settings = context.model(), self.recipe.retrain
+        head = context.head(model)
         seed_torch(derive(self.recipe.seed, "adapter"))
-        trained = self.at_ranks(self._ranks(plan.names, rank), model, head, lab).train()
-        stage = RetrainStage(
+        ranks = self.given(dict.fromkeys(plan.shapes, rank), plan.shapes)
+        ranks = ranks.scaled(self.recipe.retrain_alpha, self.recipe.retrain.scaling)
+        trained = self.at_ranks(ranks, model, head, context).train()
+        stage = Finetuning(
             trained,
-            lab.gradients(trained),
-            lab.stream(plan.train, settings, "grid"),
+            context.gradients(trained),
+            context.stream(plan.train, settings, "grid"),
             self.weights(),
             total=plan.total,
             seed=self.recipe.seed,
             identity=f"{plan.identity} {rank}",
         )
-        run_in(self.run, lab, folder, stage, settings, plan.total, title=f"rank {rank}")
+        run_in(self.run, context, folder, stage, settings, plan.total, title=f"rank {rank}")
         begun = time.monotonic()
-        metric, score = _score(lab, trained, plan.validation, f"rank {rank}")
+        score = _score(context, trained, plan.validation, f"rank {rank}")
         add_seconds(self.run, "search", time.monotonic() - begun)
         counted = stage.gradients.counted()
         scoring = -(-len(plan.validation) // self.recipe.eval.batch_size)
         counted["forward_passes"] += scoring
-        return {"metric": metric, "score": score, "steps": plan.total, **counted}
+        return {
+            "metric": score.name,
+            "score": score.value,
+            "higher_is_better": score.higher_is_better,
+            "steps": plan.total,
+            **counted,
+        }
 
 
 def steps_of_a_rank(recipe: Recipe, train: int, examples: int) -> int:
-    """Steps over D_tr, of so many examples, for as many epochs as the retraining takes over all examples."""
+    """Steps over D_tr for as many epochs as the retraining takes over all examples.
+
+    Args:
+        recipe: Whose retrain section gives the epochs or steps.
+        train: Examples of D_tr.
+        examples: Of D_tr and D_val together.
+    """
     if recipe.retrain.steps is None:
         return recipe.retrain.total_steps(train)
     return max(1, round(recipe.retrain.steps * train / examples))
@@ -142,7 +166,9 @@ def steps_of_a_rank(recipe: Recipe, train: int, examples: int) -> int:
 def best_rank(scores: Mapping[str, float | None], *, lower: bool) -> int:
     """The rank of the best score, the smallest of equals; one without a score is worse than all others.
 
-    lower: whether lower is better.
+    Args:
+        scores: By rank, as text.
+        lower: Whether lower is better.
     """
 
     def order(rank: int) -> tuple[float, int]:
@@ -166,13 +192,11 @@ def _done(path: Path, identity: str) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _score(lab: Lab, model: nn.Module, examples: Sequence[Example], title: str) -> tuple[str, float | None]:
-    """The name of the score, and its value; None where it has none."""
-    from autolora.stages.evaluate import predictions_of  # which itself needs the methods
-
-    if lab.task.predicts_training:
-        predictions = predictions_of(lab, model, list(examples), f"{title}: D_val")
-        return lab.task.headline(lab.task.metrics(predictions, examples))
-    collate, size = partial(lab.task.collate, tokenizer=lab.tokenizer), lab.recipe.eval.batch_size
-    loss = mean_loss(model, lab.task, examples, collate, batch_size=size, accelerator=lab.accelerator)
-    return LOSS, loss if math.isfinite(loss) else None
+def _score(context: Context, model: nn.Module, examples: Sequence[Example], title: str) -> Score:
+    """The score that methods are compared by, or the loss; its value is None where it is not finite."""
+    if context.task.predicts_training:
+        predictions = predictions_of(context, model, list(examples), f"{title}: D_val")
+        return context.task.headline(context.task.metrics(predictions, examples))
+    collate, size = partial(context.task.collate, tokenizer=context.tokenizer), context.recipe.eval.batch_size
+    loss = mean_loss(model, context.task, examples, collate, batch_size=size, compute=context.compute)
+    return LOSS.score(loss if math.isfinite(loss) else None)

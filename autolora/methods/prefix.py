@@ -14,20 +14,20 @@ positions come after it. (That holds for zeros too, which PEFT's `init_weights="
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
 
 from peft import PeftModel, PrefixTuningConfig, get_peft_model
 from torch import nn
 from transformers import PreTrainedModel
+from typing_extensions import override
 
-from autolora import registry
+from autolora.context.base import Context
 from autolora.errors import UserError
-from autolora.lab import Lab
+from autolora.lora.parameters import trainable_parameters
 from autolora.methods.base import PeftMethod
 from autolora.model.load import check_length
 from autolora.recipe.schema import Recipe
-from autolora.stages.steps import trainable_parameters
-from autolora.tasks import TASKS
+from autolora.registry import TASKS
+from autolora.training.finetune import Training
 
 HIDDEN = 512  # units of the network that makes the prefix
 
@@ -39,28 +39,33 @@ class Prefix(PeftMethod):
     default_size = 5
 
     @classmethod
+    @override
     def check_recipe(cls, recipe: Recipe) -> None:
-        if registry.load(TASKS, recipe.task).peft_task_type != "CAUSAL_LM":
+        if not TASKS.load(recipe.task).decodes:
             raise UserError(f"method {recipe.method.name!r} is for generation only, and the task is {recipe.task}")
         if recipe.model.head != "auto":
             raise UserError(f"method {recipe.method.name!r} trains nothing but the prefix; leave model.head at auto")
 
+    @override
     def check(self) -> None:
         self.check_recipe(self.recipe)
 
-    def identity(self) -> list[Any]:
+    @override
+    def identity(self) -> list[object]:
         return [*super().identity(), self.size, HIDDEN]
 
-    def adapt(self, model: PreTrainedModel, head: Sequence[str], lab: Lab, total: int) -> nn.Module:
-        self._check_length(model, lab, [self.recipe.data.splits.train])
+    @override
+    def adapt(self, model: PreTrainedModel, head: Sequence[str], context: Context, total: int) -> Training:
+        self._check_length(model, context, [self.recipe.data.splits.train])
         config = PrefixTuningConfig(
-            task_type=lab.task.peft_task_type,
+            task_type=context.task.peft_task_type,
             num_virtual_tokens=self.size,
             prefix_projection=True,
             encoder_hidden_size=HIDDEN,
         )
-        return cast(nn.Module, get_peft_model(model, config))
+        return Training(get_peft_model(model, config))
 
+    @override
     def parameters(self, trained: nn.Module, head: Sequence[str]) -> dict[str, int]:
         """Those of the prefix: a key and a value for each of its tokens in every layer."""
         assert isinstance(trained, PeftModel)
@@ -70,17 +75,18 @@ class Prefix(PeftMethod):
             "parameters_in_training": trainable_parameters(trained)["trainable_parameters"],
         }
 
-    def load(self, base: PreTrainedModel, lab: Lab) -> nn.Module:
-        self._check_length(base, lab, self.recipe.data.splits.eval)
+    @override
+    def load(self, base: PreTrainedModel, context: Context) -> nn.Module:
+        self._check_length(base, context, self.recipe.data.splits.eval)
         try:
-            return super().load(base, lab)
+            return super().load(base, context)
         except KeyError as error:  # PEFT's, where the file holds something else
             where = self.run.path / "adapter"
             raise UserError(f"{where} lacks {error}; write it anew with: autolora retrain {self.run.path}") from error
 
-    def _check_length(self, model: PreTrainedModel, lab: Lab, splits: Sequence[str]) -> None:
+    def _check_length(self, model: PreTrainedModel, context: Context, splits: Sequence[str]) -> None:
         """The tokens come after the prefix: their positions are higher by its length."""
-        longest = max(lab.task.longest(lab.examples(split)) for split in splits)
+        longest = max(context.task.longest(context.examples(split)) for split in splits)
         try:
             check_length(model, longest + self.size)
         except UserError as error:

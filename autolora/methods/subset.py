@@ -1,20 +1,21 @@
-"""A subset of the model's own parameters is trained: all of them (``full``), the head's (``head``), or the biases and
-the head's (``bitfit``)."""
+"""A subset of the model's own parameters is trained.
+
+All of them (``full``), the head's (``head``), or the biases and the head's (``bitfit``).
+"""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import cast
 
 from torch import nn
 from transformers import PreTrainedModel
+from typing_extensions import override
 
-from autolora import registry
 from autolora.errors import UserError
 from autolora.methods.weights import TrainedWeights
 from autolora.recipe.schema import Recipe
-from autolora.tasks import TASKS
+from autolora.registry import TASKS
 
 
 class Subset(TrainedWeights):
@@ -22,8 +23,17 @@ class Subset(TrainedWeights):
 
     @abstractmethod
     def chosen(self, model: PreTrainedModel, head: Sequence[str]) -> Iterable[nn.Parameter]:
-        """The parameters that are trained."""
+        """The parameters that are trained.
 
+        Args:
+            model: The pretrained model.
+            head: Full names of the head's modules.
+
+        Raises:
+            UserError: The model has none of them.
+        """
+
+    @override
     def prepare(self, model: PreTrainedModel, head: Sequence[str]) -> None:
         for parameter in self.chosen(model, head):
             parameter.requires_grad_(True)
@@ -39,21 +49,24 @@ class Full(Subset):
     saves_model = True
     default_learning_rate = 2e-5
 
+    @override
     def chosen(self, model: PreTrainedModel, head: Sequence[str]) -> Iterable[nn.Parameter]:
-        return cast(Iterable[nn.Parameter], model.parameters())
+        return model.parameters()
 
 
 class Head(Subset):
     """The head on a frozen backbone: what the pretrained features alone are good for."""
 
     @classmethod
+    @override
     def check_recipe(cls, recipe: Recipe) -> None:
-        if recipe.model.head == "auto" and not registry.load(TASKS, recipe.task).new_head:
+        if recipe.model.head == "auto" and not TASKS.load(recipe.task).new_head:
             raise UserError(
                 f"method {recipe.method.name!r} trains a task head, and {recipe.task} has none; leave the method out, "
                 "or name the modules in model.head"
             )
 
+    @override
     def chosen(self, model: PreTrainedModel, head: Sequence[str]) -> Iterable[nn.Parameter]:
         found = head_parameters(model, head)
         if not found:
@@ -64,6 +77,7 @@ class Head(Subset):
 class BitFit(Subset):
     """Ben Zaken et al. (ACL 2022): every bias, those of the layer norms among them, and the head."""
 
+    @override
     def chosen(self, model: PreTrainedModel, head: Sequence[str]) -> Iterable[nn.Parameter]:
         of_head = head_parameters(model, head)
         known = set(map(id, of_head))
@@ -77,7 +91,12 @@ class BitFit(Subset):
 
 
 def head_parameters(model: nn.Module, head: Sequence[str]) -> list[nn.Parameter]:
-    """The parameters of the head's modules, each once."""
+    """The parameters of the head's modules, each once.
+
+    Args:
+        model: Which the modules are of.
+        head: Their full names; where one lies in another, its parameters still come once.
+    """
     found = {id(p): p for name in head for p in model.get_submodule(name).parameters()}
     return list(found.values())
 

@@ -10,22 +10,23 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import cast
 
 import torch
 from peft import PeftModel, convert_to_lora
-from peft.tuners.lora import LoraLayer
+from peft.tuners.lora import Linear
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from typing_extensions import override
 
-from autolora.files import write_json
-from autolora.lab import Lab
+from autolora.context.base import Context
+from autolora.lora.adapter import add_adapter, base_name, in_adapter, lora_layers, set_factors, uses_conv1d
+from autolora.lora.config import lora_config
+from autolora.lora.ranks import Ranks
 from autolora.methods.base import AUTOLORA, PeftMethod, method_of
-from autolora.recipe.schema import Method as Settings
-from autolora.recipe.schema import Recipe
-from autolora.retrain.adapter import add_adapter, lora_config, uses_conv1d
-
-PREFIX = "base_model.model."
+from autolora.recipe.schema import MethodSettings, Recipe
+from autolora.runs.store import Run
+from autolora.training.finetune import Training
 
 
 class Svd(PeftMethod):
@@ -34,39 +35,45 @@ class Svd(PeftMethod):
     searches, trains = False, False
 
     @classmethod
-    def needs(cls, recipe: Recipe) -> tuple[Settings, ...]:
+    @override
+    def needs(cls, recipe: Recipe) -> tuple[MethodSettings, ...]:
         return AUTOLORA, _uniform(recipe)
 
+    @override
     def check(self) -> None:
         for settings in self.needs(self.recipe):
-            self.source(settings)
+            self.base_run(settings)
 
-    def adapt(self, model: PreTrainedModel, head: Sequence[str], lab: Lab, total: int) -> nn.Module:
-        uniform = self.source(_uniform(self.recipe))
+    @override
+    def adapt(self, model: PreTrainedModel, head: Sequence[str], context: Context, total: int) -> Training:
+        uniform = self.base_run(_uniform(self.recipe))
         begun = time.monotonic()
-        trained = method_of(uniform).load(lab.model(), lab)
+        trained = method_of(uniform).load(context.model(), context)
         assert isinstance(trained, PeftModel)
         share = share_for(_energies(trained), self.budget())
         factors = _compress(trained, share)
-        ranks = {name: a.shape[0] for name, (a, _) in factors.items()}
-        size = max(ranks.values())
+        by_name = {name: a.shape[0] for name, (a, _) in factors.items()}
+        size = max(by_name.values())
         # Scaling is part of the factors: lora_alpha / rank is 1 everywhere.
+        folded = Ranks(by_name, initial_rank=size, lora_alpha=float(size))
         config = lora_config(
-            ranks,
-            initial_rank=size,
-            lora_alpha=float(size),
+            folded,
             head=head,
-            task_type=lab.task.peft_task_type,
-            fan_in_fan_out=uses_conv1d(model, list(ranks)),
+            task_type=context.task.peft_task_type,
+            fan_in_fan_out=uses_conv1d(model, list(by_name)),
         )
-        adapted = add_adapter(model, config, ranks)
+        adapted = add_adapter(model, folded, config)
         _fill(adapted, factors, trained, head)
-        self._bill(uniform, time.monotonic() - begun)
-        initial = _uniform(self.recipe).size
-        write_json(self.run.path / "retrain" / "ranks.json", {"initial_rank": initial, "share": share, "ranks": ranks})
-        return cast(nn.Module, adapted)
+        self._add_cost(uniform, time.monotonic() - begun)
+        # The ranks for others who train at them, with everybody's scaling.
+        shapes = {name: (a.shape[1], b.shape[0]) for name, (a, b) in factors.items()}
+        initial = _uniform(self.recipe).size or self.recipe.search.rank
+        found = Ranks(by_name, initial, shapes=shapes, rule={"share": share})
+        found = found.scaled(self.recipe.retrain_alpha, self.recipe.retrain.scaling, rank=self.recipe.search.rank)
+        found.save(self.run.path / "retrain" / "ranks.json")
+        return Training(adapted)
 
-    def _bill(self, uniform: Any, seconds: float) -> None:
+    def _add_cost(self, uniform: Run, seconds: float) -> None:
         """What the uniform LoRA's training took is this method's cost too."""
         spent = uniform.manifest()["stages"]["retrain"]
         kept = ("steps", "forward_passes", "backward_passes", "peak_memory_mib")
@@ -75,18 +82,20 @@ class Svd(PeftMethod):
         )
 
 
-def _uniform(recipe: Recipe) -> Settings:
+def _uniform(recipe: Recipe) -> MethodSettings:
     """The uniform LoRA that is compressed."""
     rate = recipe.method.learning_rate if recipe.method.name == "svd" else None
     size = recipe.method.size if recipe.method.name == "svd" else None
-    return Settings(name="lora", size=size or recipe.search.rank, learning_rate=rate)
+    return MethodSettings(name="lora", size=size or recipe.search.rank, learning_rate=rate)
 
 
 def share_for(energies: Mapping[str, Tensor], budget: int) -> float:
     """The share of squared singular values that gives the layers ranks with the sum `budget`, or the nearest below it.
 
-    energies: for every layer the share that its first 1, 2, … components hold, ascending to 1. A layer's rank is the
-    least that holds the wanted share, and at least 1.
+    Args:
+        energies: For every layer the share that its first 1, 2, … components hold, ascending to 1. A layer's rank is
+            the least that holds the wanted share, and at least 1.
+        budget: The sum of the ranks.
     """
     shares = torch.cat([energy.double() for energy in energies.values()]).sort().values
     extra = budget - len(energies)  # so many components beyond each layer's first: shares that are not enough
@@ -100,10 +109,10 @@ def share_for(energies: Mapping[str, Tensor], budget: int) -> float:
 @torch.no_grad()
 def _energies(trained: nn.Module) -> dict[str, Tensor]:
     found = {}
-    for name, layer in trained.named_modules():
-        if isinstance(layer, LoraLayer):
-            squares = torch.linalg.svdvals(layer.get_delta_weight("default").float()).square()
-            found[name] = (squares.cumsum(0) / squares.sum()).cpu()
+    for name, layer in lora_layers(trained).items():
+        linear = cast(Linear, layer)  # targets are linear layers
+        squares = torch.linalg.svdvals(linear.get_delta_weight("default").float()).square()
+        found[name] = (squares.cumsum(0) / squares.sum()).cpu()
     return found
 
 
@@ -114,7 +123,7 @@ def _compress(trained: PeftModel, share: float) -> dict[str, tuple[Tensor, Tenso
         _, tensors = convert_to_lora(trained, rank=share)
     ends = (".lora_A.weight", ".lora_B.weight")
     names = [key.removesuffix(ends[0]) for key in tensors if key.endswith(ends[0])]
-    return {name.removeprefix(PREFIX): (tensors[name + ends[0]], tensors[name + ends[1]]) for name in names}
+    return {base_name(name): (tensors[name + ends[0]], tensors[name + ends[1]]) for name in names}
 
 
 @torch.no_grad()
@@ -123,10 +132,7 @@ def _fill(
 ) -> None:
     """The factors, and the trained head. PEFT's conversion loses the names of a head of several layers."""
     for name, (a, b) in factors.items():
-        layer: Any = adapted.get_submodule(PREFIX + name)
-        layer.lora_A["default"].weight.copy_(a)
-        layer.lora_B["default"].weight.copy_(b)
+        set_factors(adapted, name, a, b)
     for name in head:
-        source: Any = trained.get_submodule(PREFIX + name)
-        target: Any = adapted.get_submodule(PREFIX + name)
-        target.modules_to_save["default"].load_state_dict(source.modules_to_save["default"].state_dict())
+        state = in_adapter(trained, name).modules_to_save["default"].state_dict()
+        in_adapter(adapted, name).modules_to_save["default"].load_state_dict(state)

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from typing_extensions import override
+
 from autolora.methods.base import AUTOLORA, GivenRanks
-from autolora.recipe.schema import Method as Settings
-from autolora.recipe.schema import Recipe
+from autolora.recipe.schema import MethodSettings, Recipe
 
 
 class Uniform(GivenRanks):
     """The same rank in every target module: `method.size`."""
 
     @classmethod
+    @override
     def check_recipe(cls, recipe: Recipe) -> None:
         cls.size_in(recipe.method)
 
+    @override
     def allocate(self, shapes: Mapping[str, tuple[int, int]]) -> dict[str, int]:
         return dict.fromkeys(shapes, self.size)
 
@@ -24,13 +27,15 @@ class Budgeted(GivenRanks):
     """Ranks of the same budget as AutoLoRA's, of the same recipe and seed."""
 
     @classmethod
-    def needs(cls, recipe: Recipe) -> tuple[Settings, ...]:
+    @override
+    def needs(cls, recipe: Recipe) -> tuple[MethodSettings, ...]:
         return (AUTOLORA,)
 
 
 class Matched(Budgeted):
     """As many LoRA parameters as AutoLoRA's result, as evenly as they go."""
 
+    @override
     def allocate(self, shapes: Mapping[str, tuple[int, int]]) -> dict[str, int]:
         costs = {name: n + m for name, (n, m) in shapes.items()}  # parameters of one rank-1 component
         return nearest_uniform(costs, sum(rank * costs[name] for name, rank in self.learned().items()))
@@ -39,8 +44,12 @@ class Matched(Budgeted):
 def nearest_uniform(costs: Mapping[str, int], budget: int) -> dict[str, int]:
     """Ranks r or r + 1 whose parameters, Σ rank · cost, come as close to `budget` as they can without exceeding it.
 
-    costs: parameters of one component of each module. Modules of equal cost that get the larger rank lie as far apart
-    as they can, in the modules' order. Where all costs are equal, the budget is met exactly if it is a multiple of it.
+    Modules of equal cost that get the larger rank lie as far apart as they can, in the modules' order. Where all costs
+    are equal, the budget is met exactly if it is a multiple of it.
+
+    Args:
+        costs: Parameters of one component of each module.
+        budget: Parameters in all.
     """
     base = budget // sum(costs.values())
     left = budget - base * sum(costs.values())

@@ -9,19 +9,20 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from typing_extensions import override
 
+from autolora.context.base import Context
 from autolora.errors import UserError
 from autolora.files import read_json, replace_folder, write_json
-from autolora.lab import Lab
 from autolora.methods.base import Method
 from autolora.model.load import base_name
+from autolora.training.finetune import Training
 
 WEIGHTS, RECORD = "weights.safetensors", "method.json"
 
@@ -35,33 +36,42 @@ class TrainedWeights(Method):
     def prepare(self, model: PreTrainedModel, head: Sequence[str]) -> None:
         """Let what is trained require a gradient, after putting it into the model if need be.
 
-        When this is called, none of the model's parameters requires one.
+        Args:
+            model: The pretrained model, changed in place; none of its parameters requires a gradient yet.
+            head: Full names of the head's modules.
+
+        Raises:
+            UserError: The model has nothing that this method could train.
         """
 
+    @override
     def check(self) -> None:
         self.check_recipe(self.recipe)
 
-    def adapt(self, model: PreTrainedModel, head: Sequence[str], lab: Lab, total: int) -> nn.Module:
+    @override
+    def adapt(self, model: PreTrainedModel, head: Sequence[str], context: Context, total: int) -> Training:
         model.requires_grad_(False)
         self.prepare(model, head)
-        return cast(nn.Module, model)
+        return Training(model)
 
-    def save(self, trained: nn.Module, head: Sequence[str], lab: Lab) -> None:
+    @override
+    def save(self, trained: nn.Module, head: Sequence[str], context: Context) -> None:
         base, revision = base_name(self.recipe.model)
         with replace_folder(self.run.path / "adapter") as fresh:
             save_weights(trained, fresh / WEIGHTS)
             write_json(fresh / RECORD, {**self._made_by(), "base_model": base, "revision": revision})
 
-    def load(self, base: PreTrainedModel, lab: Lab) -> nn.Module:
+    @override
+    def load(self, base: PreTrainedModel, context: Context) -> nn.Module:
         folder = self.run.path / "adapter"
         base.requires_grad_(False)
-        self.prepare(base, lab.head(base))
+        self.prepare(base, context.head(base))
         try:
             self._check_record(folder / RECORD)
             load_weights(base, folder / WEIGHTS)
         except UserError as error:
             raise UserError(f"{error}; write it anew with: autolora retrain {self.run.path}") from error
-        return cast(nn.Module, base)
+        return base
 
     def _check_record(self, path: Path) -> None:
         record, wanted = read_json(path), self._made_by()
@@ -69,23 +79,40 @@ class TrainedWeights(Method):
         if found != wanted:
             raise UserError(f"{path} is about {found}, but this run's recipe about {wanted}")
 
-    def _made_by(self) -> dict[str, Any]:
+    def _made_by(self) -> dict[str, object]:
         return {"method": self.settings.name, "size": None if self.default_size is None else self.size}
 
 
 def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """What requires a gradient, by name; of tied parameters the first name counts."""
+    """What requires a gradient, by name; of tied parameters the first name counts.
+
+    Args:
+        model: After `TrainedWeights.prepare`.
+    """
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
 def save_weights(model: nn.Module, path: Path) -> None:
-    """Write the trained parameters of a model."""
+    """Write the trained parameters of a model as safetensors.
+
+    Args:
+        model: After its training.
+        path: The file, in a folder that is there.
+    """
     tensors = {name: p.detach().cpu().contiguous() for name, p in trained_parameters(model).items()}
     save_file(tensors, path, metadata={"format": "pt"})
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
-    """Put trained parameters back. Raises UserError for a file with other names or shapes than the model trains."""
+    """Put trained parameters back, in place.
+
+    Args:
+        model: Prepared as it was for the training.
+        path: What `save_weights` wrote.
+
+    Raises:
+        UserError: The file cannot be read, or has other names or shapes than the model trains.
+    """
     wanted = trained_parameters(model)
     try:
         found = load_file(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sacrebleu.metrics import CHRF
+from sacrebleu.metrics.chrf import CHRF
 
 from autolora.metrics.base import Metric, Output
 from autolora.metrics.text import by_position, check_texts

@@ -1,6 +1,6 @@
 """Scores by name: ``score(["accuracy", "f1"], predictions, references)`` gives a `Score` for each.
 
-The names are those of `autolora.metrics.METRICS`. Nothing here imports a library before a metric is asked for.
+The names are those of `autolora.registry.METRICS`. Nothing here imports a library before a metric is asked for.
 """
 
 from __future__ import annotations
@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from autolora.metrics import METRICS
 from autolora.metrics.base import Metric, NeedsJavaError, Output, Score
-from autolora.registry import load
+from autolora.registry import METRICS
 
 
 def headline(name: str) -> Output:
@@ -59,16 +58,5 @@ def score(
     return tuple(found)
 
 
-def compute(
-    names: Sequence[str],
-    predictions: Sequence[Any],
-    references: Sequence[Any],
-    on_missing: Callable[[str], None] | None = None,
-) -> dict[str, float | None]:
-    """The values of `score` by column, for callers that need no more."""
-    return {each.name: each.value for each in score(names, predictions, references, on_missing)}
-
-
 def _metric(name: str) -> Metric:
-    metric: Metric = load(METRICS, name)
-    return metric
+    return METRICS.load(name)

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import evaluate
 from datasets import Features, List, Value
+from typing_extensions import override
 
 from autolora.metrics import (
     accuracy,
@@ -32,7 +33,7 @@ from autolora.metrics import (
 from autolora.metrics.base import NO_EXAMPLES, Metric
 
 
-class Shell(evaluate.Metric):
+class Shell(evaluate.Metric):  # type: ignore[misc]  # evaluate ships no types
     """A metric of labels or numbers: no files, numbers in, clear errors.
 
     `evaluate` makes a folder for every metric and keeps the predictions in it; the folder may be read-only, or shared
@@ -47,9 +48,11 @@ class Shell(evaluate.Metric):
     def __init__(self, config_name: str | None = None, keep_in_memory: bool = True, **options: Any) -> None:
         super().__init__(config_name, keep_in_memory=keep_in_memory, **options)
 
+    @override
     def _build_data_dir(self) -> Any:
         return "" if self.keep_in_memory else super()._build_data_dir()
 
+    @override
     def _info(self) -> Any:
         return evaluate.MetricInfo(
             description=inspect.getdoc(self.metric.function) or "",
@@ -58,6 +61,7 @@ class Shell(evaluate.Metric):
             inputs_description=self.takes,
         )
 
+    @override
     def add_batch(self, *, predictions: Any = None, references: Any = None, **others: Any) -> None:
         """Take one more batch of predictions and references."""
         if predictions is None or references is None:
@@ -65,12 +69,14 @@ class Shell(evaluate.Metric):
         self.metric.validate(predictions, references)
         super().add_batch(predictions=predictions, references=references, **others)
 
+    @override
     def _finalize(self) -> None:
         if self.keep_in_memory and not len(self):
             self.writer = None  # the next compute starts afresh
             raise ValueError(NO_EXAMPLES)
         super()._finalize()
 
+    @override
     def _compute(self, predictions: Any, references: Any) -> dict[str, Any]:
         return dict(self.metric.function(predictions, references))
 
@@ -92,12 +98,17 @@ class TagShell(Shell):
 
 
 class Accuracy(Shell):
+    """The share of predictions that are right."""
+
     metric = accuracy.METRIC
 
 
 class F1(Shell):
-    """F1, whose `average` can be set for good (``F1(average="macro")``, which is what `evaluate.combine` needs) or for
-    one call of `compute`."""
+    """F1 of one class, or the mean over several.
+
+    Its `average` can be set for good (``F1(average="macro")``, which is what `evaluate.combine` needs) or for one call
+    of `compute`.
+    """
 
     metric = f1.METRIC
 
@@ -105,6 +116,7 @@ class F1(Shell):
         super().__init__(config_name, **options)
         self.average = average
 
+    @override
     def _compute(
         self, predictions: Any, references: Any, average: str | None = None, pos_label: int = 1
     ) -> dict[str, Any]:
@@ -112,14 +124,20 @@ class F1(Shell):
 
 
 class Matthews(Shell):
+    """Matthews' correlation coefficient of two or more classes."""
+
     metric = matthews.METRIC
 
 
 class Pearson(Shell):
+    """The correlation coefficient of the numbers."""
+
     metric = pearson.METRIC
 
 
 class Spearman(Shell):
+    """The correlation coefficient of the numbers' ranks."""
+
     metric = spearman.METRIC
 
 
@@ -128,6 +146,7 @@ class Entities(TagShell):
 
     metric = entities.METRIC
 
+    @override
     def _compute(self, predictions: Any, references: Any) -> dict[str, Any]:
         return {
             **super()._compute(predictions, references),
@@ -137,28 +156,42 @@ class Entities(TagShell):
 
 
 class Bleu(TextShell):
+    """Corpus BLEU, from 0 to 1."""
+
     metric = bleu.METRIC
 
 
 class Chrf(TextShell):
+    """The F-score of character and word n-grams, chrF++, from 0 to 1."""
+
     metric = chrf.METRIC
 
 
 class Cider(TextShell):
+    """CIDEr, which weighs n-grams by how rare they are; needs Java."""
+
     metric = cider.METRIC
 
 
 class Meteor(TextShell):
+    """METEOR 1.5; needs Java."""
+
     metric = meteor.METRIC
 
 
 class Nist(TextShell):
+    """NIST as mteval-v13a counts it."""
+
     metric = nist.METRIC
 
 
 class RougeL(TextShell):
+    """ROUGE-L as the COCO caption evaluation has it; needs Java."""
+
     metric = rouge_l.METRIC
 
 
 class Ter(TextShell):
+    """Translation edit rate; smaller is better."""
+
     metric = ter.METRIC

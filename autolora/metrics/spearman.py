@@ -11,8 +11,10 @@ from autolora.metrics.numeric import correlation
 
 
 def spearman(predictions: Sequence[float], references: Sequence[float]) -> dict[str, float]:
-    """The correlation coefficient of the ranks, ties taking their mean; NaN where it is undefined (a constant side, one
-    example)."""
+    """The correlation coefficient of the ranks, ties taking their mean.
+
+    NaN where it is undefined (a constant side, one example).
+    """
     return {"spearman": correlation(spearmanr, predictions, references)}
 
 

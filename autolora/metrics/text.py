@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from autolora.metrics.base import NeedsJavaError
 
@@ -37,10 +37,11 @@ def check_texts(predictions: Sequence[str], references: Sequence[Sequence[str]])
             raise ValueError(f"example {i}: a reference is empty")
 
 
-def by_position(references: Sequence[Sequence[str]]) -> list[list[str | None]]:
+def by_position(references: Sequence[Sequence[str]]) -> list[list[str]]:
     """The references as sacrebleu takes them: the first of each example, the second of each, …; None where none."""
     most = max(map(len, references))
-    return [[texts[i] if i < len(texts) else None for texts in references] for i in range(most)]
+    found = [[texts[i] if i < len(texts) else None for texts in references] for i in range(most)]
+    return cast(list[list[str]], found)  # sacrebleu's annotations leave out the None that it takes
 
 
 def java() -> str:

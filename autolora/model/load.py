@@ -13,19 +13,30 @@ import transformers
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from autolora.errors import UserError
-from autolora.recipe.layers import bundled, bundled_folder
+from autolora.model.inspect import bundled, bundled_folder
 from autolora.recipe.schema import Model
 
 
 def source(name: str) -> str:
-    """What transformers loads for a recipe's `model.name`: a hub id or a local directory."""
+    """What transformers loads for a recipe's `model.name`: a hub id or a local directory.
+
+    Args:
+        name: As the recipe has it, ``bundled:…`` among others.
+
+    Raises:
+        UserError: The package with a bundled model is not installed.
+    """
     if not name.startswith("bundled:"):
         return name
     return str(bundled_folder(name.removeprefix("bundled:")))
 
 
 def base_name(model: Model) -> tuple[str, str | None]:
-    """The model's name and revision as an adapter should carry them: a bundled model by its hub id."""
+    """The model's name and revision as an adapter should carry them: a bundled model by its hub id.
+
+    Args:
+        model: The recipe's model section.
+    """
     known = bundled(model.name)
     return (known.hub, None) if known else (model.name, model.revision)
 
@@ -39,7 +50,12 @@ def _weight_file(name: str) -> dict[str, str]:
 def load_tokenizer(model: Model, **options: Any) -> PreTrainedTokenizerBase:
     """The model's tokenizer. One without a padding token pads with its end-of-sequence token.
 
-    options: of transformers' `from_pretrained`.
+    Args:
+        model: The recipe's model section.
+        options: Of transformers' `from_pretrained`.
+
+    Raises:
+        UserError: It cannot be loaded, or has nothing to pad with.
     """
     with _explained(model), _quiet():
         tokenizer = AutoTokenizer.from_pretrained(
@@ -59,9 +75,19 @@ def load_tokenizer(model: Model, **options: Any) -> PreTrainedTokenizerBase:
 
 
 def load_model(model: Model, auto_class: str, head_config: dict[str, Any], pad_token_id: int | None) -> PreTrainedModel:
-    """The pretrained model in float32 with a new task head, drawn from torch's generator."""
+    """The pretrained model in float32 with a new task head, drawn from torch's generator, on the CPU.
+
+    Args:
+        model: The recipe's model section.
+        auto_class: Of transformers, such as "AutoModelForSequenceClassification".
+        head_config: Of the task's head, see `Task.head_config`.
+        pad_token_id: The tokenizer's, for models that have none of their own.
+
+    Raises:
+        UserError: It cannot be loaded.
+    """
     with _explained(model), _quiet():
-        loaded = getattr(transformers, auto_class).from_pretrained(
+        loaded: PreTrainedModel = getattr(transformers, auto_class).from_pretrained(
             source(model.name),
             revision=model.revision,
             trust_remote_code=model.trust_remote_code,
@@ -76,7 +102,15 @@ def load_model(model: Model, auto_class: str, head_config: dict[str, Any], pad_t
 
 
 def check_length(model: PreTrainedModel, longest: int) -> None:
-    """Raises UserError where sequences of so many tokens have more positions than the model knows."""
+    """Make sure that the model has a position for every token.
+
+    Args:
+        model: With its embeddings in place.
+        longest: Tokens of the longest sequence.
+
+    Raises:
+        UserError: There are fewer positions.
+    """
     limit = getattr(model.config, "max_position_embeddings", None)
     for name, module in model.named_modules():
         if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
@@ -89,7 +123,12 @@ def check_length(model: PreTrainedModel, longest: int) -> None:
 
 
 def weights_hash(model: PreTrainedModel, leave_out: list[str]) -> str:
-    """SHA-256 over the names and bytes of the parameters, without the (newly drawn) modules in `leave_out`."""
+    """SHA-256 over the names and bytes of the parameters.
+
+    Args:
+        model: On any device.
+        leave_out: Full names of (newly drawn) modules.
+    """
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         if not any(name.startswith(prefix + ".") for prefix in leave_out):

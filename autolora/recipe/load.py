@@ -1,7 +1,8 @@
-"""From a YAML file to a `Recipe`: ``load_recipe(path, ["search.steps=200"], model="bert-base-uncased", seed=1)``.
+"""From a YAML file to a `Recipe`: ``read_recipe(path, ["search.steps=200"], model="bert-base-uncased", seed=1)``.
 
-Overrides go through the same check as the file. All faults of a recipe (keys, types, values, data files, module names)
-are raised together as one RecipeError, each with its line or with the option that it came from.
+Overrides go through the same check as the file. All faults of a recipe (keys, types, values) are raised together as
+one RecipeError, each with its line or with the option that it came from. What only data and model files can show is
+added by `checks`: `autolora.experiment.preflight.load_recipe` is this function with all of them.
 
 Relative paths count from where they are written: the recipe's folder for those in the file, the working directory for
 those on the command line. The returned recipe has absolute paths only; `dump_recipe` writes it as YAML.
@@ -12,7 +13,7 @@ from __future__ import annotations
 import copy
 import difflib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,12 @@ from typing import Any
 import yaml
 
 from autolora.errors import Fault, RecipeError
-from autolora.recipe.checks import check_data, check_model
-from autolora.recipe.messages import dotted_names, unknown_key_hint, validation_faults
-from autolora.recipe.schema import Data, Model, Recipe
-from autolora.recipe.source import Source, parse, read_source
+from autolora.recipe.document import Document, parse, read_document
+from autolora.recipe.messages import dotted_names, section_at, unknown_key_hint, validation_faults
+from autolora.recipe.schema import Recipe
+
+Where = Callable[[str], str]  # the place (file and line, or option) of a dotted field path
+Check = Callable[[Any, Where, str | None], list[Fault]]  # of a section; the last is the recipe's task, if it has one
 
 RECIPE_FOLDERS = ("recipes", "_recipes")  # a recipe below one of these is named by its path from there
 # Giving the first makes the second meaningless.
@@ -43,29 +46,33 @@ class _Override:
 
     where: str
     path: str
-    value: Any
+    value: object
 
 
-def load_recipe(
+def read_recipe(
     path: Path,
-    overrides: Sequence[str] = (),
+    overrides: Sequence[str] | Mapping[str, Any] = (),
     *,
     data_root: Path | None = None,
     model: str | None = None,
     seed: int | None = None,
-    check: bool = True,
+    checks: Mapping[str, Check] | None = None,
 ) -> Recipe:
-    """The recipe in a file. overrides: ``search.steps=200``. Raises RecipeError with every fault.
+    """The recipe in a file.
 
-    check False: leave out what needs other files (data, model), to read the recipe of a finished run.
+    Args:
+        path: The YAML file.
+        overrides: ``search.steps=200``, as after ``--set``; or values by dotted name.
+        data_root: Instead of ``data.root``, relative to the working directory.
+        model: Instead of ``model.name``.
+        seed: Instead of ``seed``.
+        checks: By section (``data``, ``model``), what compares it with files. Only a section that is right is checked.
+
+    Raises:
+        RecipeError: With every fault.
     """
-    source = read_source(path)
-    options = {"--model": ("model.name", model), "--seed": ("seed", seed)}
-    given = [
-        _Override(f"{option} {value}", *field) for option, field in options.items() if (value := field[1]) is not None
-    ]
-    if data_root is not None:
-        given.append(_Override(f"--data-root {data_root}", "data.root", str(data_root)))
+    source = read_document(path)
+    given = _options(data_root, model, seed)
     faults = source.faults
     parsed, override_faults = _parse_overrides(overrides)
     faults += override_faults
@@ -73,11 +80,45 @@ def load_recipe(
     values = _apply(source.values, [*parsed, *given])
     _complete(values, path)
     faults += validation_faults(values, where)
-    if check:
-        faults += _file_faults(values, faults, where)
+    faults += _file_faults(values, faults, where, checks or {})
     if faults:
         raise RecipeError(sorted(faults, key=where.order))
     return Recipe.model_validate(values)
+
+
+def override_recipe(
+    recipe: Recipe,
+    overrides: Mapping[str, Any],
+    *,
+    data_root: Path | None = None,
+    model: str | None = None,
+    seed: int | None = None,
+) -> Recipe:
+    """A recipe with other values in it, checked as one that is read; for the arguments see `read_recipe`.
+
+    Raises:
+        RecipeError: With every fault.
+    """
+    values = recipe.model_dump(mode="json")
+    parsed, faults = _parse_overrides(overrides)
+    given = [*parsed, *_options(data_root, model, seed)]
+    where = _Places(Document("recipe", values), given)
+    values = _apply(values, given)
+    faults += validation_faults(values, where)
+    if faults:
+        raise RecipeError(sorted(faults, key=where.order))
+    return Recipe.model_validate(values)
+
+
+def _options(data_root: Path | None, model: str | None, seed: int | None) -> list[_Override]:
+    """What has an option of its own on the command line."""
+    options = {"--model": ("model.name", model), "--seed": ("seed", seed)}
+    given = [
+        _Override(f"{option} {value}", *field) for option, field in options.items() if (value := field[1]) is not None
+    ]
+    if data_root is not None:
+        given.append(_Override(f"--data-root {data_root}", "data.root", str(data_root)))
+    return given
 
 
 def dump_recipe(recipe: Recipe) -> str:
@@ -88,7 +129,7 @@ def dump_recipe(recipe: Recipe) -> str:
 class _Places:
     """Where the value of a dotted path was written: the option if it came from one, else file and line."""
 
-    def __init__(self, source: Source, overrides: Sequence[_Override]) -> None:
+    def __init__(self, source: Document, overrides: Sequence[_Override]) -> None:
         self._label = source.label
         self._places = {path: f"{source.label}:{line}" for path, line in source.lines.items()}
         for override in overrides:
@@ -109,11 +150,15 @@ class _Places:
         return (0, int(found[1] or 0)) if found else (1, 0)
 
 
-def _parse_overrides(overrides: Sequence[str]) -> tuple[list[_Override], list[Fault]]:
+def _parse_overrides(overrides: Sequence[str] | Mapping[str, Any]) -> tuple[list[_Override], list[Fault]]:
     """``a.b=value`` texts as paths and YAML values, and the faults of those that are none."""
     parsed: list[_Override] = []
     faults: list[Fault] = []
     known = dotted_names()
+    if isinstance(overrides, Mapping):
+        parsed = [_Override(path, path, value) for path, value in overrides.items() if path in known]
+        unknown = [path for path in overrides if path not in known]
+        return parsed, [Fault(path, path, "unknown key", _nearest_path(path, known)) for path in unknown]
     for text in overrides:
         where = f"--set {text}"
         path, equals, value = (part.strip() for part in text.partition("="))
@@ -155,7 +200,7 @@ def _apply(values: Mapping[str, Any], overrides: Sequence[_Override]) -> dict[st
     return changed
 
 
-def _put(values: dict[str, Any], path: str, value: Any) -> None:
+def _put(values: dict[str, Any], path: str, value: object) -> None:
     *sections, key = path.split(".")
     for section in sections:
         inner = values.setdefault(section, {})
@@ -171,7 +216,7 @@ def _drop(values: dict[str, Any], path: str) -> None:
         values[section].pop(key, None)
 
 
-def _anchored(override: _Override) -> Any:
+def _anchored(override: _Override) -> object:
     """Paths from the command line count from the working directory."""
     value = override.value
     if not isinstance(value, str) or not value:
@@ -216,13 +261,16 @@ def _default_name(path: Path) -> str:
     return "/".join(re.sub(r"[^A-Za-z0-9._-]+", "-", part).lstrip("._-") or "recipe" for part in named)
 
 
-def _file_faults(values: Mapping[str, Any], faults: Sequence[Fault], where: _Places) -> Iterator[Fault]:
+def _file_faults(
+    values: Mapping[str, Any], faults: Sequence[Fault], where: _Places, checks: Mapping[str, Check]
+) -> Iterator[Fault]:
     """What only files can show, for the sections that are right in what these checks look at."""
     wrong = {fault.field for fault in faults}
-    if (data := _checkable("data", values, wrong)) is not None:
-        yield from check_data(Data.model_validate(data), where)
-    if (model := _checkable("model", values, wrong)) is not None:
-        yield from check_model(Model.model_validate(model), where)
+    for name, check in checks.items():
+        section = section_at((name,))
+        if section is not None and (found := _checkable(name, values, wrong)) is not None:
+            task = values.get("task")
+            yield from check(section.model_validate(found), where, task if isinstance(task, str) else None)
 
 
 def _checkable(section: str, values: Mapping[str, Any], wrong: set[str]) -> dict[str, Any] | None:

@@ -7,7 +7,6 @@ become `Fault`s that say the rule, the value and the nearest valid name.
 from __future__ import annotations
 
 import copy
-import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, get_args
@@ -17,6 +16,7 @@ from pydantic_core import ErrorDetails
 
 from autolora.errors import Fault
 from autolora.recipe.schema import Recipe, Section
+from autolora.words import did_you_mean
 
 Path = tuple[str | int, ...]
 
@@ -43,12 +43,6 @@ _RULES = {
     "unknown_name": "must be one of {names}, got {value}",
     "value_error": "{error}",
 }
-
-
-def did_you_mean(name: str, choices: Iterable[str]) -> str:
-    """A hint at the nearest of the choices, or ""."""
-    near = difflib.get_close_matches(name, list(choices), 1)
-    return f"did you mean {near[0]!r}?" if near else ""
 
 
 def show(value: object, limit: int = 60) -> str:

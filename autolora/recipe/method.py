@@ -11,13 +11,20 @@ import yaml
 from pydantic import ValidationError
 
 from autolora.errors import UserError
-from autolora.methods import METHODS
-from autolora.recipe.messages import did_you_mean
-from autolora.recipe.schema import Method
+from autolora.recipe.schema import MethodSettings
+from autolora.registry import METHODS
+from autolora.words import did_you_mean
 
 
-def parse_method(text: str) -> Method:
-    """The method that a word means. Raises UserError with the nearest name."""
+def parse_method(text: str) -> MethodSettings:
+    """The method that a word means.
+
+    Args:
+        text: A method's name, with settings behind colons: ``lora:4``, ``lora:4:learning_rate=1e-4``.
+
+    Raises:
+        UserError: There is none; the message has the nearest name.
+    """
     name, *parts = text.strip().split(":")
     if name not in METHODS:
         near = did_you_mean(name, METHODS)
@@ -31,7 +38,7 @@ def parse_method(text: str) -> Method:
             key, value = "size", part
         values[key] = _scalar(value)
     try:
-        return Method.model_validate(values)
+        return MethodSettings.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
@@ -47,15 +54,22 @@ def _scalar(text: str) -> Any:
         return text
 
 
-def parse_methods(text: str) -> list[Method]:
-    """Several methods, separated by commas, each once."""
+def parse_methods(text: str) -> list[MethodSettings]:
+    """Several methods, each once.
+
+    Args:
+        text: Words for `parse_method`, separated by commas.
+
+    Raises:
+        UserError: As `parse_method`.
+    """
     methods = [parse_method(word) for word in text.split(",") if word.strip()]
     if not methods:
         raise UserError("--methods: name at least one method, as in --methods autolora,lora:4")
     return list(dict.fromkeys(methods))
 
 
-def label(method: Method) -> str:
+def label(method: MethodSettings) -> str:
     """The shortest word that means the method."""
     size = "" if method.size is None else f":{method.size}"
     rate = "" if method.learning_rate is None else f":learning_rate={method.learning_rate:g}"
@@ -63,7 +77,14 @@ def label(method: Method) -> str:
 
 
 def parse_seeds(text: str) -> list[int]:
-    """``0-4`` or ``0,3,7-9``. Raises UserError for anything else."""
+    """The seeds that a text means, each once.
+
+    Args:
+        text: ``0-4`` or ``0,3,7-9``.
+
+    Raises:
+        UserError: It is anything else.
+    """
     seeds: list[int] = []
     for word in text.split(","):
         first, dash, last = word.strip().partition("-")

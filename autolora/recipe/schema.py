@@ -1,25 +1,22 @@
 """What a recipe says: one frozen, typed object per section, with every default in one place.
 
 A recipe is a YAML file; `autolora.recipe.load` reads it into `Recipe`. The sections are also the settings objects of
-the Python API: ``Search(steps=200, rank=8)`` is what `autolora.search.loop.SearchStage` takes.
+the Python API: ``Search(steps=200, rank=8)`` is what `autolora.bilevel.loop.BilevelSearch` takes.
 
 Unknown keys, wrong types and values out of range are rejected here. What needs a file, the data or the model is checked
-in `autolora.recipe.checks`.
+in `autolora.experiment.preflight`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from autolora.methods import METHODS
-from autolora.metrics import METRICS
-from autolora.search.estimators import ESTIMATORS
-from autolora.tasks import TASKS
+from autolora.errors import UserError
+from autolora.registry import ESTIMATORS, LINEARISERS, METHODS, METRICS, TASKS, Registry
 
 
 def _yaml_float(value: Any) -> Any:
@@ -29,17 +26,18 @@ def _yaml_float(value: Any) -> Any:
     return value
 
 
-def _one_of(registry: Mapping[str, str]) -> AfterValidator:
+def _one_of(registry: Registry[Any]) -> AfterValidator:
     def check(value: str) -> str:
         if value not in registry:
             raise PydanticCustomError("unknown_name", "must be one of {names}", {"names": ", ".join(registry)})
+        try:
+            registry.check(value)
+        except UserError as error:  # two packages give it
+            raise ValueError(str(error)) from None
         return value
 
     return AfterValidator(check)
 
-
-# How a structured input becomes text (see autolora/data/linearise.py).
-LINEARISERS = ("none", "e2e", "triples")
 
 Number = Annotated[float, BeforeValidator(_yaml_float), Field(allow_inf_nan=False)]
 PositiveNumber = Annotated[Number, Field(gt=0)]
@@ -92,7 +90,7 @@ class Data(Section):
     columns: Annotated[tuple[Name, ...], Field(min_length=1, max_length=2, strict=False)] = ("sentence",)
     label: Name = "label"
     category: Name | None = None  # column that says what an example is about, where results are split by it
-    linearise: Literal["none", "e2e", "triples"] = "none"  # how a structured input becomes text (generation)
+    linearise: Annotated[str, _one_of(LINEARISERS)] = "none"  # how a structured input becomes text (generation)
     labels: Annotated[tuple[Name, ...], Field(min_length=2, strict=False)] | None = None  # names, by label id
     splits: Splits = Splits()
     limits: Limits = Limits()
@@ -188,7 +186,7 @@ class Retrain(Steps):
     weights: Weights = Weights()
 
 
-class Method(Section):
+class MethodSettings(Section):
     """What finds the ranks and what is trained: AutoLoRA, or what it is compared with (`autolora.methods`)."""
 
     name: Annotated[str, _one_of(METHODS)] = "autolora"
@@ -198,7 +196,7 @@ class Method(Section):
     learning_rate: PositiveNumber | None = None  # of the retraining; null: the method's own, or retrain.weights'
 
 
-class Generation(Section):
+class Decoding(Section):
     """How text is generated: beam search."""
 
     beams: PositiveInt = 1
@@ -220,7 +218,7 @@ class Eval(Section):
 
     metrics: Annotated[tuple[Annotated[str, _one_of(METRICS)], ...], Field(min_length=1, strict=False)] = ("accuracy",)
     batch_size: PositiveInt = 64
-    generation: Generation = Generation()
+    generation: Decoding = Decoding()
     submission: Submission | None = None  # file name to split, for --submission
 
 
@@ -233,8 +231,20 @@ class Recipe(Section):
     model: Model
     data: Data
     loss: Loss = Loss()
-    method: Method = Method()
+    method: MethodSettings = MethodSettings()
     search: Search = Search()
     retrain: Retrain = Retrain()
     eval: Eval = Eval()
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+    @property
+    def retrain_alpha(self) -> float:
+        """lora_alpha of the retraining: its own, or the search's."""
+        own = self.retrain.lora_alpha
+        return self.search.lora_alpha if own is None else own
+
+    @property
+    def retrain_dropout(self) -> float:
+        """lora_dropout of the retraining: its own, or the search's."""
+        own = self.retrain.lora_dropout
+        return self.search.lora_dropout if own is None else own

@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from autolora.errors import UserError
-from autolora.recipe.messages import did_you_mean
-from autolora.recipe.source import SUFFIXES, file_label
+from autolora.recipe.document import SUFFIXES, file_label
+from autolora.words import did_you_mean
 
 PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -36,7 +36,11 @@ def shipped() -> dict[str, Path]:
 def find_recipe(text: str) -> Path:
     """The recipe that a command-line argument means: a file, or a shipped recipe's name.
 
-    The name may be written with ``recipes/`` in front and ``.yaml`` behind. Raises UserError with the nearest names.
+    Args:
+        text: The argument. The name may be written with ``recipes/`` in front and ``.yaml`` behind.
+
+    Raises:
+        UserError: There is none; the message has the nearest names.
     """
     path, recipes = Path(text), shipped()
     name = text.removeprefix("recipes/").removesuffix(".yaml").removesuffix(".yml")

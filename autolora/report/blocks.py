@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from autolora.report.tables import Row
+from autolora.tables import Row
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A PNG file of `autolora.report.figures.DPI`. alt: what it shows, for those who do not see it."""
+    """A PNG file of `autolora.plots.figures.DPI`. alt: what it shows, for those who do not see it."""
 
     path: Path
     caption: str

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from autolora.compare.groups import methods_of, tasks_of
-from autolora.compare.results import Result
+from autolora.comparison.groups import methods_of, tasks_of
 from autolora.errors import UserError
 from autolora.files import write_atomic
 from autolora.report import html, markdown
@@ -18,8 +17,9 @@ from autolora.report.blocks import Block, Gallery, Heading, Items, Table, Text
 from autolora.report.outcome_sections import curve_section, quality_section
 from autolora.report.provenance import failure_lines, provenance_section
 from autolora.report.rank_sections import agreement_section, rank_map_section, selection_section
-from autolora.report.tables import Row
 from autolora.report.task_runs import TaskRuns, task_runs
+from autolora.runs.results import Result
+from autolora.tables import Row
 
 
 def write_report(
@@ -27,16 +27,24 @@ def write_report(
     folder: Path,
     tables: Sequence[tuple[str, Sequence[Row]]],
     title: str,
-    notes: Sequence[str] = (),
 ) -> list[Path]:
-    """Write the report into `folder`, and return the paths of its files, the HTML first.
+    """Write the report into `folder`.
 
-    tables: (caption, rows), shown as they are. notes: lines for the beginning.
-    Raises UserError where there are no results, or a file of a run is damaged.
+    Args:
+        results: Of every trial, successful or not.
+        folder: It is made if need be.
+        tables: Captions and rows, shown as they are.
+        title: Of the document.
+
+    Returns:
+        The paths of its files, the HTML first.
+
+    Raises:
+        UserError: There are no results, or a file of a run is damaged.
     """
     if not results:
         raise UserError("a report needs at least one run")
-    blocks = report_blocks(results, folder, tables, notes)
+    blocks = report_blocks(results, folder, tables)
     pages = {"report.html": html.page(title, blocks), "report.md": markdown.page(title, blocks, folder)}
     for name, text in pages.items():
         write_atomic(folder / name, text)
@@ -44,13 +52,9 @@ def write_report(
     return [*(folder / name for name in pages), *drawn]
 
 
-def report_blocks(
-    results: Sequence[Result], folder: Path, tables: Sequence[tuple[str, Sequence[Row]]], notes: Sequence[str] = ()
-) -> list[Block]:
+def report_blocks(results: Sequence[Result], folder: Path, tables: Sequence[tuple[str, Sequence[Row]]]) -> list[Block]:
     """The content of the report; its figures are written below `folder`."""
     blocks: list[Block] = [Text(_summary(results))]
-    if notes:
-        blocks.append(Items(tuple(notes)))
     blocks += _failures(results)
     if tables:
         blocks.append(Heading(2, "Tables", "tables"))
@@ -77,7 +81,7 @@ def _failures(results: Sequence[Result]) -> list[Block]:
 
 
 def _summary(results: Sequence[Result]) -> str:
-    """``140 runs: 4 tasks, 7 methods, 5 seeds.``"""
+    """One line: ``140 runs: 4 tasks, 7 methods, 5 seeds.``."""
     counts = {
         "task": len(tasks_of(results)),
         "method": len(methods_of(results)),

@@ -10,11 +10,11 @@ import struct
 from collections.abc import Sequence
 from html import escape
 
-from autolora.report import tables
+from autolora import tables
+from autolora.plots.figures import DPI
 from autolora.report.blocks import Block, Details, Figure, Gallery, Heading, Items, Table, Text, headings
-from autolora.report.figures import DPI
 from autolora.report.style import CSS
-from autolora.report.tables import Row
+from autolora.tables import Row
 
 _CSS_DPI = 96
 _WIDE = 560  # pixels of a figure from which on a narrow screen scrolls instead of shrinking it
@@ -34,7 +34,7 @@ def page(title: str, blocks: Sequence[Block]) -> str:
 
 
 def to_html(rows: Sequence[Row]) -> str:
-    """The table, with the columns and number formats of `autolora.report.tables`; "" for no rows."""
+    """The table, with the columns and number formats of `autolora.tables`; "" for no rows."""
     if not rows:
         return ""
     columns = tables.column_names(rows)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from autolora.report.blocks import Block, Details, Figure, Gallery, Heading, Items, Table, Text, headings
-from autolora.report.tables import Row, to_markdown
+from autolora.tables import Row, to_markdown
 
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 

@@ -6,14 +6,14 @@ import math
 from collections.abc import Callable
 from typing import TypeAlias
 
-from autolora.compare.groups import has_score
-from autolora.compare.results import Result
-from autolora.report import curves, pareto
+from autolora.comparison.groups import has_score
+from autolora.plots import curves, pareto
+from autolora.plots.curves import Curve
+from autolora.plots.pareto import Point
 from autolora.report.blocks import Block, Figure, Gallery, Text
-from autolora.report.curves import Curve
-from autolora.report.pareto import Point
 from autolora.report.run_files import curve, records
 from autolora.report.task_runs import TaskRuns
+from autolora.runs.results import Result
 
 LOSSES = (  # stage, loss in its log, title
     ("search", "train_loss", "Search: training loss"),
@@ -99,10 +99,13 @@ def _quality(task: TaskRuns, word: str, label: str, cost: Callable[[Result], flo
             points.append(Point(method, known))
     if not points:
         return None
-    metric = next((run.metric for runs in task.methods.values() for run in runs if run.metric), None) or "score"
+    scored = [run for runs in task.methods.values() for run in runs if run.metric]
+    metric, up = (scored[0].metric or "score", scored[0].higher_is_better) if scored else ("score", True)
+    better = metric if up else f"{metric} (lower is better)"
     path, title = task.place("quality", word), f"{metric} against {word}"
-    pareto.save_png(points, path, x_label=label, y_label=metric, title=title, looks=task.looks)
-    best = ", ".join(f"{point.label} ({point.mean[1]:.4f} at {point.mean[0]:,.0f})" for point in pareto.front(points))
+    pareto.save_png(points, path, x_label=label, y_label=better, title=title, looks=task.looks, higher_is_better=up)
+    front = pareto.front(points, higher_is_better=up)
+    best = ", ".join(f"{point.label} ({point.mean[1]:.4f} at {point.mean[0]:,.0f})" for point in front)
     return task.figure(path, f"On the front: {best}", f"scatter plot of {title}; on the front: {best}")
 
 

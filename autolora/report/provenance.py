@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from autolora.compare.results import Result
 from autolora.report.blocks import Block, Details, Heading, Table, Text
-from autolora.report.tables import Cell, Row
+from autolora.runs.results import Result
+from autolora.tables import Cell, Row
 
 STAGES = ("search", "retrain", "eval")
 _SHORT = 12  # characters of a hash that tell it from the others
@@ -70,8 +70,8 @@ def _environment(manifest: Mapping[str, Any]) -> dict[str, Cell]:
     }
 
 
-def _device(record: Any) -> str:
-    """``cpu AMD EPYC, threads 1``"""
+def _device(record: object) -> str:
+    """In words: ``cpu AMD EPYC, threads 1``."""
     if not isinstance(record, Mapping):
         return str(record)
     more = [f"{key} {value}" for key, value in record.items() if key not in ("type", "name")]
@@ -129,5 +129,5 @@ def _hash_rows(results: Sequence[Result]) -> list[Row]:
     return [{"recipe": recipe, "of": of, "sha-256": text, "runs": n} for (recipe, of, text), n in counts.items()]
 
 
-def _cell(value: Any) -> Cell:
+def _cell(value: object) -> Cell:
     return value if value is None or isinstance(value, str | int | float) else json.dumps(value)

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from itertools import combinations
-from typing import Any
 
-from autolora.compare.results import Result
-from autolora.report import rank_spread, selection_plot
-from autolora.report.agreement import DRAWS, Agreement, Kept, Measure, agreement, component_agreement, kept_components
+from autolora.comparison.agreement import (
+    DRAWS,
+    Agreement,
+    Kept,
+    Measure,
+    agreement,
+    component_agreement,
+)
+from autolora.lora.ranks import Ranks, threshold_of
+from autolora.plots import rank_spread, selection
 from autolora.report.blocks import Block, Details, Figure, Gallery, Items, Table, Text
 from autolora.report.run_files import damaged, records
-from autolora.report.tables import Cell, Row
 from autolora.report.task_runs import TaskRuns
+from autolora.runs.results import Result
+from autolora.tables import Cell, Row
 
 AGREEMENT = "Agreement of the ranks between seeds"
 COMPONENTS = "Jaccard of the kept components between methods of the same seed"
@@ -78,8 +85,8 @@ def selection_section(task: TaskRuns) -> list[Block]:
     """The selection variables of each searching method's first seed."""
     figures, more = [], False
     for method, runs in task.methods.items():
-        searched = [(run, record) for run in runs if (record := task.search(run)) and record.get("selection")]
-        drawn = next((figure for run, record in searched if (figure := _selection(task, method, run, record))), None)
+        searched = [(run, ranks) for run in runs if (ranks := task.searched(run)) and "selection" in ranks.rule]
+        drawn = next((figure for run, ranks in searched if (figure := _selection(task, method, run, ranks))), None)
         if drawn is not None:
             figures.append(drawn)
             more = more or len(searched) > 1
@@ -94,7 +101,7 @@ def selection_section(task: TaskRuns) -> list[Block]:
     return [task.heading("Selection variables"), *note, *_gallery(figures)]
 
 
-def _uniform(ranks: list[Mapping[str, int]]) -> str | None:
+def _uniform(ranks: Sequence[Ranks]) -> str | None:
     """In words, where every run has one rank everywhere."""
     values = [sorted(set(each.values())) for each in ranks]
     if any(len(each) != 1 for each in values):
@@ -103,7 +110,7 @@ def _uniform(ranks: list[Mapping[str, int]]) -> str | None:
     return f"rank {' or '.join(map(str, found))} in all {len(ranks[0])} modules"
 
 
-def _map(task: TaskRuns, method: str, runs: tuple[Result, ...], ranks: list[Mapping[str, int]]) -> Figure:
+def _map(task: TaskRuns, method: str, runs: tuple[Result, ...], ranks: Sequence[Ranks]) -> Figure:
     path = task.place(method, "ranks")
     seeds = [run.seed for run in runs if task.ranks([run])]
     rank_spread.save_png(ranks, task.initial_rank(runs), path)
@@ -134,10 +141,9 @@ def _component_rows(task: TaskRuns) -> list[Row]:
     kept: dict[str, dict[int, tuple[int, Kept]]] = {}
     for method, runs in task.methods.items():
         for run in runs:
-            record = task.search(run)
-            if record and record.get("selection"):
-                found = kept_components(record["selection"], record["ranks"])
-                kept.setdefault(method, {})[run.seed] = (record["initial_rank"], found)
+            ranks = task.searched(run)
+            if ranks is not None and ranks.kept:
+                kept.setdefault(method, {})[run.seed] = (ranks.initial_rank, ranks.kept)
     rows: list[Row] = []
     for first, second in combinations(kept, 2):
         seeds = [seed for seed in kept[first] if seed in kept[second]]
@@ -150,25 +156,18 @@ def _component_rows(task: TaskRuns) -> list[Row]:
     return rows
 
 
-def _selection(task: TaskRuns, method: str, run: Result, record: Mapping[str, Any]) -> Figure | None:
+def _selection(task: TaskRuns, method: str, run: Result, ranks: Ranks) -> Figure | None:
     assert run.run is not None
     lines = records(run.run, "search")
     if not lines:
         return None
     path = task.place(method, "selection")
     try:
-        selection_plot.save_png(lines, path, threshold=_threshold(record))
+        selection.save_png(lines, path, threshold=threshold_of(ranks))
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise damaged(run.run / "search" / "log.jsonl", error) from error
     alt = f"selection variables of every module over the search of {method}, seed {run.seed}"
     return task.figure(path, f"{method}, seed {run.seed}", alt)
-
-
-def _threshold(record: Mapping[str, Any]) -> float | None:
-    from autolora.search.ranks import default_threshold
-
-    level: float | None = record.get("threshold")
-    return default_threshold(record["constraint"], record["initial_rank"]) if level is None else level
 
 
 def _gallery(figures: list[Figure]) -> list[Block]:

@@ -1,4 +1,4 @@
-"""What a report reads of a run beside its `Result`: ``search_record(run)``, ``records(run, "search")``, ``curve(…)``.
+"""What a report reads of a run beside its `Result`: ``searched_ranks(run)``, ``records(run, "search")``, ``curve(…)``.
 
 A file that is not there is None or empty. One that is damaged is a UserError that names it.
 """
@@ -11,26 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from autolora.errors import UserError
+from autolora.lora.ranks import Ranks
 
 Record = Mapping[str, Any]
 
 
-def search_record(run: Path) -> dict[str, Any] | None:
-    """The content of ``search/ranks.json``: initial_rank, ranks, and of a search by gradients selection, threshold."""
+def searched_ranks(run: Path) -> Ranks | None:
+    """What the run's search found; None where it has found nothing."""
     path = run / "search" / "ranks.json"
-    text = _text(path)
-    if text is None:
+    if not path.exists():
         return None
     try:
-        record: dict[str, Any] = json.loads(text)
-        ranks, selection = record["ranks"], record.get("selection", {})
-        if not all(isinstance(rank, int) for rank in (record["initial_rank"], *ranks.values())):
-            raise ValueError("ranks are whole numbers")
-        if selection and {name: bool(selection[name]) for name in ranks} != dict.fromkeys(selection, True):
-            raise ValueError("ranks and selection variables are of different modules")
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        return Ranks.load(path)
+    except UserError as error:
         raise damaged(path, error) from error
-    return record
 
 
 def records(run: Path, stage: str) -> list[dict[str, Any]]:

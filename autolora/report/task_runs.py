@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from autolora.compare.groups import methods_of, tasks_of
-from autolora.compare.results import Result
+from autolora.comparison.groups import methods_of, tasks_of
+from autolora.lora.ranks import Ranks
+from autolora.plots.figures import Style, compact, styles
 from autolora.report.blocks import Figure, Heading, Names
-from autolora.report.figures import Style, compact, styles
-from autolora.report.run_files import search_record
+from autolora.report.run_files import searched_ranks
+from autolora.runs.results import Result
 
 
 @dataclass(frozen=True)
@@ -23,21 +23,21 @@ class TaskRuns:
     folder: Path
     looks: Mapping[str, Style]
     names: Names = field(compare=False)
-    searches: Mapping[Path, Mapping[str, Any]]
+    searches: Mapping[Path, Ranks]
 
-    def search(self, result: Result) -> Mapping[str, Any] | None:
-        """The search's own record; None where the run is gone or had no search."""
+    def searched(self, result: Result) -> Ranks | None:
+        """What the search found; None where the run is gone or had no search."""
         return None if result.run is None else self.searches.get(result.run)
 
-    def ranks(self, runs: Sequence[Result]) -> list[Mapping[str, int]]:
+    def ranks(self, runs: Sequence[Result]) -> list[Ranks]:
         """The final ranks of the runs that have some; of one that has only searched so far, those it found."""
-        found = (run.ranks if run.ranks is not None else (self.search(run) or {}).get("ranks") for run in runs)
-        return [ranks for ranks in found if ranks]
+        found = (run.ranks if run.ranks is not None else self.searched(run) for run in runs)
+        return [ranks for ranks in found if ranks is not None]
 
     def initial_rank(self, runs: Sequence[Result]) -> int:
         """What the ranks are out of; their largest where that is not known, or smaller."""
-        known = [run.initial_rank or (self.search(run) or {}).get("initial_rank", 0) for run in runs]
-        return max([1, *known, *(rank for ranks in self.ranks(runs) for rank in ranks.values())])
+        found = self.ranks(runs)
+        return max([1, *(ranks.initial_rank for ranks in found), *(r for ranks in found for r in ranks.values())])
 
     def heading(self, text: str) -> Heading:
         """A heading within the task."""
@@ -69,7 +69,7 @@ def _by_method(results: Sequence[Result]) -> dict[str, tuple[Result, ...]]:
     return {method: runs for method, runs in by_method.items() if runs}
 
 
-def _searches(methods: Mapping[str, Sequence[Result]]) -> dict[Path, Mapping[str, Any]]:
+def _searches(methods: Mapping[str, Sequence[Result]]) -> dict[Path, Ranks]:
     paths = [each.run for runs in methods.values() for each in runs if each.run is not None]
-    records = {path: search_record(path) for path in paths}
-    return {path: record for path, record in records.items() if record is not None}
+    found = {path: searched_ranks(path) for path in paths}
+    return {path: ranks for path, ranks in found.items() if ranks is not None}

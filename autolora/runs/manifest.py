@@ -8,9 +8,12 @@ import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import autolora
+
+if TYPE_CHECKING:
+    import torch
 
 _PACKAGES = (
     "torch",
@@ -25,7 +28,7 @@ _PACKAGES = (
 )
 
 
-def environment() -> dict[str, Any]:
+def environment() -> dict[str, object]:
     """Version, commit and packages."""
     commit, dirty = _commit()
     return {
@@ -38,8 +41,12 @@ def environment() -> dict[str, Any]:
     }
 
 
-def device_record(device: Any) -> dict[str, Any]:
-    """The device that a stage ran on."""
+def device_record(device: torch.device) -> dict[str, str | int | None]:
+    """The device that a stage ran on, as a manifest entry.
+
+    Args:
+        device: Torch's.
+    """
     import torch
 
     if device.type == "cuda":
@@ -47,8 +54,15 @@ def device_record(device: Any) -> dict[str, Any]:
     return {"type": device.type, "name": _processor(), "threads": torch.get_num_threads()}
 
 
-def peak_memory_mib(device: Any) -> dict[str, float]:
-    """Peak resident memory of the process and, on a GPU, peak allocated memory there, since the process began."""
+def peak_memory_mib(device: torch.device) -> dict[str, float]:
+    """The peak of memory since the process began, in MiB.
+
+    Args:
+        device: Torch's.
+
+    Returns:
+        Resident memory of the "process" and, on a GPU, memory allocated on the "device".
+    """
     import torch
 
     scale = 1024.0 if sys.platform != "darwin" else 1024.0**2

@@ -30,23 +30,36 @@ from typing import Any
 import yaml
 
 from autolora.errors import UserError
-from autolora.files import write_atomic, write_json
+from autolora.files import read_json, write_atomic, write_json
+from autolora.lora.ranks import Ranks
 from autolora.recipe.load import dump_recipe
 from autolora.recipe.method import label
 from autolora.recipe.schema import Recipe
 
 STAGES = ("search", "retrain", "eval")
+FORMAT = 2  # of a run's folder, in its manifest; runs without a number are of the first, and are read as they are
 
 
 class Run:
-    """One run directory. `main`: whether this process writes (one does, of several)."""
+    """One run directory.
+
+    Args:
+        path: The folder.
+        recipe: The run's, as it is resolved.
+        main: Whether this process writes (one does, of several).
+    """
 
     def __init__(self, path: Path, recipe: Recipe, *, main: bool = True) -> None:
         self.path, self.recipe, self.main = path, recipe, main
 
     @classmethod
-    def create(cls, root: Path, recipe: Recipe, *, state: str = "running") -> Run:
-        """A new run directory below `root`."""
+    def create(cls, root: Path, recipe: Recipe) -> Run:
+        """A new run directory.
+
+        Args:
+            root: Where runs are; the folder is made in ``<root>/<recipe>/``.
+            recipe: With its method and seed.
+        """
         from autolora.runs.manifest import environment
 
         now = datetime.now(UTC)
@@ -54,17 +67,32 @@ class Run:
         stem = f"{now:%Y%m%d-%H%M%S}-{'' if word == 'autolora' else word + '-'}{recipe.seed}"
         path = _new_folder(root / recipe.name, stem)
         run = cls(path, recipe)
-        write_json(path / "status.json", {"state": state, "stages": {}})
-        write_json(path / "manifest.json", {"created": now.isoformat(), "seed": recipe.seed, **environment()})
+        write_json(path / "status.json", {"state": "running", "stages": {}})
+        made = {"format": FORMAT, "created": now.isoformat(), "seed": recipe.seed}
+        write_json(path / "manifest.json", {**made, **environment()})
         run.save_recipe()
         return run
 
     @classmethod
-    def open(cls, path: Path, *, main: bool = True) -> Run:
-        """An existing run. Raises UserError for a folder that is none."""
+    def open(cls, path: Path) -> Run:
+        """An existing run.
+
+        Args:
+            path: The run's folder.
+
+        Raises:
+            UserError: The folder is no run, a damaged one, or one of a later version.
+        """
         if not is_run(path):
             raise UserError(f"{path} is not a run: it has no recipe.yaml and status.json")
-        return cls(path, read_resolved(path / "recipe.yaml"), main=main)
+        run = cls(path, read_resolved(path / "recipe.yaml"))
+        found = run.manifest().get("format", 1) if (path / "manifest.json").exists() else 1
+        if found not in range(1, FORMAT + 1):
+            raise UserError(
+                f"{path} is a run of format {found!r}, and this version of autolora knows formats up to {FORMAT}; "
+                "open it with the version that made it, or a later one"
+            )
+        return run
 
     def save_recipe(self) -> None:
         """Write the recipe, with what the command line changed, once the stage has accepted it."""
@@ -72,30 +100,77 @@ class Run:
             write_atomic(self.path / "recipe.yaml", dump_recipe(self.recipe))
 
     def status(self) -> dict[str, Any]:
+        """What status.json says: "state" of the run, and "stages" by name.
+
+        Raises:
+            UserError: It is missing or damaged.
+        """
         return _read(self.path / "status.json")
 
     def manifest(self) -> dict[str, Any]:
+        """What manifest.json says: what made the run, and "stages" by name.
+
+        Raises:
+            UserError: It is missing or damaged.
+        """
         return _read(self.path / "manifest.json")
 
     def stage_state(self, stage: str) -> str | None:
-        """running, success, failed, cancelled; None: not begun."""
+        """The state of a stage: running, success, failed, cancelled; None: not begun.
+
+        Args:
+            stage: One of `STAGES`.
+        """
         state = self.status()["stages"].get(stage, {}).get("state")
         return None if state is None else str(state)
 
-    def note(self, stage: str, **values: Any) -> None:
-        """Add to a stage's part of the manifest."""
+    def note(self, stage: str, **values: object) -> None:
+        """Add to a stage's part of the manifest.
+
+        Args:
+            stage: One of `STAGES`.
+            values: JSON-able; what is there under the same name is replaced.
+        """
         if self.main:
             manifest = self.manifest()
             manifest.setdefault("stages", {}).setdefault(stage, {}).update(values)
             write_json(self.path / "manifest.json", manifest)
 
-    def source(self, method: str) -> Path | None:
-        """The run of another method that this one builds on, by the method's label; see `add_source`."""
+    def ranks(self) -> Ranks:
+        """The ranks that the run is retrained at, with the retraining's scaling.
+
+        Raises:
+            UserError: There are none yet, or the file is damaged.
+        """
+        path = ranks_file(self.path)
+        if not path.exists():
+            raise UserError(f"{self.path} has no ranks yet; run: autolora search {self.path} --resume")
+        stage = path.parent.name
+        try:
+            found = Ranks.load(path)
+        except UserError as error:
+            again = f"autolora {stage} {self.path}{' --resume' if stage == 'search' else ''}"
+            raise UserError(f"{error}; remove it, and write it anew with: {again}") from error
+        if stage == "retrain" and "format" in read_json(path):  # with the scaling that they were trained with
+            return found
+        return found.scaled(self.recipe.retrain_alpha, self.recipe.retrain.scaling, rank=self.recipe.search.rank)
+
+    def base_run(self, method: str) -> Path | None:
+        """The run of another method that this one builds on; None where none was noted.
+
+        Args:
+            method: That method's label; see `add_base_run`.
+        """
         path = self.manifest().get("sources", {}).get(method)
         return None if path is None else (self.path / path).resolve()
 
-    def add_source(self, method: str, run: Run) -> None:
-        """Note the run of another method that this one builds on, by its path from here: runs move together."""
+    def add_base_run(self, method: str, run: Run) -> None:
+        """Note the run of another method that this one builds on, by its path from here: runs move together.
+
+        Args:
+            method: That method's label.
+            run: Its run.
+        """
         manifest = self.manifest()
         path = os.path.relpath(run.path.resolve(), self.path.resolve())
         manifest.setdefault("sources", {})[method] = Path(path).as_posix()
@@ -103,7 +178,14 @@ class Run:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Marks a stage as running, and then as success, failed (keeping the traceback) or cancelled."""
+        """Marks a stage as running, and then as success, failed (keeping the traceback) or cancelled.
+
+        Args:
+            name: One of `STAGES`.
+
+        Raises:
+            UserError: Another process is at the run.
+        """
         self._refuse_if_alive()
         self._mark(name, "running", pid=os.getpid())
         begun = time.monotonic()
@@ -117,15 +199,20 @@ class Run:
             raise
         self._mark(name, "success", seconds=round(time.monotonic() - begun, 2))
 
-    def _mark(self, stage: str, state: str, **values: Any) -> None:
+    def _mark(self, stage: str, state: str, **values: object) -> None:
         if self.main:
             status = self.status()
             status["state"] = state
             status["stages"][stage] = {"state": state, "at": datetime.now(UTC).isoformat(), **values}
             write_json(self.path / "status.json", status)
 
-    def mark(self, state: str, **values: Any) -> None:
-        """The state of the run as a whole, for what no stage can say: that it waits, or ended before one began."""
+    def mark(self, state: str, **values: object) -> None:
+        """The state of the run as a whole, for what no stage can say: that it waits, or ended before one began.
+
+        Args:
+            state: running, failed, cancelled.
+            values: JSON-able, such as an "error".
+        """
         if self.main:
             status = {"state": state, "stages": self.status()["stages"], **values}
             write_json(self.path / "status.json", status)
@@ -145,7 +232,14 @@ class Run:
 
 
 def read_resolved(path: Path) -> Recipe:
-    """A run's own recipe, as it was resolved; its files are not checked again."""
+    """A run's own recipe, as it was resolved; its files are not checked again.
+
+    Args:
+        path: The run's recipe.yaml.
+
+    Raises:
+        UserError: It is missing or damaged.
+    """
     try:
         return Recipe.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, yaml.YAMLError) as error:
@@ -153,19 +247,33 @@ def read_resolved(path: Path) -> Recipe:
 
 
 def ranks_file(path: Path) -> Path:
-    """Where the ranks of a run are that it was retrained at: found in training or after it, or before it."""
+    """Where the ranks of a run are that it was retrained at: found in training or after it, or before it.
+
+    Args:
+        path: The run's folder.
+    """
     trained = path / "retrain" / "ranks.json"
     return trained if trained.exists() else path / "search" / "ranks.json"
 
 
 def is_run(path: Path) -> bool:
+    """Whether a folder holds a run, of whatever state.
+
+    Args:
+        path: A folder, which need not be there.
+    """
     return (path / "recipe.yaml").is_file() and (path / "status.json").is_file()
 
 
 def runs(root: Path, recipe_name: str | None = None) -> list[Run]:
-    """All runs below `root`, oldest first; only those of one recipe where a name is given.
+    """All runs below `root`, oldest first; a damaged one is left out.
 
-    A damaged run is left out, unless it is the newest: then UserError says what is wrong with it.
+    Args:
+        root: Where runs are.
+        recipe_name: Only runs of this recipe; None for all.
+
+    Raises:
+        UserError: The newest run is damaged.
     """
     found = []
     for status in root.rglob("status.json") if recipe_name is None else root.glob(f"{recipe_name}/*/status.json"):
@@ -180,6 +288,16 @@ def runs(root: Path, recipe_name: str | None = None) -> list[Run]:
             if path == max(found)[1]:
                 raise
     return opened
+
+
+def same_runs(root: Path, recipe: Recipe) -> list[Run]:
+    """The runs below `root` of exactly this resolved recipe, oldest first.
+
+    Args:
+        root: Where runs are.
+        recipe: With its method and seed.
+    """
+    return [run for run in runs(root, recipe.name) if run.recipe == recipe]
 
 
 def _created(path: Path) -> str:

@@ -5,37 +5,45 @@ and the raw splits:
 
     task = Classification(recipe.data, recipe.eval, splits)
     model = getattr(transformers, task.auto_class).from_pretrained(name, **task.head_config())
-    examples = task.encode(splits["train"], tokenizer, "train")
+    examples = task.encode(splits["train"], tokenizer, "train", "train")
 """
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
 
 from autolora.errors import UserError
+from autolora.metrics.base import Score
+from autolora.metrics.compute import headline
 from autolora.recipe.schema import Data, Eval, Loss
-from autolora.report.tables import Row
+from autolora.tasks.scored import Scored, over_splits
 from autolora.training.batches import Example, TensorBatch
 
 WHOLE = "all"
+Purpose = Literal["train", "eval"]
 
 
 class Task(ABC):
-    """One task family on one data set."""
+    """One task family on one data set.
+
+    Args:
+        data: The recipe's data section.
+        evaluation: The recipe's eval section: metrics, decoding, batch size.
+        splits: Raw rows by split name (`datasets.Dataset`).
+        loss: The recipe's loss section.
+    """
 
     peft_task_type: ClassVar[str]  # PEFT's name of the family, written into the adapter
     auto_class: ClassVar[str]  # transformers' auto class with this family's head
     new_head: ClassVar[bool] = True  # whether that class adds a head which the checkpoint lacks, and which is trained
-    headline_metric: ClassVar[str | None] = None  # column that methods are compared by; None: the first metric's
-    part_column: ClassVar[str | None] = None  # column of the table that tells a split's parts, WHOLE for all of it
     predicts_training: ClassVar[bool] = True  # whether training examples can be predicted as they are, and scored
+    decodes: ClassVar[bool] = False  # whether its outputs are decoded token by token, by a causal language model
     tokenizer_options: ClassVar[Mapping[str, Any]] = {}  # what the tokenizer must be loaded with
 
     def __init__(
@@ -45,21 +53,37 @@ class Task(ABC):
         splits: Mapping[str, Any],
         loss: Loss = Loss(),  # noqa: B008  # it is frozen
     ) -> None:
-        """splits: raw rows by split name (`datasets.Dataset`)."""
         self.data, self.evaluation, self.loss_settings = data, evaluation, loss
         self.prepare(splits)
 
     def prepare(self, splits: Mapping[str, Any]) -> None:  # noqa: B027  # most families have nothing to do here
-        """Take from the raw splits what the family keeps of them: the names of the labels, for instance."""
+        """Take from the raw splits what the family keeps of them: the names of the labels, for instance.
+
+        Args:
+            splits: Raw rows by split name, of all splits that were loaded.
+        """
 
     @classmethod
     def text_columns(cls, data: Data) -> tuple[str, ...]:
-        """The columns to be read as text, whatever they look like."""
+        """The columns to be read as text, whatever they look like.
+
+        Args:
+            data: The recipe's data section; a subset of its columns is meant.
+        """
         return data.columns
 
     @classmethod
     def check_rows(cls, rows: Any, data: Data, split: str) -> None:
-        """Raises UserError where a split's columns do not hold what this family needs. No cell is null here."""
+        """Make sure that a split's columns hold what this family needs; called for every split that is loaded.
+
+        Args:
+            rows: The split's rows, of which no cell is null.
+            data: The recipe's data section.
+            split: The split's name, for messages.
+
+        Raises:
+            UserError: A column holds something else.
+        """
         for name in data.columns:
             if getattr(rows.features[name], "dtype", "") not in ("string", "large_string"):
                 raise UserError(f"split {split!r}: column {name!r} must be text, it holds {rows.features[name]}")
@@ -69,62 +93,144 @@ class Task(ABC):
         """What the head needs of the model's config: number of labels, their names."""
 
     def longest(self, examples: Sequence[Example]) -> int:
-        """Tokens of the longest sequence that the model may get to see."""
+        """Tokens of the longest sequence that the model may get to see, generated ones included.
+
+        Args:
+            examples: Of one split, as `encode` gives them; at least one.
+        """
         return max(len(example["input_ids"]) for example in examples)
 
     @abstractmethod
-    def encode(self, rows: Any, tokenizer: PreTrainedTokenizerBase, split: str) -> list[Example]:
-        """Token ids and the target of every row, in order. Raises UserError naming the split and row."""
+    def encode(self, rows: Any, tokenizer: PreTrainedTokenizerBase, split: str, purpose: Purpose) -> list[Example]:
+        """Token ids and the target of every row, in order.
+
+        Args:
+            rows: A split's raw rows, which `check_rows` has accepted.
+            tokenizer: The model's.
+            split: Its name, for messages.
+            purpose: Whether the examples are trained on or predicted.
+
+        Returns:
+            Dicts with at least "input_ids"; what else is in them is the family's own.
+
+        Raises:
+            UserError: A row cannot be encoded; the message names the split and the row.
+        """
 
     def unlabelled(self, rows: Any) -> Any:
-        """The rows with some label or other, so that `encode` takes them; for families with submission files."""
+        """The rows with some label or other, so that `encode` takes them; for families with submission files.
+
+        Args:
+            rows: A benchmark's test split, without its labels.
+
+        Raises:
+            UserError: The family has no submission files.
+        """
         raise UserError("--submission: only classification and regression tasks have submission files")
 
     def grouped(self, rows: Any) -> list[Any]:
-        """The examples of an evaluation split as `truth` and `metrics` take them, each with its raw "input", without a
-        tokenizer. Families whose outputs may come from elsewhere have this, and `key`."""
+        """The examples of an evaluation split without a tokenizer, to score what another system made of them.
+
+        Families whose outputs may come from elsewhere have this, and `key`.
+
+        Args:
+            rows: The split's raw rows.
+
+        Returns:
+            What `reference_record` and `metrics` take, each with its raw "input".
+
+        Raises:
+            UserError: The outputs of this family cannot come from elsewhere.
+        """
         raise UserError("outputs of other systems can be scored for generation tasks only")
 
     def key(self, value: Any) -> str:
-        """What two writings of one raw input have in common."""
+        """What two writings of one raw input have in common.
+
+        Args:
+            value: The input, as the data has it or as somebody else's file writes it.
+        """
         return str(value)
 
     @abstractmethod
     def collate(self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase) -> TensorBatch:
-        """A padded batch."""
+        """A padded batch, on the CPU.
+
+        Args:
+            examples: As `encode` gives them.
+            tokenizer: The model's, which pads.
+
+        Returns:
+            Tensors by name, of shape (examples, positions) where a family does not say otherwise.
+        """
 
     @abstractmethod
-    def loss(self, model: PreTrainedModel, batch: TensorBatch) -> Tensor:
-        """The losses of the batch's units, summed, as a float32 scalar."""
+    def loss(self, model: nn.Module, batch: TensorBatch) -> Tensor:
+        """The losses of the batch's units, summed.
+
+        Args:
+            model: The model with this family's head, adapted or not.
+            batch: As `collate` gives it, on the model's device.
+
+        Returns:
+            A float32 scalar with its graph; divided by the batch's `units` it is the mean loss.
+        """
 
     def units(self, examples: Sequence[Example]) -> int:
-        """What the loss is averaged over: examples here, target tokens elsewhere."""
+        """What the loss is averaged over: examples here, target tokens elsewhere.
+
+        Args:
+            examples: Of a batch, or of a whole split.
+        """
         return len(examples)
 
     @abstractmethod
-    def predict(
-        self, model: PreTrainedModel, batch: TensorBatch, tokenizer: PreTrainedTokenizerBase
-    ) -> list[dict[str, Any]]:
-        """One JSON-able record per example, with at least "prediction"."""
+    def predict(self, model: nn.Module, batch: TensorBatch, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
+        """The predictions of a batch.
 
-    def truth(self, example: Example) -> dict[str, Any]:
-        """What stands beside an example's prediction in the predictions file: JSON-able, enough to score it again."""
+        Args:
+            model: The model with this family's head, in evaluation mode.
+            batch: As `collate` gives it, on the model's device.
+            tokenizer: The model's, which decodes what is generated.
+
+        Returns:
+            One JSON-able record per example, in order, with at least "prediction".
+        """
+
+    def reference_record(self, example: Example) -> dict[str, Any]:
+        """What stands beside an example's prediction in the predictions file: JSON-able, enough to score it again.
+
+        Args:
+            example: As `encode` or `grouped` gives it.
+        """
         return {"reference": example["label"]}
 
     @abstractmethod
-    def metrics(self, predictions: Sequence[dict[str, Any]], examples: Sequence[Example]) -> list[Row]:
-        """The recipe's metrics: one row of the table, or one for each part of the split."""
+    def metrics(self, predictions: Sequence[dict[str, Any]], examples: Sequence[Example]) -> list[Scored]:
+        """The recipe's metrics of an evaluation split.
 
-    def headline(self, rows: Sequence[Row]) -> tuple[str, float | None]:
-        """The metric that methods are compared by, and its value, from the rows of the metrics table: the recipe's
-        first one over whole splits, averaged over the evaluation splits; None where it has no value."""
-        wanted = self.headline_metric or self.evaluation.metrics[0]
-        name = next(column for column in rows[0] if column.startswith(wanted))
-        whole = [row[name] for row in rows if row.get(self.part_column or "", WHOLE) == WHOLE]
-        values = [float(value) for value in whole if isinstance(value, int | float) and math.isfinite(value)]
-        return name, sum(values) / len(values) if values and len(values) == len(whole) else None
+        Args:
+            predictions: Records as `predict` gives them.
+            examples: What they are of, in the same order.
+
+        Returns:
+            The scores of the whole split, or of each of its parts, the whole among them.
+        """
+
+    def headline(self, scored: Sequence[Scored]) -> Score:
+        """The score that methods are compared by: the recipe's first metric over whole splits, averaged over them.
+
+        Args:
+            scored: What `metrics` gave for each of the evaluation splits.
+        """
+        wanted = headline(self.evaluation.metrics[0]).name
+        return next(score for score in over_splits(scored) if score.name == wanted)
 
 
 def full_precision(logits: Tensor) -> Tensor:
-    """Logits of a half-precision pass as float32, in which losses and predictions are computed; others as they are."""
+    """Logits of a half-precision pass as float32, in which losses and predictions are computed; others as they are.
+
+    Args:
+        logits: Of any shape.
+    """
     return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits

@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
+from typing_extensions import override
 
 from autolora.errors import UserError
-from autolora.metrics.compute import compute
-from autolora.report.tables import Row
-from autolora.tasks.base import Task, full_precision
+from autolora.metrics.compute import score
+from autolora.tasks.base import Purpose, Task, full_precision
+from autolora.tasks.scored import Scored
 from autolora.training.batches import Example, TensorBatch
 
 
@@ -28,7 +29,8 @@ class _SequenceTask(Task):
         """The training target of a row's label. Raises UserError for one that is not valid, naming `where`."""
         raise NotImplementedError
 
-    def encode(self, rows: Any, tokenizer: PreTrainedTokenizerBase, split: str) -> list[Example]:
+    @override
+    def encode(self, rows: Any, tokenizer: PreTrainedTokenizerBase, split: str, purpose: Purpose) -> list[Example]:
         columns = [list(rows[name]) for name in self.data.columns]
         encoded = tokenizer(*columns, truncation=True, max_length=self.data.max_length)
         labels = rows[self.data.label]
@@ -37,20 +39,24 @@ class _SequenceTask(Task):
             for i in range(len(labels))
         ]
 
+    @override
     def collate(self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase) -> TensorBatch:
         inputs = [{key: value for key, value in example.items() if key != "label"} for example in examples]
         batch = dict(tokenizer.pad(inputs, padding=True, return_tensors="pt"))
         batch["labels"] = torch.tensor([example["label"] for example in examples])
         return batch
 
+    @override
     def unlabelled(self, rows: Any) -> Any:
         return rows.add_column(self.data.label, [self.names[0] if self.names else 0.0] * len(rows))
 
-    def metrics(self, predictions: Sequence[dict[str, Any]], examples: Sequence[Example]) -> list[Row]:
+    @override
+    def metrics(self, predictions: Sequence[dict[str, Any]], examples: Sequence[Example]) -> list[Scored]:
         references = [example["label"] for example in examples]
-        return [compute(self.evaluation.metrics, [record["prediction"] for record in predictions], references)]
+        found = [record["prediction"] for record in predictions]
+        return [Scored(score(self.evaluation.metrics, found, references))]
 
-    def logits(self, model: PreTrainedModel, batch: TensorBatch) -> Tensor:
+    def logits(self, model: nn.Module, batch: TensorBatch) -> Tensor:
         """(batch, labels), float32."""
         output = model(**{key: value for key, value in batch.items() if key != "labels"})
         logits: Tensor = output.logits
@@ -60,6 +66,7 @@ class _SequenceTask(Task):
 class Classification(_SequenceTask):
     """Two or more classes; labels are integers from 0, or names."""
 
+    @override
     def prepare(self, splits: Mapping[str, Any]) -> None:
         self.names = (
             list(self.data.labels)
@@ -68,6 +75,7 @@ class Classification(_SequenceTask):
         )
         self.ids = {name: i for i, name in enumerate(self.names)}
 
+    @override
     def head_config(self) -> dict[str, Any]:
         return {
             "num_labels": len(self.names),
@@ -76,6 +84,7 @@ class Classification(_SequenceTask):
             "problem_type": "single_label_classification",
         }
 
+    @override
     def label(self, value: Any, where: str) -> int:
         if isinstance(value, str) and value in self.ids:
             return self.ids[value]
@@ -83,13 +92,13 @@ class Classification(_SequenceTask):
             return int(value)
         raise UserError(f"{where}: label {value!r} is none of {len(self.names)} labels: {', '.join(self.names[:20])}")
 
-    def loss(self, model: PreTrainedModel, batch: TensorBatch) -> Tensor:
+    @override
+    def loss(self, model: nn.Module, batch: TensorBatch) -> Tensor:
         smoothing = self.loss_settings.label_smoothing
         return F.cross_entropy(self.logits(model, batch), batch["labels"], reduction="sum", label_smoothing=smoothing)
 
-    def predict(
-        self, model: PreTrainedModel, batch: TensorBatch, tokenizer: PreTrainedTokenizerBase
-    ) -> list[dict[str, Any]]:
+    @override
+    def predict(self, model: nn.Module, batch: TensorBatch, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
         rows = self.logits(model, batch).cpu()
         return [{"prediction": int(row.argmax()), "logits": row.tolist()} for row in rows]
 
@@ -97,9 +106,11 @@ class Classification(_SequenceTask):
 class Regression(_SequenceTask):
     """One real number a sequence, fitted by squared error."""
 
+    @override
     def head_config(self) -> dict[str, Any]:
         return {"num_labels": 1, "problem_type": "regression"}
 
+    @override
     def label(self, value: Any, where: str) -> float:
         try:
             number = float(value)
@@ -109,13 +120,13 @@ class Regression(_SequenceTask):
             raise UserError(f"{where}: label {value!r} is not finite")
         return number
 
-    def loss(self, model: PreTrainedModel, batch: TensorBatch) -> Tensor:
+    @override
+    def loss(self, model: nn.Module, batch: TensorBatch) -> Tensor:
         logits = self.logits(model, batch).squeeze(-1)
         return F.mse_loss(logits, batch["labels"].to(logits.dtype), reduction="sum")
 
-    def predict(
-        self, model: PreTrainedModel, batch: TensorBatch, tokenizer: PreTrainedTokenizerBase
-    ) -> list[dict[str, Any]]:
+    @override
+    def predict(self, model: nn.Module, batch: TensorBatch, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
         return [{"prediction": float(value)} for value in self.logits(model, batch).squeeze(-1).cpu()]
 
 

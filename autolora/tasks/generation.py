@@ -9,22 +9,23 @@ Rows with the same input are one example of an evaluation split, with all their 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
+from typing_extensions import override
 
-from autolora.data.linearise import LINEARISE
 from autolora.errors import UserError
-from autolora.metrics.compute import compute
+from autolora.metrics.compute import score
 from autolora.recipe.schema import Data
-from autolora.registry import load
-from autolora.report.tables import Row
-from autolora.tasks.base import WHOLE, Task, full_precision
+from autolora.registry import LINEARISERS
+from autolora.tables import Cell
+from autolora.tasks.base import WHOLE, Purpose, Task, full_precision
+from autolora.tasks.scored import Scored
 from autolora.training.batches import Example, TensorBatch
 
 IGNORED = -100  # label of what the loss leaves out
@@ -36,21 +37,24 @@ class Generation(Task):
     peft_task_type = "CAUSAL_LM"
     auto_class = "AutoModelForCausalLM"
     new_head = False
-    part_column = "categories"
+    decodes = True
     predicts_training = False  # they hold their outputs; and one input is several of them
 
+    @override
     def prepare(self, splits: Mapping[str, Any]) -> None:
         self.seen = set(splits[self.data.splits.train][self.data.category]) if self.data.category else set()
 
     @classmethod
+    @override
     def text_columns(cls, data: Data) -> tuple[str, ...]:
         return (*data.columns, data.label)
 
     @classmethod
+    @override
     def check_rows(cls, rows: Any, data: Data, split: str) -> None:
         if len(data.columns) != 1:
             raise UserError(f"data.columns: generation takes one input column, got {', '.join(data.columns)}")
-        to_text = load(LINEARISE, data.linearise)
+        to_text = LINEARISERS.load(data.linearise)
         columns = zip(rows[data.columns[0]], rows[data.label], strict=True)
         for i, (value, references) in enumerate(columns, 1):
             where = f"split {split!r}, row {i}"
@@ -61,16 +65,19 @@ class Generation(Task):
             if not references:
                 raise UserError(f"{where}: {data.label!r} holds no reference")
 
+    @override
     def longest(self, examples: Sequence[Example]) -> int:
         generated = 0 if "prompt" in examples[0] else self.evaluation.generation.max_new_tokens
         return super().longest(examples) + generated
 
+    @override
     def head_config(self) -> dict[str, Any]:
         return {}
 
+    @override
     def grouped(self, rows: Any) -> list[dict[str, Any]]:
         """One example per distinct input, in the order of first appearance: raw input, references, category."""
-        to_text = load(LINEARISE, self.data.linearise)
+        to_text = LINEARISERS.load(self.data.linearise)
         found: dict[str, dict[str, Any]] = {}
         categories = rows[self.data.category] if self.data.category else [None] * len(rows)
         for value, references, category in zip(
@@ -81,15 +88,17 @@ class Generation(Task):
             example["references"] += _several(references)
         return list(found.values())
 
+    @override
     def key(self, value: Any) -> str:
         """What two writings of one input have in common."""
         try:
-            return str(load(LINEARISE, self.data.linearise)(value, "input"))
+            return str(LINEARISERS.load(self.data.linearise)(value, "input"))
         except UserError:
             return " ".join(str(value).split())
 
-    def encode(self, rows: Any, tokenizer: PreTrainedTokenizerBase, split: str) -> list[Example]:
-        """Training: one example per pair of input and output. Evaluation: one per distinct input."""
+    @override
+    def encode(self, rows: Any, tokenizer: PreTrainedTokenizerBase, split: str, purpose: Purpose) -> list[Example]:
+        """To train on: one example per pair of input and output. To predict: one per distinct input."""
         grouped = self.grouped(rows)
         separator = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
         if tokenizer.eos_token_id is None:
@@ -98,13 +107,13 @@ class Generation(Task):
             )
         prompts = [[*ids, separator] for ids in _ids(tokenizer, [example["text"] for example in grouped])]
         self._check_lengths(prompts, grouped, split)
-        if split != self.data.splits.train:
+        if purpose == "eval":
             return [{**e, "input_ids": ids} for e, ids in zip(grouped, prompts, strict=True)]
         return self._pairs(rows, dict(zip((e["text"] for e in grouped), prompts, strict=True)), tokenizer)
 
     def _pairs(self, rows: Any, prompts: Mapping[str, list[int]], tokenizer: PreTrainedTokenizerBase) -> list[Example]:
         """In the rows' order. An output that would make the sequence too long loses its end, <eos> included."""
-        to_text = load(LINEARISE, self.data.linearise)
+        to_text = LINEARISERS.load(self.data.linearise)
         pairs = [
             (prompts[to_text(value, "input")], reference)
             for value, references in zip(rows[self.data.columns[0]], rows[self.data.label], strict=True)
@@ -127,13 +136,18 @@ class Generation(Task):
                     f"of data.max_length {self.data.max_length} to the output; raise data.max_length"
                 )
 
+    @override
     def units(self, examples: Sequence[Example]) -> int:
         """Tokens of the outputs, <eos> included."""
         return sum(len(example["input_ids"]) - example["prompt"] for example in examples)
 
+    @override
     def collate(self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase) -> TensorBatch:
-        """Training: padded on the right, with labels for the last positions only, from the shortest input on.
-        Evaluation: padded on the left, so that all outputs begin at the same position."""
+        """A padded batch.
+
+        Training: padded on the right, with labels for the last positions only, from the shortest input on. Evaluation:
+        padded on the left, so that all outputs begin at the same position.
+        """
         sequences = [torch.tensor(example["input_ids"]) for example in examples]
         side = "right" if "prompt" in examples[0] else "left"
         ids = pad_sequence(sequences, batch_first=True, padding_value=int(tokenizer.pad_token_id), padding_side=side)
@@ -146,9 +160,10 @@ class Generation(Task):
             batch["labels"] = labels[:, min(example["prompt"] for example in examples) :]
         return batch
 
-    def loss(self, model: PreTrainedModel, batch: TensorBatch) -> Tensor:
+    @override
+    def loss(self, model: nn.Module, batch: TensorBatch) -> Tensor:
         labels = batch["labels"]
-        inputs: dict[str, Any] = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+        inputs: dict[str, Tensor | int] = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
         if _keeps_logits(model):  # the vocabulary's logits are made only where there is a label
             inputs["logits_to_keep"] = labels.shape[1] + 1
         logits = model(**inputs).logits[:, -labels.shape[1] - 1 : -1]
@@ -161,11 +176,11 @@ class Generation(Task):
             label_smoothing=self.loss_settings.label_smoothing,
         )
 
-    def predict(
-        self, model: PreTrainedModel, batch: TensorBatch, tokenizer: PreTrainedTokenizerBase
-    ) -> list[dict[str, Any]]:
+    @override
+    def predict(self, model: nn.Module, batch: TensorBatch, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
         settings = self.evaluation.generation
-        output = model.generate(
+        generate = cast(Callable[..., Tensor], model.generate)  # of transformers' models, and of PEFT's around them
+        output = generate(
             input_ids=batch["input_ids"],
             attention_mask=batch["attention_mask"],
             do_sample=False,
@@ -179,29 +194,30 @@ class Generation(Task):
         texts = tokenizer.batch_decode(output[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
         return [{"prediction": " ".join(text.split())} for text in texts]
 
-    def truth(self, example: Example) -> dict[str, Any]:
+    @override
+    def reference_record(self, example: Example) -> dict[str, Any]:
         category = {"category": example["category"]} if self.data.category else {}
         return {"input": example["input"], **category, "references": example["references"]}
 
-    def metrics(self, predictions: Sequence[dict[str, Any]], examples: Sequence[Example]) -> list[Row]:
-        """One row; with categories a row each for those seen in training, those unseen, and all."""
+    @override
+    def metrics(self, predictions: Sequence[dict[str, Any]], examples: Sequence[Example]) -> list[Scored]:
+        """One, of all; with categories those seen in training, those unseen, and all."""
+        everything = range(len(examples))
         if not self.data.category:
-            return [self._scores(predictions, examples, range(len(examples)))]
-        seen = [i for i, example in enumerate(examples) if example["category"] in self.seen]
-        unseen = [i for i, example in enumerate(examples) if example["category"] not in self.seen]
-        parts = {"seen": seen, "unseen": unseen, WHOLE: list(range(len(examples)))}
-        return [
-            {"categories": name, "examples": len(part), **self._scores(predictions, examples, part)}
-            for name, part in parts.items()
-            if part
-        ]
+            return [self._scored(predictions, examples, everything)]
+        seen = [i for i in everything if examples[i]["category"] in self.seen]
+        unseen = [i for i in everything if examples[i]["category"] not in self.seen]
+        parts = {"seen": seen, "unseen": unseen, WHOLE: everything}
+        return [self._scored(predictions, examples, part, name) for name, part in parts.items() if part]
 
-    def _scores(
-        self, predictions: Sequence[dict[str, Any]], examples: Sequence[Example], part: Sequence[int]
-    ) -> dict[str, Any]:
+    def _scored(
+        self, predictions: Sequence[dict[str, Any]], examples: Sequence[Example], part: Sequence[int], name: str = ""
+    ) -> Scored:
         outputs = [predictions[i]["prediction"] for i in part]
-        scores = compute(self.evaluation.metrics, outputs, [examples[i]["references"] for i in part], on_missing=warn)
-        return {**scores, "empty outputs": sum(not output.strip() for output in outputs)}
+        scores = score(self.evaluation.metrics, outputs, [examples[i]["references"] for i in part], on_missing=warn)
+        empty = sum(not output.strip() for output in outputs)
+        cells: dict[str, Cell] = {"categories": name, "examples": len(part)} if name else {}
+        return Scored(scores, cells, {"empty outputs": empty}, whole=name in ("", WHOLE))
 
 
 def warn(message: str) -> None:

@@ -7,24 +7,26 @@ that the tokenizer makes nothing of, are predicted O, and counted.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
+from typing_extensions import override
 
 from autolora.errors import UserError
-from autolora.metrics.compute import compute
-from autolora.metrics.entities import entities_by_type, entity_count
+from autolora.metrics.compute import score
+from autolora.metrics.entities import METRIC, entities_by_type, entity_count
 from autolora.recipe.schema import Data
-from autolora.report.tables import Row
-from autolora.tasks.base import WHOLE, Task, full_precision
+from autolora.tasks.base import WHOLE, Purpose, Task, full_precision
+from autolora.tasks.scored import Scored
 from autolora.training.batches import Example, TensorBatch
 
 IGNORED = -100  # label of the pieces that are left out of the loss
 NO_WORD = -1
+ENTITIES = METRIC.name
 OUTSIDE = "O"
 _TAG = re.compile(r"O|[BI]-.+")
 
@@ -34,18 +36,20 @@ class Tagging(Task):
 
     peft_task_type = "TOKEN_CLS"
     auto_class = "AutoModelForTokenClassification"
-    headline_metric, part_column = "f1", "type"
     tokenizer_options = {"add_prefix_space": True}  # noqa: RUF012  # byte-level tokenizers need it to take words
 
+    @override
     def prepare(self, splits: Mapping[str, Any]) -> None:
         self.names = _names(self.data, splits)
         self.ids = {name: i for i, name in enumerate(self.names)}
 
     @classmethod
+    @override
     def text_columns(cls, data: Data) -> tuple[str, ...]:
         return ()
 
     @classmethod
+    @override
     def check_rows(cls, rows: Any, data: Data, split: str) -> None:
         if len(data.columns) != 1:
             raise UserError(f"data.columns: tagging takes one column of words, got {', '.join(data.columns)}")
@@ -60,10 +64,12 @@ class Tagging(Task):
             for j, tag in enumerate(tags, 1):
                 _check_tag(tag, names, f"{where}, word {j} ({words[j - 1]!r})")
 
+    @override
     def head_config(self) -> dict[str, Any]:
         return {"num_labels": len(self.names), "id2label": dict(enumerate(self.names)), "label2id": self.ids}
 
-    def encode(self, rows: Any, tokenizer: PreTrainedTokenizerBase, split: str) -> list[Example]:
+    @override
+    def encode(self, rows: Any, tokenizer: PreTrainedTokenizerBase, split: str, purpose: Purpose) -> list[Example]:
         words, tags = list(rows[self.data.columns[0]]), list(rows[self.data.label])
         encoded = tokenizer(words, is_split_into_words=True, truncation=True, max_length=self.data.max_length)
         return [
@@ -84,10 +90,12 @@ class Tagging(Task):
             raise UserError(f"{where}: the tag {name!r} is none of {', '.join(self.names)}")
         return name
 
+    @override
     def units(self, examples: Sequence[Example]) -> int:
         """Words that the model sees."""
         return sum(len(example["first"]) for example in examples)
 
+    @override
     def collate(self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase) -> TensorBatch:
         inputs = [{"input_ids": example["input_ids"]} for example in examples]
         batch = dict(tokenizer.pad(inputs, padding=True, return_tensors="pt"))
@@ -101,12 +109,13 @@ class Tagging(Task):
                 batch["words"][row, position] = word
         return batch
 
-    def logits(self, model: PreTrainedModel, batch: TensorBatch) -> Tensor:
+    def logits(self, model: nn.Module, batch: TensorBatch) -> Tensor:
         """(batch, positions, tags), float32."""
         logits: Tensor = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
         return full_precision(logits)
 
-    def loss(self, model: PreTrainedModel, batch: TensorBatch) -> Tensor:
+    @override
+    def loss(self, model: nn.Module, batch: TensorBatch) -> Tensor:
         return F.cross_entropy(
             self.logits(model, batch).flatten(0, 1),
             batch["labels"].flatten(),
@@ -115,9 +124,8 @@ class Tagging(Task):
             label_smoothing=self.loss_settings.label_smoothing,
         )
 
-    def predict(
-        self, model: PreTrainedModel, batch: TensorBatch, tokenizer: PreTrainedTokenizerBase
-    ) -> list[dict[str, Any]]:
+    @override
+    def predict(self, model: nn.Module, batch: TensorBatch, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
         best, words = self.logits(model, batch).argmax(-1).tolist(), batch["words"].tolist()
         records = []
         for row, count in enumerate(batch["counts"].tolist()):
@@ -128,24 +136,24 @@ class Tagging(Task):
             records.append({"prediction": tags, "cut_off": count - len(seen)})
         return records
 
-    def truth(self, example: Example) -> dict[str, Any]:
+    @override
+    def reference_record(self, example: Example) -> dict[str, Any]:
         return {"tokens": example["tokens"], "reference": example["tags"]}
 
-    def metrics(self, predictions: Sequence[dict[str, Any]], examples: Sequence[Example]) -> list[Row]:
-        """A row for all entities, with the tags' accuracy and the words cut off, and one for each type."""
+    @override
+    def metrics(self, predictions: Sequence[dict[str, Any]], examples: Sequence[Example]) -> list[Scored]:
+        """All entities, with the tags' accuracy and the words cut off, and each type for itself."""
         found, true = [record["prediction"] for record in predictions], [example["tags"] for example in examples]
-        scores: dict[str, Any] = {}
-        by_type: dict[str, Any] = {}
-        for name in self.evaluation.metrics:
-            scores |= compute([name], found, true)
-            if name == "entities":
-                scores["entities"] = entity_count(true)
-                by_type = entities_by_type(found, true)
-        cut_off = sum(record["cut_off"] for record in predictions)
-        return [
-            {"type": WHOLE, **scores, "cut-off words": cut_off},
-            *({"type": name, **values} for name, values in by_type.items()),
-        ]
+        counts = {"entities": entity_count(true)} if ENTITIES in self.evaluation.metrics else {}
+        counts["cut-off words"] = sum(record["cut_off"] for record in predictions)
+        whole = Scored(score(self.evaluation.metrics, found, true), {"type": WHOLE}, counts)
+        return [whole, *(self._of_type(found, true) if ENTITIES in self.evaluation.metrics else ())]
+
+    @staticmethod
+    def _of_type(found: Sequence[Sequence[str]], true: Sequence[Sequence[str]]) -> Iterator[Scored]:
+        for name, values in entities_by_type(found, true).items():
+            scores = tuple(output.score(values[output.name]) for output in METRIC.outputs if output.name in values)
+            yield Scored(scores, {"type": name}, {"entities": int(values["entities"])}, whole=False)
 
 
 def _first_pieces(word_ids: Sequence[int | None]) -> list[tuple[int, int]]:

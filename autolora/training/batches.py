@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -27,16 +27,43 @@ Collate = Callable[[Sequence[Example]], TensorBatch]
 class Batch:
     """One optimiser step's examples on this process.
 
-    micro: the micro-batches, on the device; empty where this process's share is.
-    units: what the loss is averaged over (examples, or target tokens), over all processes.
+    Args:
+        micro: The micro-batches, on the device; empty where this process's share is.
+        units: What the loss is averaged over (examples, or target tokens), over all processes.
     """
 
     micro: tuple[TensorBatch, ...]
     units: int
 
 
+class Batches(Protocol):
+    """What training takes its batches from."""
+
+    def at(self, step: int) -> Batch:
+        """The batch of a step on this process.
+
+        Args:
+            step: From 0.
+        """
+
+
 class BatchStream:
-    """An endless stream of batches over a set of examples."""
+    """An endless stream of batches over a set of examples.
+
+    Args:
+        examples: At least one.
+        collate: Turns examples into a dict of tensors on the CPU, padded.
+        batch_size: Examples of an optimiser step, over all processes and micro-batches.
+        seed: Of the order.
+        units: Counts what the loss of examples is averaged over.
+        gradient_accumulation: Micro-batches of an optimiser step on each process, at most.
+        device: Where the tensors go.
+        process: This process's number, from 0.
+        processes: How many share the examples of a step.
+
+    Raises:
+        ValueError: There is no example.
+    """
 
     def __init__(
         self,
@@ -62,17 +89,26 @@ class BatchStream:
 
     @property
     def batches_per_epoch(self) -> int:
+        """Steps that it takes to see every example once; the last of them may be smaller."""
         return -(-len(self.examples) // self.batch_size)
 
     def indices(self, step: int) -> list[int]:
-        """Positions of the examples of a step (0-based), over all processes."""
+        """Positions of the examples of a step, over all processes.
+
+        Args:
+            step: From 0.
+        """
         epoch, offset = divmod(step, self.batches_per_epoch)
         if epoch != self._epoch:
             self._order, self._epoch = self._epoch_order(epoch), epoch
         return self._order[offset]
 
     def at(self, step: int) -> Batch:
-        """The batch of a step (0-based) on this process."""
+        """The batch of a step on this process.
+
+        Args:
+            step: From 0.
+        """
         chosen = [self.examples[i] for i in self.indices(step)]
         mine = chosen[self.process :: self.processes]
         size = -(-len(mine) // self.accumulation) if mine else 1

@@ -18,14 +18,30 @@ from autolora.errors import UserError
 from autolora.files import write_atomic
 
 
-def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
-    """Write tensors (any shape) and a JSON-able record."""
+def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str, object]) -> None:
+    """Write tensors and a record.
+
+    Args:
+        path: The file, which is whole or not there.
+        tensors: By name, of any shape and on any device.
+        record: JSON-able.
+    """
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     write_atomic(path, save(contiguous, metadata={"record": json.dumps(record)}))
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The inverse of `save_checkpoint`, on the CPU. Raises UserError for a file that is not one."""
+    """The inverse of `save_checkpoint`.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The tensors by name, on the CPU, and the record.
+
+    Raises:
+        UserError: The file is no checkpoint.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             record = json.loads(file.metadata()["record"])

@@ -10,37 +10,38 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
 from autolora.training.batches import Batch, TensorBatch
+from autolora.training.compute import Compute
 from autolora.training.seeds import derive, seed_torch
 
 _PASSES = "#passes"
-Loss = Callable[[TensorBatch], Tensor]
+LossFunction = Callable[[TensorBatch], Tensor]
 """Sum of the losses of a micro-batch's units, a scalar."""
 
 
 class Gradients:
     """Computes mean losses and their gradients.
 
-    loss: the summed loss of a micro-batch.
-    accelerator: gives the precision and adds up over processes; None: float32, one process.
-    double_backward: attention kernels that can be differentiated twice (for the exact estimator).
-    penalty: what is added to the mean loss of a batch whatever its examples, a scalar.
-
     Forward and backward passes over a batch are counted, however many micro-batches it has.
+
+    Args:
+        loss: The summed loss of a micro-batch.
+        compute: Gives the precision and adds up over processes; None: float32, one process.
+        double_backward: Attention kernels that can be differentiated twice (for the exact estimator).
+        penalty: What is added to the mean loss of a batch whatever its examples, a scalar.
     """
 
     def __init__(
         self,
-        loss: Loss,
-        accelerator: Accelerator | None = None,
+        loss: LossFunction,
+        compute: Compute | None = None,
         *,
         double_backward: bool = False,
         penalty: Callable[[], Tensor] | None = None,
     ) -> None:
-        self.loss, self.accelerator, self.double_backward = loss, accelerator, double_backward
+        self.loss, self.compute, self.double_backward = loss, compute, double_backward
         self.penalty = penalty
         self.passes = [0, 0]  # forward, backward
 
@@ -53,16 +54,26 @@ class Gradients:
         return {_PASSES: torch.tensor(self.passes)}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """The inverse of `state`."""
+        """The inverse of `state`.
+
+        Args:
+            tensors: A checkpoint's.
+        """
         self.passes = [int(count) for count in tensors[_PASSES].tolist()]
 
     def of(
         self, batch: Batch, wrt: Sequence[Tensor], seed: int, *, full_precision: bool = False
     ) -> tuple[Tensor, list[Tensor]]:
-        """Mean loss (detached scalar) and its gradients, shaped like `wrt`.
+        """The mean loss of a batch, and its gradients.
 
-        The same `seed` gives the same dropout masks, whatever the tensors' values.
-        full_precision: no autocast, for passes whose difference is taken.
+        Args:
+            batch: This process's share; the result is that of all processes.
+            wrt: What to differentiate with respect to.
+            seed: Of the dropout masks, which are the same for the same seed, whatever the tensors' values.
+            full_precision: No autocast, for passes whose difference is taken.
+
+        Returns:
+            A detached scalar on the device, and gradients shaped like `wrt`.
         """
         self._count(1, 1)
         total = torch.zeros((), device=wrt[0].device)
@@ -82,7 +93,18 @@ class Gradients:
     def mixed_product(
         self, batch: Batch, weights: Sequence[Tensor], vector: Sequence[Tensor], wrt: Sequence[Tensor], seed: int
     ) -> list[Tensor]:
-        """``∇_wrt (∇_weights L · vector)`` by double backward, shaped like `wrt`."""
+        """The product ``∇_wrt (∇_weights L · vector)`` by double backward.
+
+        Args:
+            batch: This process's share; the result is that of all processes.
+            weights: What to differentiate with respect to first.
+            vector: Shaped like `weights`.
+            wrt: What to differentiate with respect to then.
+            seed: Of the dropout masks.
+
+        Returns:
+            Shaped like `wrt`.
+        """
         self._count(1, 2)
         sums: list[Tensor] = []
         for loss in self._losses(batch, seed, False):
@@ -93,7 +115,7 @@ class Gradients:
         return self._over_processes(zero, sums or [torch.zeros_like(tensor) for tensor in wrt])[1]
 
     def _losses(self, batch: Batch, seed: int, full_precision: bool) -> Iterator[Tensor]:
-        process = self.accelerator.process_index if self.accelerator else 0
+        process = self.compute.process if self.compute else 0
         for i, micro in enumerate(batch.micro):
             seed_torch(derive(seed, process, i))
             with self._context(full_precision):
@@ -102,23 +124,23 @@ class Gradients:
 
     @contextmanager
     def _context(self, full_precision: bool) -> Iterator[None]:
-        autocast: AbstractContextManager[None] = nullcontext()
-        if self.accelerator is not None and not full_precision:
-            autocast = self.accelerator.autocast()
+        autocast: AbstractContextManager[object] = nullcontext()
+        if self.compute is not None and not full_precision:
+            autocast = self.compute.autocast()
         with autocast, twice_differentiable_attention() if self.double_backward else nullcontext():
             yield
 
     def _over_processes(self, total: Tensor, sums: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        if self.accelerator is None or self.accelerator.num_processes == 1:
+        if self.compute is None or self.compute.processes == 1:
             return total, sums
         flat = torch.cat([total.reshape(1), *(tensor.reshape(-1) for tensor in sums)])
-        flat = self.accelerator.reduce(flat, reduction="sum")
-        pieces = flat[1:].split([tensor.numel() for tensor in sums])
+        flat = self.compute.sum(flat)
+        pieces = torch.split(flat[1:], [tensor.numel() for tensor in sums])
         return flat[0], [piece.view_as(tensor) for piece, tensor in zip(pieces, sums, strict=True)]
 
 
 def _added(sums: list[Tensor], grads: Sequence[Tensor], like: Sequence[Tensor]) -> list[Tensor]:
-    """sums + grads; without sums, the gradients themselves, laid out in memory as their tensors are.
+    """The sums with gradients added; without sums, the gradients themselves, laid out in memory as their tensors are.
 
     Autograd may give a transposed or an expanded gradient, which the fused optimisers would read in the wrong order.
     """

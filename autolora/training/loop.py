@@ -1,8 +1,8 @@
 """The loop over steps that search and retrain share: log, checkpoint, show progress, resume.
 
-    run_steps(stage, total=200, log_every=10, checkpoint_every=100, journal=journal, checkpoint=path)
+    run_steps(trainable, total=200, log_every=10, checkpoint_every=100, log=log, checkpoint=path)
 
-`stage` does one step at a time and says what its state is; everything else happens here. Losses stay on the device
+`trainable` does one step at a time and says what its state is; everything else happens here. Losses stay on the device
 until a record is written: the loop does not wait for the device at every step.
 """
 
@@ -10,86 +10,130 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from autolora.training.checkpoint import load_checkpoint, save_checkpoint
-from autolora.training.journal import Journal
+from autolora.training.log import MetricLog
 
 _SUM = "#loss-sum:"
 
 
-class Stage(Protocol):
-    """One trainable thing."""
+class Trainable(Protocol):
+    """What is trained a step at a time: a search, a fine-tuning."""
 
     identity: str  # what must be the same for a checkpoint to fit: settings, data and model in one hash
 
     def advance(self, step: int) -> Mapping[str, Tensor]:
-        """Do step `step` (0-based); the losses by name, scalars on the device."""
+        """Do one step.
 
-    def record(self, step: int) -> Mapping[str, Any]:
-        """What else the log should say after `step` steps."""
+        Args:
+            step: Which one, from 0.
+
+        Returns:
+            The losses by name, scalars on the device.
+        """
+
+    def record(self, step: int) -> Mapping[str, object]:
+        """What the log says beside the losses, JSON-able.
+
+        Args:
+            step: Steps done, from 1.
+        """
 
     def state(self) -> Mapping[str, Tensor]:
         """Everything that changes, by name."""
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """The inverse of `state`."""
+        """The inverse of `state`.
+
+        Args:
+            tensors: A checkpoint's, on the CPU.
+        """
 
 
 class Observer(Protocol):
     """Is told of every step; see `autolora.console`."""
 
-    def start(self, done: int, total: int) -> None: ...
+    def start(self, done: int, total: int) -> None:
+        """Called before the first step.
 
-    def step(self, done: int) -> None: ...
+        Args:
+            done: Steps that an earlier process has done.
+            total: Number of steps in all.
+        """
 
-    def losses(self, done: int, losses: Mapping[str, float]) -> None: ...
+    def step(self, done: int) -> None:
+        """Called after every step.
+
+        Args:
+            done: Steps done, from 1.
+        """
+
+    def losses(self, done: int, losses: Mapping[str, float]) -> None:
+        """Called whenever the losses are logged.
+
+        Args:
+            done: Steps done, from 1.
+            losses: Their means since the last time, by name.
+        """
 
 
 def run_steps(
-    stage: Stage,
+    trainable: Trainable,
     *,
     total: int,
     log_every: int,
     checkpoint_every: int,
-    journal: Journal | None = None,
+    log: MetricLog | None = None,
     checkpoint: Path | None = None,
     observer: Observer | None = None,
     main_process: bool = True,
     on_accepted: Callable[[], None] = lambda: None,
 ) -> None:
-    """Run the steps that are left. With a `checkpoint` file of the same stage, goes on from there.
+    """Run the steps that are left; with a checkpoint of the same trainable, go on from there.
 
-    on_accepted: called before the first step, when the checkpoint (if there is one) was found to belong to the stage.
+    Args:
+        trainable: What is trained.
+        total: Number of steps in all.
+        log_every: Steps between two records of the log.
+        checkpoint_every: Steps between two checkpoints; there is one after the last step, too.
+        log: Where records go.
+        checkpoint: The checkpoint's file; None for none.
+        observer: Told of every step.
+        main_process: Whether this process writes.
+        on_accepted: Called before the first step, when the checkpoint (if there is one) was found to belong to it.
+
+    Raises:
+        UserError: The checkpoint belongs to something else, or is damaged.
     """
-    done, sums = _resume(stage, journal if main_process else None, checkpoint)
+    done, sums = _resume(trainable, log if main_process else None, checkpoint)
     on_accepted()
     if observer:
         observer.start(done, total)
     while done < total:
-        losses = stage.advance(done)
+        losses = trainable.advance(done)
         done += 1
         for name, value in losses.items():
             sums[name] = sums[name] + value if name in sums else value.clone()
         if observer:
             observer.step(done)
         if done % log_every == 0 or done == total:
-            _log(stage, done, sums, log_every, journal if main_process else None, observer)
+            _log(trainable, done, sums, log_every, log if main_process else None, observer)
             sums = {}
         if checkpoint is not None and main_process and (done % checkpoint_every == 0 or done == total):
-            _save(stage, done, sums, journal, checkpoint)
+            _save(trainable, done, sums, log, checkpoint)
 
 
-def _resume(stage: Stage, journal: Journal | None, checkpoint: Path | None) -> tuple[int, dict[str, Tensor]]:
+def _resume(trainable: Trainable, log: MetricLog | None, checkpoint: Path | None) -> tuple[int, dict[str, Tensor]]:
     if checkpoint is None or not checkpoint.exists():
-        if journal:
-            journal.cut(0)
+        if log:
+            log.cut(0)
         return 0, {}
     tensors, record = load_checkpoint(checkpoint)
-    if record["identity"] != stage.identity:
+    if record["identity"] != trainable.identity:
         from autolora.errors import UserError
 
         raise UserError(
@@ -97,31 +141,31 @@ def _resume(stage: Stage, journal: Journal | None, checkpoint: Path | None) -> t
             "start a new run, or take back what was changed"
         )
     sums = {name.removeprefix(_SUM): value for name, value in tensors.items() if name.startswith(_SUM)}
-    stage.load({name: value for name, value in tensors.items() if not name.startswith(_SUM)})
-    if journal:
-        journal.cut(record["log_bytes"])
+    trainable.load({name: value for name, value in tensors.items() if not name.startswith(_SUM)})
+    if log:
+        log.cut(record["log_bytes"])
     return int(record["step"]), sums
 
 
 def _log(
-    stage: Stage,
+    trainable: Trainable,
     done: int,
     sums: Mapping[str, Tensor],
     log_every: int,
-    journal: Journal | None,
+    log: MetricLog | None,
     observer: Observer | None,
 ) -> None:
     count = (done - 1) % log_every + 1
     names = list(sums)
     means = (torch.stack([sums[n] for n in names]) / count).tolist()  # the one transfer from the device
     losses = dict(zip(names, means, strict=True))
-    if journal:
-        journal.add({"step": done, **losses, **stage.record(done)})
+    if log:
+        log.add({"step": done, **losses, **trainable.record(done)})
     if observer:
         observer.losses(done, losses)
 
 
-def _save(stage: Stage, done: int, sums: Mapping[str, Tensor], journal: Journal | None, checkpoint: Path) -> None:
-    tensors = {**stage.state(), **{_SUM + name: value for name, value in sums.items()}}
-    record = {"identity": stage.identity, "step": done, "log_bytes": journal.size() if journal else 0}
+def _save(trainable: Trainable, done: int, sums: Mapping[str, Tensor], log: MetricLog | None, checkpoint: Path) -> None:
+    tensors = {**trainable.state(), **{_SUM + name: value for name, value in sums.items()}}
+    record = {"identity": trainable.identity, "step": done, "log_bytes": log.size() if log else 0}
     save_checkpoint(checkpoint, tensors, record)

@@ -18,8 +18,11 @@ _SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": 
 class ScheduledOptimizer:
     """Adam or AdamW over named parameters, driven by gradients that are handed to it.
 
-    named: parameters by name; the names are the checkpoint's.
-    total: steps of the stage, for the schedule.
+    Args:
+        named: Parameters by name; the names are the checkpoint's.
+        settings: Learning rate, weight decay and schedule.
+        total: Steps of the stage, for the schedule.
+        decoupled: Whether weight decay is decoupled (AdamW), or part of the gradient (Adam).
     """
 
     def __init__(self, named: Mapping[str, Tensor], settings: Schedule, total: int, *, decoupled: bool = True) -> None:
@@ -32,11 +35,21 @@ class ScheduledOptimizer:
         self.multiplier = _multiplier(self.optimizer, settings, total)
 
     def learning_rate(self, step: int) -> float:
-        """The learning rate of a step (0-based)."""
+        """The learning rate of a step.
+
+        Args:
+            step: From 0.
+        """
         return self.base * self.multiplier(step)
 
     def apply(self, gradients: Sequence[Tensor], step: int, before_zero: Callable[[], None] = lambda: None) -> None:
-        """One optimiser step. before_zero: called after it, while the parameters still have their gradients."""
+        """Take one optimiser step.
+
+        Args:
+            gradients: Shaped like the parameters, in their order.
+            step: From 0.
+            before_zero: Called after it, while the parameters still have their gradients.
+        """
         self.optimizer.param_groups[0]["lr"] = self.learning_rate(step)
         for parameter, gradient in zip(self.named.values(), gradients, strict=True):
             parameter.grad = gradient
@@ -61,7 +74,11 @@ class ScheduledOptimizer:
         return tensors
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """The inverse of `state`."""
+        """The inverse of `state`.
+
+        Args:
+            tensors: A checkpoint's, on any device; those of others may be among them.
+        """
         with torch.no_grad():
             for name, parameter in self.named.items():
                 parameter.copy_(tensors[name])

@@ -40,8 +40,11 @@ def succeed(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[st
 
 
 def start(*arguments: str | Path, cwd: Path) -> subprocess.Popen[str]:
-    """Start the installed command and let it run. Ctrl-C reaches it even where the tests themselves run in the
-    background of a shell, which hands on SIGINT as ignored."""
+    """Start the installed command and let it run.
+
+    Ctrl-C reaches it even where the tests themselves run in the background of a shell, which hands on SIGINT as
+    ignored.
+    """
     command = [str(ENTRY_POINT), *map(str, arguments)]
     return subprocess.Popen(
         command,

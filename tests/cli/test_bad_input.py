@@ -112,6 +112,27 @@ def test_a_faulty_recipe_is_rejected_with_its_line_rule_and_value(folder: Path, 
     assert rejected(folder, "bad.yaml") == faults(message.replace("{folder}", str(folder)))
 
 
+@pytest.mark.parametrize("command", ["search", "retrain", "eval", "run", "compare"])
+def test_a_fault_that_only_the_model_shows_is_found_before_anything_heavy_is_imported(
+    folder: Path, command: str
+) -> None:
+    (folder / "bad.yaml").write_text(VALID.replace("value", "valeu"), encoding="utf-8")
+    message = "bad.yaml:4: model.target_modules: 'valeu' matches no layer of the model (did you mean 'value'?)"
+    assert rejected(folder, "bad.yaml", command=command) == faults(message)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("compare", "bad.yaml"), ("export", "bad.yaml"), ("eval", "--task", "bad.yaml", "--predictions", "x.txt")],
+    ids=["compare", "export", "eval --predictions"],
+)
+def test_an_unknown_key_is_refused_by_whatever_reads_a_recipe(folder: Path, arguments: tuple[str, ...]) -> None:
+    (folder / "bad.yaml").write_text(VALID + "search:\n  epochz: 3\n", encoding="utf-8")
+    command, *others = arguments
+    message = "bad.yaml:9: search.epochz: unknown key (did you mean 'epochs'?)"
+    assert rejected(folder, *others, command=command) == faults(message)
+
+
 def test_the_faults_of_file_and_command_line_are_reported_together(folder: Path) -> None:
     (folder / "bad.yaml").write_text(VALID + "search:\n  rank: 0\n", encoding="utf-8")
     said = rejected(
@@ -169,13 +190,22 @@ def test_a_broken_checkpoint_is_refused_by_name(call: Call, copied: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "content", ['{"initial_rank": 4, "ranks":', "[]", '{"ranks": {}}', '{"initial_rank": 4, "ranks": {"a": "b"}}']
+    ("content", "message"),
+    [
+        ('{"initial_rank": 4, "ranks":', "cannot be read: "),
+        ("[]", "holds no ranks: it is no JSON object"),
+        ('{"ranks": {}}', "holds no ranks: 'initial_rank' is missing"),
+        (
+            '{"initial_rank": 4, "ranks": {"a": "b"}}',
+            "holds no ranks: a rank is a whole number from 0; that of a is 'b'",
+        ),
+    ],
 )
-def test_ranks_that_are_none_are_refused_by_name(call: Call, copied: Path, content: str) -> None:
+def test_ranks_that_are_none_are_refused_by_name(call: Call, copied: Path, content: str, message: str) -> None:
     (copied / "search" / "ranks.json").write_text(content)
     code, _, err = call("retrain", copied)
     assert code == 2
-    assert f"autolora: {copied / 'search' / 'ranks.json'} holds no ranks (" in err
+    assert f"autolora: {copied / 'search' / 'ranks.json'} {message}" in err
     assert f"autolora search {copied} --resume" in err
     assert "Traceback" not in err
 
@@ -213,8 +243,13 @@ def test_a_run_is_not_searched_again_unless_it_is_resumed(call: Call, copied: Pa
     assert read(copied / "status.json") == status
 
 
-def test_debug_shows_the_traceback(folder: Path) -> None:
-    done = autolora("run", "nothing.yaml", "--debug", cwd=folder)
+@pytest.mark.parametrize(
+    "arguments",
+    [("run", "nothing.yaml", "--debug"), ("--debug", "run", "nothing.yaml"), ("run", "--debug", "nothing.yaml")],
+    ids=["at the end", "at the beginning", "in between"],
+)
+def test_debug_shows_the_traceback(folder: Path, arguments: tuple[str, ...]) -> None:
+    done = autolora(*arguments, cwd=folder)
     assert done.returncode == 1
     assert done.stderr.startswith("Traceback (most recent call last):\n")
     assert "autolora.errors.UserError: no recipe 'nothing.yaml'" in done.stderr

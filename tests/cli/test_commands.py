@@ -2,20 +2,36 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import typer
 import yaml
 
 from autolora import __version__
+from autolora.cli.app import app
 from tests.cli.support import Call, autolora, contents, imported, lines, only_run, read, succeed
 
-COMMANDS = ["search", "retrain", "eval", "run", "recipes"]
 HEAVY = {"torch", "transformers", "datasets", "peft", "accelerate", "evaluate"}
 
 
-@pytest.mark.parametrize("command", [(), *((command,) for command in COMMANDS)])
+def commands(group: Any, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The words of every command, groups of commands and the program itself among them."""
+    yield above
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, (*above, name))
+        else:
+            yield (*above, name)
+
+
+COMMANDS = list(commands(typer.main.get_command(app)))
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: " ".join(command) or "autolora")
 def test_help_imports_no_heavy_library(command: tuple[str, ...], tmp_path: Path) -> None:
     done = autolora(*command, "--help", cwd=tmp_path, PYTHONPROFILEIMPORTTIME="1")
     assert done.returncode == 0
@@ -25,8 +41,22 @@ def test_help_imports_no_heavy_library(command: tuple[str, ...], tmp_path: Path)
 
 
 def test_help_lists_every_command(tmp_path: Path) -> None:
+    found = {command[0] for command in COMMANDS if command}
+    assert found >= {"search", "retrain", "eval", "run", "compare", "report", "export", "recipes"}
     shown = succeed("--help", cwd=tmp_path).stdout
-    assert [command for command in COMMANDS if f" {command} " not in shown] == []
+    assert [command for command in sorted(found) if f" {command} " not in shown] == []
+
+
+def test_help_of_recipes_lists_its_commands(tmp_path: Path) -> None:
+    found = [command[1] for command in COMMANDS if command[:1] == ("recipes",) and len(command) == 2]
+    assert set(found) >= {"list", "show", "copy", "validate"}
+    shown = succeed("recipes", "--help", cwd=tmp_path).stdout
+    assert [command for command in found if f" {command} " not in shown] == []
+
+
+def test_the_last_line_of_help_tells_of_debug(tmp_path: Path) -> None:
+    shown = succeed("--help", cwd=tmp_path).stdout
+    assert shown.strip().splitlines()[-1].strip() == "--debug, anywhere on the line, shows the traceback of an error."
 
 
 def test_version_is_the_packages_own(tmp_path: Path) -> None:

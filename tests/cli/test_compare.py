@@ -26,7 +26,7 @@ def tables(output: Path) -> dict[str, bytes]:
 
 def cells(output: Path) -> dict[tuple[str, int], dict[str, object]]:
     folder = output / "comparisons" / "tiny"
-    found = read(folder / "cells.json")
+    found = read(folder / "trials.json")
     return {(c["method"], c["seed"]): {**c, "run": (folder / c["run"]).resolve()} for c in found}
 
 

@@ -23,12 +23,35 @@ def test_a_folder_of_runs_gives_one_page_wherever_it_is_asked_for(call: Call, co
     assert not (copied.parents[1] / "report.html").exists()
 
 
+@pytest.mark.parametrize("name", ["trials.json", "cells.json"])
+def test_a_comparison_lists_its_runs_under_todays_name_and_under_the_earlier_one(
+    call: Call, copied: Path, name: str
+) -> None:
+    folder = copied.parents[1] / "comparisons" / "tiny"
+    folder.mkdir(parents=True)
+    (folder / name).write_text(json.dumps([{"run": f"../../tiny/{copied.name}"}]))
+    code, out, err = call("report", folder)
+    assert (code, out) == (0, f"wrote {folder}/report.html\nwrote {folder}/report.md\n"), err
+    page = (folder / "report.md").read_text(encoding="utf-8")
+    assert "1 run: 1 task, 1 method, 1 seed." in page
+
+
+def test_todays_list_of_a_comparison_wins_over_an_earlier_one(call: Call, copied: Path) -> None:
+    folder = copied.parents[1] / "comparisons" / "tiny"
+    folder.mkdir(parents=True)
+    (folder / "trials.json").write_text(json.dumps([{"run": f"../../tiny/{copied.name}"}]))
+    (folder / "cells.json").write_text(json.dumps([{"run": "gone"}]))
+    code, _, err = call("report", folder)
+    assert code == 0, err
+
+
+@pytest.mark.parametrize("name", ["trials.json", "cells.json"])
 @pytest.mark.parametrize("content", ["", "[", "{}", "[]", "[3]", '[{"run": "gone"}]'])
-def test_what_holds_no_runs_is_refused(call: Call, tmp_path: Path, content: str) -> None:
+def test_what_holds_no_runs_is_refused(call: Call, tmp_path: Path, content: str, name: str) -> None:
     folder = tmp_path / "comparison"
     folder.mkdir()
     if content:
-        (folder / "cells.json").write_text(content)
+        (folder / name).write_text(content)
     code, _, err = call("report", folder)
     assert code == 2
     assert "Traceback" not in err

@@ -34,8 +34,10 @@ def has_checkpoint(output: Path, stage: str, after: int = 0) -> bool:
 
 @pytest.fixture(scope="module")
 def interrupted(laboratory: Path) -> Path:
-    """A run like `finished`, terminated and then killed in the search and killed in the retraining. It is gone on with
-    by naming the recipe, then the run, then nothing at all."""
+    """A run like `finished`, terminated and then killed in the search and killed in the retraining.
+
+    It is gone on with by naming the recipe, then the run, then nothing at all.
+    """
     output = laboratory / "interrupted"
     options = ("--seed", "3", "--output", output)
 

@@ -68,6 +68,25 @@ def test_every_form_of_the_same_outputs_gives_the_same_scores(call: Call, data: 
     assert (tmp_path / "again" / "metrics.json").read_bytes() == tables[0]
 
 
+@pytest.mark.parametrize(
+    ("options", "folder"),
+    [((), "runs/predictions/e2e-a"), (("--output", "runs"), "runs"), (("--output", "mine"), "mine")],
+    ids=["not given", "the usual folder of runs", "another"],
+)
+def test_the_table_goes_where_output_says_whatever_folder_that_is(
+    call: Call, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], folder: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    table(tmp_path / "a.tsv", [*OUTPUTS.items()])
+    code, out, err = call("eval", "--task", "e2e", "--predictions", "a.tsv", "--data-root", data, *JAVALESS, *options)
+    assert code == 0, err
+    assert f"wrote {folder}/metrics.json" in out
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("metrics.json")] == [
+        f"{folder}/metrics.json"
+    ]
+    assert (tmp_path / folder / "predictions" / "test.jsonl").is_file()
+
+
 def test_an_empty_output_is_scored_and_counted(call: Call, data: Path, tmp_path: Path) -> None:
     path = table(tmp_path / "a.tsv", [*{**OUTPUTS, "name[The Mill]": ""}.items()])
     options = ("--data-root", data, "--output", tmp_path / "o", *JAVALESS)

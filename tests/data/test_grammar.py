@@ -10,9 +10,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from autolora.data import grammar
-from autolora.data.grammar import LABELS, PHENOMENA, Example, acceptability, generate
+from autolora.data.grammar import LABELS, PHENOMENA, Judgement, acceptability, generate
 
-Splits = dict[str, list[Example]]
+Splits = dict[str, list[Judgement]]
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def splits() -> Splits:
     return acceptability(seed=0)
 
 
-def everything(splits: Splits) -> list[Example]:
+def everything(splits: Splits) -> list[Judgement]:
     return [example for examples in splits.values() for example in examples]
 
 
@@ -41,7 +41,7 @@ def predictions(splits: Splits, features) -> list[int]:
     return list(model.predict([e.sentence for e in splits["validation"]]))
 
 
-def accuracy(predicted: list[int], examples: list[Example]) -> float:
+def accuracy(predicted: list[int], examples: list[Judgement]) -> float:
     return sum(guess == e.label for guess, e in zip(predicted, examples, strict=True)) / len(examples)
 
 

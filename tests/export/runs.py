@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from autolora.lora.ranks import Ranks
 from autolora.recipe.schema import Recipe
 from autolora.runs.store import Run
 
@@ -37,8 +38,9 @@ def make_run(
         }
     )
     run = Run.create(root, recipe).path
-    record = {"initial_rank": initial_rank, "lora_alpha": ALPHA, "constraint": "softmax", "threshold": None}
-    write(run / "search" / "ranks.json", {**record, "ranks": dict(RANKS if ranks is None else ranks), "selection": {}})
+    rule = {"constraint": "softmax", "threshold": None, "selection": {}}
+    found = Ranks(dict(RANKS if ranks is None else ranks), initial_rank, ALPHA, rule=rule)
+    found.save(run / "search" / "ranks.json")
     return run
 
 

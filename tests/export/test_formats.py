@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +13,27 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
 from torch import nn
 
-from autolora import registry
 from autolora.errors import UserError
-from autolora.export import FORMATS, axolotl, llama_factory
+from autolora.export import axolotl, llama_factory
 from autolora.export.base import Allocation, Exported
-from autolora.retrain.adapter import lora_config
+from autolora.lora.config import lora_config
+from autolora.lora.ranks import Ranks, Scaling
+from autolora.registry import EXPORT_FORMATS
 from tests.export.runs import ALPHA, LAYERS, RANKS, K
 from tests.model.tiny import tiny_model
 
 
-def _found(**more: Any) -> Allocation:
-    given = {"source": "runs/tiny/1-0", "model": "owner/base", "ranks": RANKS, "initial_rank": K, "lora_alpha": ALPHA}
-    return Allocation(**{**given, "task_type": "CAUSAL_LM", **more})
+def _found(
+    ranks: Mapping[str, int] = RANKS, *, initial_rank: int = K, scaling: Scaling = "constant", **more: Any
+) -> Allocation:
+    whole = Ranks(ranks, initial_rank, ALPHA, scaling)
+    return Allocation(
+        **{"source": "runs/tiny/1-0", "model": "owner/base", "ranks": whole, "task_type": "CAUSAL_LM", **more}
+    )
 
 
 def _export(name: str, found: Allocation) -> Exported:
-    exported: Exported = registry.load(FORMATS, name)(found)
+    exported: Exported = EXPORT_FORMATS.load(name)(found)
     return exported
 
 
@@ -48,7 +54,7 @@ def _wanted(scaling: str, ranks: dict[str, int] = RANKS, k: int = K) -> dict[str
 
 
 @pytest.mark.parametrize("scaling", ["constant", "per_rank"])
-def test_peft_gives_a_model_exactly_the_ranks_and_scalings(scaling: str) -> None:
+def test_peft_gives_a_model_exactly_the_ranks_and_scalings(scaling: Scaling) -> None:
     found = _found(scaling=scaling, task_type="SEQ_CLS", head=("classifier", "bert.pooler"), dropout=0.1)
     config = LoraConfig(**json.loads(_export("peft", found).text))
     model = get_peft_model(tiny_model(), config)
@@ -60,12 +66,11 @@ def test_peft_gives_a_model_exactly_the_ranks_and_scalings(scaling: str) -> None
 
 
 @pytest.mark.parametrize("scaling", ["constant", "per_rank"])
-def test_peft_is_what_autolora_itself_retrains_with(scaling: str) -> None:
+def test_peft_is_what_autolora_itself_retrains_with(scaling: Scaling) -> None:
     found = _found(scaling=scaling, task_type="SEQ_CLS", head=("classifier",), dropout=0.1, initial_rank=6)
     given = LoraConfig(**json.loads(_export("peft", found).text)).to_dict()
-    own = lora_config(
-        RANKS, initial_rank=6, lora_alpha=ALPHA, scaling=scaling, dropout=0.1, head=["classifier"], task_type="SEQ_CLS"
-    ).to_dict()
+    ranks = Ranks(RANKS, initial_rank=6, lora_alpha=ALPHA, scaling=scaling)
+    own = lora_config(ranks, dropout=0.1, head=["classifier"], task_type="SEQ_CLS").to_dict()
     assert given["base_model_name_or_path"] == "owner/base"
     own["base_model_name_or_path"] = "owner/base"
     assert given == own

@@ -11,6 +11,7 @@ import pytest
 from autolora.errors import UserError
 from autolora.export.base import Allocation
 from autolora.export.read import read_allocation
+from autolora.lora.ranks import Ranks
 from autolora.runs.store import Run
 from tests.export.runs import LAYERS, RANKS, K, adapter_of, make_run, write
 
@@ -21,8 +22,9 @@ def _read(run: Path) -> Allocation:
 
 def test_a_searched_run_has_ranks_and_the_recipes_settings(tmp_path: Path) -> None:
     found = _read(make_run(tmp_path))
-    assert (found.ranks, found.initial_rank, found.lora_alpha, found.dropout) == (RANKS, K, 16.0, 0.1)
-    assert (found.model, found.revision, found.scaling, found.adapter) == ("owner/base", "v1", "constant", None)
+    ranks = found.ranks
+    assert (ranks, ranks.initial_rank, ranks.lora_alpha, found.dropout) == (RANKS, K, 16.0, 0.1)
+    assert (found.model, found.revision, ranks.scaling, found.adapter) == ("owner/base", "v1", "constant", None)
     assert (found.head, found.task_type) == ((), None)
     assert "autolora retrain" in found.remarks[0]
 
@@ -30,9 +32,9 @@ def test_a_searched_run_has_ranks_and_the_recipes_settings(tmp_path: Path) -> No
 def test_what_the_recipe_says_of_the_retraining_wins(tmp_path: Path) -> None:
     retrain = {"lora_alpha": 8.0, "lora_dropout": 0.0, "scaling": "per_rank"}
     found = _read(make_run(tmp_path, retrain=retrain, head=["classifier"]))
-    assert (found.lora_alpha, found.dropout, found.scaling) == (8.0, 0.0, "per_rank")
+    assert (found.ranks.lora_alpha, found.dropout, found.ranks.scaling) == (8.0, 0.0, "per_rank")
     assert found.head == ("classifier",)
-    assert found.alpha(LAYERS[0]) == 8.0
+    assert found.ranks.alpha(LAYERS[0]) == 8.0
 
 
 def test_the_adapter_tells_head_and_task_type(tmp_path: Path) -> None:
@@ -52,10 +54,11 @@ def test_before_the_retraining_the_searched_adapter_tells_them(tmp_path: Path) -
 
 def test_ranks_found_in_training_win(tmp_path: Path) -> None:
     run, other = make_run(tmp_path), dict.fromkeys(LAYERS, 2)
-    write(run / "retrain" / "ranks.json", {"ranks": other, "initial_rank": 6})
+    Ranks(other, initial_rank=6, lora_alpha=24.0).save(run / "retrain" / "ranks.json")
     write(run / "adapter" / "adapter_config.json", adapter_of(RANKS, peft_type="ADALORA"))
     found = _read(run)
-    assert (found.ranks, found.initial_rank, found.adapter) == (other, 6, None)
+    assert (found.ranks, found.ranks.initial_rank, found.adapter) == (other, 6, None)
+    assert found.ranks.scale(LAYERS[0]) == 24.0 / 6
     (run / "search" / "ranks.json").unlink()
     assert _read(run).ranks == other
 
@@ -107,7 +110,6 @@ def test_a_method_without_ranks_has_nothing_to_export(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content",
     [
-        "{",
         "[]",
         '{"ranks": {}, "initial_rank": 4}',
         '{"ranks": {"a": 1}}',
@@ -120,7 +122,14 @@ def test_a_method_without_ranks_has_nothing_to_export(tmp_path: Path) -> None:
 def test_a_damaged_file_of_ranks_is_named(tmp_path: Path, content: str) -> None:
     run = make_run(tmp_path)
     (run / "search" / "ranks.json").write_text(content, encoding="utf-8")
-    with pytest.raises(UserError, match=r"search/ranks\.json holds no ranks .*autolora search .* --resume"):
+    with pytest.raises(UserError, match=r"search/ranks\.json holds no ranks: .*autolora search .* --resume"):
+        _read(run)
+
+
+def test_ranks_that_are_no_json_are_named(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    (run / "search" / "ranks.json").write_text("{", encoding="utf-8")
+    with pytest.raises(UserError, match=r"search/ranks\.json cannot be read: .*autolora search .* --resume"):
         _read(run)
 
 
@@ -137,8 +146,8 @@ def test_reading_and_writing_import_no_heavy_library(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     script = (
         "import sys; from pathlib import Path\n"
-        "from autolora.cli.export import export; from autolora.export import FORMATS\n"
-        f"for name in FORMATS: export({str(run)!r}, name, None, Path('runs'))\n"
+        "from autolora.cli.export import export; from autolora.registry import EXPORT_FORMATS\n"
+        f"for name in EXPORT_FORMATS: export({str(run)!r}, name, None, Path('runs'))\n"
         "assert not {'torch', 'transformers', 'peft', 'datasets'} & set(sys.modules), sorted(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)

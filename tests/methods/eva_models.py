@@ -6,12 +6,12 @@ from typing import Any
 
 import torch
 
-from autolora.lab import Lab
+from autolora.context.base import Context
 from autolora.training.batches import BatchStream
 
 
-def stream_of(lab: Lab, batch_size: int) -> BatchStream:
-    return lab.stream(lab.examples("train"), lab.recipe.retrain, "eva", batch_size)
+def stream_of(context: Context, batch_size: int) -> BatchStream:
+    return context.stream(context.examples("train"), context.recipe.retrain, "eva", batch_size)
 
 
 def skewed(model: Any) -> Any:

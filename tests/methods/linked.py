@@ -1,7 +1,7 @@
 """Runs that build on a run of AutoLoRA's whose ranks a test makes up, and runs that are interrupted.
 
 learned = learned_run(laboratory, tmp_path, {...})
-run, lab = built_on(laboratory, tmp_path, "svd", learned, uniform)
+run, context = built_on(laboratory, tmp_path, "svd", learned, uniform)
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from torch import nn
 
-from autolora.files import write_json
-from autolora.lab import Lab
+from autolora.context.base import Context
+from autolora.lora.ranks import Ranks
 from autolora.recipe.method import label
 from autolora.runs.store import Run
 from tests.laboratory import tiny_run
@@ -31,25 +31,24 @@ def learned_run(
 ) -> Run:
     """A run of AutoLoRA's that has found these ranks; nothing else of it is there."""
     run, _ = tiny_run(laboratory, output, "autolora", *overrides, seed=seed)
-    record = {"initial_rank": 4, "lora_alpha": 16.0, "ranks": dict(ranks)}
-    write_json(run.path / "search" / "ranks.json", record)
+    Ranks(dict(ranks), initial_rank=4).save(run.path / "search" / "ranks.json")
     return run
 
 
 def built_on(
-    laboratory: Path, output: Path, method: str, *sources: Run, overrides: tuple[str, ...] = (), seed: int = 3
-) -> tuple[Run, Lab]:
+    laboratory: Path, output: Path, method: str, *base_runs: Run, overrides: tuple[str, ...] = (), seed: int = 3
+) -> tuple[Run, Context]:
     """A new run of a method that builds on others."""
-    run, lab = tiny_run(laboratory, output, method, *overrides, seed=seed)
-    for source in sources:
-        run.add_source(label(source.recipe.method), source)
-    return run, lab
+    run, context = tiny_run(laboratory, output, method, *overrides, seed=seed)
+    for base_run in base_runs:
+        run.add_base_run(label(base_run.recipe.method), base_run)
+    return run, context
 
 
-def reopened(run: Run) -> tuple[Run, Lab]:
+def reopened(run: Run) -> tuple[Run, Context]:
     """A run as a new process finds it."""
     again = Run.open(run.path)
-    return again, Lab(again.recipe, show=False)
+    return again, Context(again.recipe, show=False)
 
 
 @contextmanager

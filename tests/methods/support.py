@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autolora.lab import Lab
+from autolora.context.base import Context
+from autolora.experiment.line import retrain
 from autolora.methods.base import method_of
-from autolora.pipeline import retrain
-from autolora.retrain.stage import RetrainStage
 from autolora.runs.store import Run
+from autolora.training.finetune import Finetuning
 from tests.laboratory import tiny_run
 
 GENERATION_RECIPE = """\
@@ -77,64 +77,64 @@ def _write_decoder(folder: Path, kind: str) -> None:
         AutoModelForCausalLM.from_config(config).save_pretrained(folder)
 
 
-def trained_run(laboratory: Path, output: Path, method: str, *overrides: str) -> tuple[Run, Lab]:
+def trained_run(laboratory: Path, output: Path, method: str, *overrides: str) -> tuple[Run, Context]:
     """A run of tiny.yaml whose training has ended."""
-    run, lab = tiny_run(laboratory, output, method, *overrides)
-    retrain(run, lab)
-    return run, lab
+    run, context = tiny_run(laboratory, output, method, *overrides)
+    retrain(run, context)
+    return run, context
 
 
 def resumed_run(
     laboratory: Path, output: Path, method: str, monkeypatch: pytest.MonkeyPatch, *overrides: str
-) -> tuple[Run, Lab]:
+) -> tuple[Run, Context]:
     """The same, but interrupted between two checkpoints, and gone on with as a new process would."""
-    run, lab = tiny_run(laboratory, output, method, *overrides)
-    advance = RetrainStage.advance
+    run, context = tiny_run(laboratory, output, method, *overrides)
+    advance = Finetuning.advance
 
-    def interrupted(stage: RetrainStage, step: int) -> dict[str, Tensor]:
+    def interrupted(stage: Finetuning, step: int) -> dict[str, Tensor]:
         if step == INTERRUPTED_AT:
             raise KeyboardInterrupt
         return advance(stage, step)
 
     with monkeypatch.context() as patch:
-        patch.setattr(RetrainStage, "advance", interrupted)
+        patch.setattr(Finetuning, "advance", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            retrain(run, lab)
+            retrain(run, context)
     assert run.stage_state("retrain") == "cancelled"
     assert not (run.path / "adapter").exists()
     again = Run.open(run.path)
-    lab = Lab(again.recipe, show=False)
-    retrain(again, lab)
-    return again, lab
+    context = Context(again.recipe, show=False)
+    retrain(again, context)
+    return again, context
 
 
-def adapted(run: Run, lab: Lab) -> nn.Module:
+def adapted(run: Run, context: Context) -> nn.Module:
     """The model of a run as it is before its training."""
-    model = lab.model()
+    model = context.model()
     torch.manual_seed(0)
-    return method_of(run).adapt(model, lab.head(model), lab, 12).eval()
+    return method_of(run).adapt(model, context.head(model), context, 12).model.eval()
 
 
-def loaded(run: Run, lab: Lab) -> nn.Module:
+def loaded(run: Run, context: Context) -> nn.Module:
     """The model of a run as it is for the evaluation."""
-    return method_of(run).load(lab.model(), lab).eval()
+    return method_of(run).load(context.model(), context).eval()
 
 
 @torch.no_grad()
-def logits(model: nn.Module, lab: Lab, split: str = "validation") -> Tensor:
+def logits(model: nn.Module, context: Context, split: str = "validation") -> Tensor:
     """Of a split's first examples, padded."""
-    batch = lab.task.collate(lab.examples(split)[:5], tokenizer=lab.tokenizer)
+    batch = context.task.collate(context.examples(split)[:5], tokenizer=context.tokenizer)
     found: Tensor = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
     return found
 
 
-def trained_and_loaded_logits(run: Run, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> tuple[Tensor, Tensor]:
+def trained_and_loaded_logits(run: Run, context: Context, monkeypatch: pytest.MonkeyPatch) -> tuple[Tensor, Tensor]:
     """Train a run: the logits of the model that was trained, and those of what was saved of it."""
     kind, kept = type(method_of(run)), []
     save = kind.save
     monkeypatch.setattr(kind, "save", lambda self, trained, *rest: (kept.append(trained), save(self, trained, *rest)))
-    retrain(run, lab)
-    return logits(kept[0].eval(), lab), logits(loaded(run, lab), lab)
+    retrain(run, context)
+    return logits(kept[0].eval(), context), logits(loaded(run, context), context)
 
 
 def changed(before: nn.Module, after: nn.Module, added: Sequence[str] = ()) -> set[str]:

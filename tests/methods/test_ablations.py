@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
+from autolora.experiment.line import search
+from autolora.lora.ranks import Ranks
 from autolora.methods.autolora import AutoLora
 from autolora.methods.base import method_of
-from autolora.pipeline import search
 from tests.laboratory import tiny_run
 from tests.methods.linked import spent
 
@@ -34,13 +34,14 @@ def test_an_ablation_changes_these_settings_and_no_others(laboratory: Path, tmp_
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_the_ranks_say_how_they_were_found(laboratory: Path, tmp_path: Path, name: str) -> None:
-    run, lab = tiny_run(laboratory, tmp_path, name, *SETTINGS)
-    record = search(run, lab)
-    assert json.loads((run.path / "search" / "ranks.json").read_text()) == record
+    run, context = tiny_run(laboratory, tmp_path, name, *SETTINGS)
+    ranks = search(run, context)
+    assert Ranks.load(run.path / "search" / "ranks.json") == ranks
+    rule = ranks.rule
     settings = {"constraint": "softmax", "threshold": 0.3} | CHANGES[name]
-    assert (record["constraint"], record["threshold"]) == (settings["constraint"], settings["threshold"])
-    for values in record["selection"].values():
-        if record["constraint"] == "softmax":
+    assert (rule["constraint"], rule["threshold"]) == (settings["constraint"], settings["threshold"])
+    for values in rule["selection"].values():
+        if rule["constraint"] == "softmax":
             assert sum(values) == pytest.approx(1)
         else:  # they begin at 0.5, or at 1/k, and nothing holds their sum
             start = 0.5 if name == "sigmoid" else 0.25
@@ -51,20 +52,20 @@ def test_the_ranks_say_how_they_were_found(laboratory: Path, tmp_path: Path, nam
 def test_without_meta_learning_a_step_is_one_pass_over_all_of_the_data(
     laboratory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, passes: int
 ) -> None:
-    run, lab = tiny_run(laboratory, tmp_path, name, *SETTINGS)
-    counts, stream = dict[str, int](), lab.stream
+    run, context = tiny_run(laboratory, tmp_path, name, *SETTINGS)
+    counts, stream = dict[str, int](), context.stream
 
     def spied(examples: Any, settings: Any, label: str, *more: Any) -> Any:
         counts[label] = len(examples)
         return stream(examples, settings, label, *more)
 
-    monkeypatch.setattr(lab, "stream", spied)
-    search(run, lab)
+    monkeypatch.setattr(context, "stream", spied)
+    search(run, context)
     whole = name == "no-meta"
     assert counts == {"train": 60 if whole else 30, "validation": 60 if whole else 30}
     assert spent(run, "search")["forward_passes"] == spent(run, "search")["backward_passes"] == 4 * passes
 
 
 def test_every_ablation_finds_selection_variables_of_its_own(laboratory: Path, tmp_path: Path) -> None:
-    found = [str(search(*tiny_run(laboratory, tmp_path, name, *SETTINGS))["selection"]) for name in CHANGES]
+    found = [str(search(*tiny_run(laboratory, tmp_path, name, *SETTINGS)).rule["selection"]) for name in CHANGES]
     assert len(set(found)) == len(CHANGES)

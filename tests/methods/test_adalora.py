@@ -11,13 +11,14 @@ import torch
 from peft import AdaLoraModel, PeftModel
 from torch import Tensor, nn
 
+from autolora.context.base import Context
 from autolora.errors import UserError
-from autolora.lab import Lab
+from autolora.experiment.line import evaluate, retrain
+from autolora.lora.ranks import Ranks
 from autolora.methods.adalora import AdaLora, orthogonality
 from autolora.methods.base import method_of
-from autolora.pipeline import evaluate, retrain
-from autolora.retrain.stage import RetrainStage
 from autolora.runs.store import Run
+from autolora.training.finetune import Finetuning, Training
 from tests.methods.linked import (
     BUDGET,
     LAYERS,
@@ -38,7 +39,7 @@ class Made(NamedTuple):
     """A run that has been trained, its model right after training, and the steps the allocator was called with."""
 
     run: Run
-    lab: Lab
+    context: Context
     trained: nn.Module
     steps: list[int]
 
@@ -46,7 +47,7 @@ class Made(NamedTuple):
 @pytest.fixture(scope="module")
 def made(laboratory: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
     output = tmp_path_factory.mktemp("adalora")
-    run, lab = built_on(laboratory, output, "adalora", learned_run(laboratory, output))
+    run, context = built_on(laboratory, output, "adalora", learned_run(laboratory, output))
     steps, models = [], []
     allocate, save = AdaLoraModel.update_and_allocate, AdaLora.save
 
@@ -63,23 +64,24 @@ def made(laboratory: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(AdaLoraModel, "update_and_allocate", spied_allocate)
         patch.setattr(AdaLora, "save", spied_save)
-        retrain(run, lab)
-    return Made(run, lab, models[0].eval(), steps)
+        retrain(run, context)
+    return Made(run, context, models[0].eval(), steps)
 
 
 @pytest.fixture
-def adapted(laboratory: Path, tmp_path: Path) -> tuple[PeftModel, AdaLora, Lab]:
-    """A model before its training, with factors that are anything but orthogonal, and its method."""
-    run, lab = built_on(laboratory, tmp_path, "adalora", learned_run(laboratory, tmp_path))
-    method, model = method_of(run), lab.model()
+def adapted(laboratory: Path, tmp_path: Path) -> tuple[PeftModel, Training, Context]:
+    """A model before its training, with factors that are anything but orthogonal, and what is to be trained."""
+    run, context = built_on(laboratory, tmp_path, "adalora", learned_run(laboratory, tmp_path))
+    method, model = method_of(run), context.model()
     assert isinstance(method, AdaLora)
-    found = method.adapt(model, lab.head(model), lab, TOTAL)
+    training = method.adapt(model, context.head(model), context, TOTAL)
+    found = training.model
     assert isinstance(found, PeftModel)
     torch.manual_seed(5)
     with torch.no_grad():
         for factor in factors(found):
             factor.normal_(std=0.7)
-    return found, method, lab
+    return found, training, context
 
 
 def factors(model: nn.Module) -> list[Tensor]:
@@ -87,17 +89,17 @@ def factors(model: nn.Module) -> list[Tensor]:
 
 
 def test_the_final_ranks_have_autoloras_sum(made: Made) -> None:
-    record = json.loads((made.run.path / "retrain" / "ranks.json").read_text())
-    assert sorted(record["ranks"]) == sorted(LAYERS)
-    assert sum(record["ranks"].values()) == BUDGET
-    assert record["initial_rank"] == START
-    assert all(0 <= rank <= START for rank in record["ranks"].values())
-    (row,) = evaluate(made.run, made.lab)
+    ranks = Ranks.load(made.run.path / "retrain" / "ranks.json")
+    assert sorted(ranks) == sorted(LAYERS)
+    assert ranks.total == BUDGET
+    assert ranks.initial_rank == START
+    assert all(0 <= rank <= START for rank in ranks.values())
+    (row,) = evaluate(made.run, made.context)
     assert row["total rank"] == BUDGET
 
 
 def test_the_components_that_were_dropped_are_gone_from_the_model(made: Made) -> None:
-    ranks = json.loads((made.run.path / "retrain" / "ranks.json").read_text())["ranks"]
+    ranks = Ranks.load(made.run.path / "retrain" / "ranks.json")
     for name, rank in ranks.items():
         singular = layer_of(made.trained, name).lora_E["default"]
         assert len(singular) == START
@@ -109,16 +111,16 @@ def test_the_allocator_is_called_once_for_every_step_while_there_are_gradients(m
 
 
 def test_the_saved_adapter_computes_what_the_trained_model_does(made: Made) -> None:
-    found, ranks = loaded(made.run, made.lab), made.run.path / "retrain" / "ranks.json"
-    assert torch.allclose(logits(made.trained, made.lab), logits(found, made.lab), rtol=0, atol=1e-7)
-    for name, rank in json.loads(ranks.read_text())["ranks"].items():
+    found, ranks = loaded(made.run, made.context), made.run.path / "retrain" / "ranks.json"
+    assert torch.allclose(logits(made.trained, made.context), logits(found, made.context), rtol=0, atol=1e-7)
+    for name, rank in Ranks.load(ranks).items():
         before, after = (layer_of(model, name).get_delta_weight("default").detach() for model in (made.trained, found))
         assert torch.allclose(before, after, rtol=1e-5, atol=1e-5 * float(before.abs().max()))
         assert int(torch.linalg.matrix_rank(after)) == rank
 
 
 def test_every_layer_is_scaled_as_everywhere(made: Made) -> None:
-    for model in (made.trained, loaded(made.run, made.lab)):
+    for model in (made.trained, loaded(made.run, made.context)):
         layers = [layer_of(model, name) for name in LAYERS]
         factors = {layer.scaling["default"] / float(layer.ranknum["default"]) for layer in layers if layer.r["default"]}
         assert factors == {16.0 / 4}
@@ -131,15 +133,17 @@ def test_the_parameters_are_those_of_the_final_ranks(made: Made) -> None:
     assert counts["parameters_in_training"] == START * len(LAYERS) * (32 + 32 + 1) + head
 
 
-def test_the_penalty_is_the_one_that_peft_adds_to_a_models_own_loss(adapted: tuple[PeftModel, AdaLora, Lab]) -> None:
-    model, method, lab = adapted
-    assert method.penalty is not None
-    batch = lab.task.collate(lab.examples("train")[:4], tokenizer=lab.tokenizer)
+def test_the_penalty_is_the_one_that_peft_adds_to_a_models_own_loss(
+    adapted: tuple[PeftModel, Training, Context],
+) -> None:
+    model, training, context = adapted
+    assert training.penalty is not None
+    batch = context.task.collate(context.examples("train")[:4], tokenizer=context.tokenizer)
     model.eval()
     with torch.no_grad():
         plain, both = (part(**batch).loss for part in (model.base_model.model, model.base_model))
-        assert float(method.penalty()) == pytest.approx(float(both - plain), rel=1e-4)
-        assert float(method.penalty()) > 0.1
+        assert float(training.penalty()) == pytest.approx(float(both - plain), rel=1e-4)
+        assert float(training.penalty()) > 0.1
 
 
 def test_the_penalty_by_hand() -> None:
@@ -150,11 +154,11 @@ def test_the_penalty_by_hand() -> None:
     assert float(orthogonality([(a, True), (b, False)])) == pytest.approx((3 + 3**0.5) / 2)
 
 
-def test_the_penaltys_gradient_reaches_every_factor(adapted: tuple[PeftModel, AdaLora, Lab]) -> None:
-    model, method, lab = adapted
-    wrt, settings = factors(model), lab.recipe.retrain
-    batch = lab.stream(lab.examples("train"), settings, "retrain").at(0)
-    with_it, without = lab.gradients(model, penalty=method.penalty), lab.gradients(model)
+def test_the_penaltys_gradient_reaches_every_factor(adapted: tuple[PeftModel, Training, Context]) -> None:
+    model, training, context = adapted
+    wrt, settings = factors(model), context.recipe.retrain
+    batch = context.stream(context.examples("train"), settings, "retrain").at(0)
+    with_it, without = context.gradients(model, penalty=training.penalty), context.gradients(model)
     loss, found = with_it.of(batch, wrt, 0)
     same, plain = without.of(batch, wrt, 0)
     assert torch.equal(loss, same)  # the log has the task's loss alone
@@ -168,9 +172,9 @@ def test_the_penaltys_gradient_reaches_every_factor(adapted: tuple[PeftModel, Ad
 
 def test_training_counts_the_penalty_in(made: Made, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Without it the trained factors are others."""
-    run, lab = built_on(lab_folder(made), tmp_path, "adalora", learned_run(lab_folder(made), tmp_path))
+    run, context = built_on(lab_folder(made), tmp_path, "adalora", learned_run(lab_folder(made), tmp_path))
     monkeypatch.setattr("autolora.methods.adalora.orthogonality", lambda found: 0 * orthogonality(found))
-    retrain(run, lab)
+    retrain(run, context)
     assert weights(run) != weights(made.run)
 
 
@@ -186,9 +190,9 @@ def weights(run: Run) -> bytes:
 def test_an_interrupted_run_ends_in_the_bytes_of_an_uninterrupted_one(
     laboratory: Path, made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int
 ) -> None:
-    run, lab = built_on(laboratory, tmp_path, "adalora", learned_run(laboratory, tmp_path))
-    with interrupting(monkeypatch, RetrainStage, "advance", call):
-        retrain(run, lab)
+    run, context = built_on(laboratory, tmp_path, "adalora", learned_run(laboratory, tmp_path))
+    with interrupting(monkeypatch, Finetuning, "advance", call):
+        retrain(run, context)
     assert not (run.path / "adapter").exists()
     retrain(*reopened(run))
     for name in ("adapter/adapter_model.safetensors", "retrain/ranks.json", "retrain/log.jsonl"):
@@ -199,8 +203,8 @@ def test_an_interrupted_run_ends_in_the_bytes_of_an_uninterrupted_one(
 
 
 def test_too_few_steps_for_the_schedule_are_refused(laboratory: Path, tmp_path: Path) -> None:
-    run, lab = built_on(
+    run, context = built_on(
         laboratory, tmp_path, "adalora", learned_run(laboratory, tmp_path), overrides=("retrain.steps=1",)
     )
     with pytest.raises(UserError, match=r"adalora: 1 steps are too few for its schedule; raise retrain\.steps"):
-        retrain(run, lab)
+        retrain(run, context)

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from autolora.errors import UserError
+from autolora.experiment.line import evaluate, retrain
 from autolora.methods.base import method_of
 from autolora.methods.bottleneck import (
     ATTENTION,
@@ -21,7 +22,6 @@ from autolora.methods.bottleneck import (
     Pfeiffer,
     output_projections,
 )
-from autolora.pipeline import evaluate, retrain
 from autolora.recipe.method import parse_method
 from tests.laboratory import tiny_run
 from tests.methods.support import (
@@ -48,7 +48,7 @@ PROJECTIONS = {  # in a layer: the attention's, the feed-forward's
 
 @pytest.fixture(scope="module", params=["gpt2", "llama"])
 def decoder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    folder = tmp_path_factory.mktemp("generation") / "lab"
+    folder = tmp_path_factory.mktemp("generation") / "context"
     return request.param, write_generation_laboratory(folder, request.param)
 
 
@@ -104,16 +104,16 @@ def test_every_architecture_begins_as_the_pretrained_model_and_uses_every_adapte
 def test_a_run_goes_to_the_end_and_changes_what_it_trains_and_nothing_else(
     laboratory: Path, tmp_path: Path, method: str
 ) -> None:
-    run, lab = trained_run(laboratory, tmp_path, method)
-    base, model = lab.model(), loaded(run, lab)
+    run, context = trained_run(laboratory, tmp_path, method)
+    base, model = context.model(), loaded(run, context)
     norms = {name for name, _ in base.named_parameters() if ".LayerNorm." in name}
     head = {"classifier.weight", "classifier.bias"}
     assert changed(base, model, ADDED) == (head | norms if method == "houlsby:3" else head)
     added = {name: p for name, p in model.named_parameters() if any(part in name for part in ADDED)}
     assert len(added) == (4 if method == "houlsby:3" else 2) * 4
-    start = dict(adapted(run, lab).named_parameters())
+    start = dict(adapted(run, context).named_parameters())
     assert not any(torch.equal(parameter, start[name]) for name, parameter in added.items())
-    (row,) = evaluate(run, lab)
+    (row,) = evaluate(run, context)
     assert row["examples"] == 23
 
 
@@ -134,48 +134,48 @@ def test_the_counts_are_those_of_the_closed_form(
 @pytest.mark.parametrize("method", ["houlsby", "pfeiffer"])
 def test_a_decoder_is_trained_for_generation(decoder: tuple[str, Path], tmp_path: Path, method: str) -> None:
     kind, laboratory = decoder
-    run, lab = trained_run(laboratory, tmp_path, f"{method}:3")
+    run, context = trained_run(laboratory, tmp_path, f"{method}:3")
     width, layers = 16, 2
     norm = {"gpt2": 2 * width, "llama": width}[kind]  # Llama's have no bias
     expected = adapter_parameters(layers * (2 if method == "houlsby" else 1), width, 3)
     expected += norm * (2 * layers + 1) if method == "houlsby" else 0
     counts = run.manifest()["stages"]["retrain"]
     assert (counts["trainable_parameters"], counts["head_parameters"]) == (expected, 0)
-    base, model = lab.model(), loaded(run, lab)
+    base, model = context.model(), loaded(run, context)
     norms = {name for name, _ in base.named_parameters() if "norm" in name or ".ln_" in name}
     assert changed(base, model, ADDED) == (norms if method == "houlsby" else set())
-    assert evaluate(run, lab)[0]["examples"] == 5
+    assert evaluate(run, context)[0]["examples"] == 5
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_it_begins_as_the_pretrained_model(laboratory: Path, tmp_path: Path, method: str) -> None:
-    run, lab = tiny_run(laboratory, tmp_path, method)
-    assert torch.equal(logits(adapted(run, lab), lab), logits(lab.model().eval(), lab))
+    run, context = tiny_run(laboratory, tmp_path, method)
+    assert torch.equal(logits(adapted(run, context), context), logits(context.model().eval(), context))
 
 
 def test_a_checkpoint_of_another_width_is_refused(laboratory: Path, tmp_path: Path) -> None:
-    run, lab = trained_run(laboratory, tmp_path, "houlsby:3", "retrain.steps=1")
+    run, context = trained_run(laboratory, tmp_path, "houlsby:3", "retrain.steps=1")
     run.recipe = run.recipe.model_copy(update={"method": parse_method("houlsby:4")})
     with pytest.raises(UserError, match="belongs to other settings"):
-        retrain(run, lab)
+        retrain(run, context)
 
 
 def test_an_adapter_of_another_width_is_refused(laboratory: Path, tmp_path: Path) -> None:
-    run, lab = trained_run(laboratory, tmp_path, "pfeiffer", "retrain.steps=1")
+    run, context = trained_run(laboratory, tmp_path, "pfeiffer", "retrain.steps=1")
     record = json.loads((run.path / "adapter" / "method.json").read_text(encoding="utf-8"))
     assert (record["method"], record["size"]) == ("pfeiffer", 64)
     run.recipe = run.recipe.model_copy(update={"method": parse_method("pfeiffer:4")})
     with pytest.raises(
         UserError, match=r"method.json is about .*64.*, but this run's recipe about .*4.*autolora retrain"
     ):
-        loaded(run, lab)
+        loaded(run, context)
 
 
 def test_a_damaged_record_is_refused(laboratory: Path, tmp_path: Path) -> None:
-    run, lab = trained_run(laboratory, tmp_path, "pfeiffer", "retrain.steps=1")
+    run, context = trained_run(laboratory, tmp_path, "pfeiffer", "retrain.steps=1")
     (run.path / "adapter" / "method.json").write_text("{", encoding="utf-8")
     with pytest.raises(UserError, match=r"method.json cannot be read: .*; write it anew with: autolora retrain"):
-        loaded(run, lab)
+        loaded(run, context)
 
 
 def test_a_model_without_output_projections_is_refused(laboratory: Path, tmp_path: Path) -> None:

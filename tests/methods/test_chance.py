@@ -10,9 +10,9 @@ from typing import cast
 import pytest
 import torch
 
+from autolora.experiment.line import search
 from autolora.methods.base import method_of
 from autolora.methods.uniform import Budgeted
-from autolora.pipeline import search
 from tests.methods.linked import BUDGET, RANKS, built_on, learned_run
 
 BOTH = ["shuffled", "random"]
@@ -90,10 +90,10 @@ def test_random_ranks_are_others_than_autoloras(controls: Mapping[str, Budgeted]
 
 @pytest.mark.parametrize("name", BOTH)
 def test_the_two_controls_of_a_run_have_its_budget(laboratory: Path, tmp_path: Path, name: str) -> None:
-    record = search(*built_on(laboratory, tmp_path, name, learned_run(laboratory, tmp_path)))
-    assert list(record["ranks"]) == list(RANKS)
-    assert sum(record["ranks"].values()) == BUDGET
-    assert record["initial_rank"] == K
+    ranks = search(*built_on(laboratory, tmp_path, name, learned_run(laboratory, tmp_path)))
+    assert list(ranks) == list(RANKS)
+    assert ranks.total == BUDGET
+    assert ranks.initial_rank == K
 
 
 def test_components_are_drawn_without_replacement(laboratory: Path, tmp_path: Path) -> None:

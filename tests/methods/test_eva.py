@@ -14,13 +14,14 @@ from peft.tuners.lora.eva import initialize_lora_eva_weights
 from safetensors.torch import load_file
 from torch import nn
 
+from autolora.context.base import Context
 from autolora.errors import UserError
-from autolora.lab import Lab
+from autolora.experiment.line import evaluate, retrain
+from autolora.lora.ranks import Ranks
 from autolora.methods import eva
 from autolora.methods.base import method_of
-from autolora.pipeline import evaluate, retrain
-from autolora.retrain.stage import RetrainStage
 from autolora.runs.store import Run
+from autolora.training.finetune import Finetuning
 from tests.laboratory import tiny_run
 from tests.methods.eva_models import skewed, stream_of
 from tests.methods.linked import BUDGET, LAYERS, built_on, interrupting, layer_of, learned_run, reopened, spent
@@ -33,7 +34,7 @@ class Made(NamedTuple):
     """A run that has been trained, its model right after training, and the model's calls in its initialisation."""
 
     run: Run
-    lab: Lab
+    context: Context
     trained: nn.Module
     calls: int
 
@@ -41,7 +42,7 @@ class Made(NamedTuple):
 @pytest.fixture(scope="module")
 def made(laboratory: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
     output = tmp_path_factory.mktemp("eva")
-    run, lab = built_on(laboratory, output, "eva", learned_run(laboratory, output), overrides=STRONG)
+    run, context = built_on(laboratory, output, "eva", learned_run(laboratory, output), overrides=STRONG)
     calls, models = [], []
     found, save = eva.components, eva.Eva.save
 
@@ -59,29 +60,28 @@ def made(laboratory: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(eva, "components", slow)
         patch.setattr(eva.Eva, "save", spied_save)
-        retrain(run, lab)
-    return Made(run, lab, models[0].eval(), len(calls))
+        retrain(run, context)
+    return Made(run, context, models[0].eval(), len(calls))
 
 
-def ranks_of(run: Run) -> dict[str, int]:
-    found: dict[str, int] = json.loads((run.path / "retrain" / "ranks.json").read_text())["ranks"]
-    return found
+def ranks_of(run: Run) -> Ranks:
+    return Ranks.load(run.path / "retrain" / "ranks.json")
 
 
 @pytest.mark.filterwarnings("ignore:.*EVA.*")
 def test_it_is_pefts_own_initialisation(laboratory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ranks, components and scaling, as PEFT has them where it puts its components into an adapter itself."""
-    new = Lab.model
-    monkeypatch.setattr(Lab, "model", lambda lab: skewed(new(lab)))
-    run, lab = built_on(laboratory, tmp_path, "eva", learned_run(laboratory, tmp_path, dict.fromkeys(LAYERS, 1)))
+    new = Context.model
+    monkeypatch.setattr(Context, "model", lambda context: skewed(new(context)))
+    run, context = built_on(laboratory, tmp_path, "eva", learned_run(laboratory, tmp_path, dict.fromkeys(LAYERS, 1)))
     start, alphas = dict.fromkeys(LAYERS, 1), dict.fromkeys(LAYERS, 16.0 / 4)
     config = LoraConfig(r=4, lora_alpha=16, rank_pattern=start, alpha_pattern=alphas, target_modules=LAYERS)
     config.init_lora_weights, config.eva_config = "eva", EvaConfig(rho=2.0)
-    theirs, stream = get_peft_model(lab.model(), config), stream_of(lab, 6)
+    theirs, stream = get_peft_model(context.model(), config), stream_of(context, 6)
     batches = [{k: v for k, v in stream.at(i).micro[0].items() if k != "labels"} for i in range(60)]
     initialize_lora_eva_weights(theirs, batches, show_progress_bar=False)
-    model = lab.model()
-    ours = method_of(run).adapt(model, lab.head(model), lab, 30)
+    model = context.model()
+    ours = method_of(run).adapt(model, context.head(model), context, 30).model
     assert list(ranks_of(run).values()) == [2, 2, 0, 0]
     for name, rank in ranks_of(run).items():
         one, other = layer_of(ours, name), layer_of(theirs, name)
@@ -94,16 +94,16 @@ def test_it_is_pefts_own_initialisation(laboratory: Path, tmp_path: Path, monkey
 
 
 def test_the_ranks_have_autoloras_sum_and_every_layer_the_common_scaling(made: Made) -> None:
-    record = json.loads((made.run.path / "retrain" / "ranks.json").read_text())
-    assert (record["initial_rank"], record["budget"]) == (4, BUDGET)
-    assert list(record["ranks"]) == LAYERS
-    assert sum(record["ranks"].values()) == BUDGET
-    for model in (made.trained, loaded(made.run, made.lab)):
-        for name, rank in record["ranks"].items():
+    ranks = Ranks.load(made.run.path / "retrain" / "ranks.json")
+    assert (ranks.initial_rank, ranks.rule["budget"]) == (4, BUDGET)
+    assert list(ranks) == LAYERS
+    assert ranks.total == BUDGET
+    for model in (made.trained, loaded(made.run, made.context)):
+        for name, rank in ranks.items():
             layer = layer_of(model, name)
             assert layer.lora_A["default"].weight.shape[0] == layer.r["default"] == rank
             assert layer.scaling["default"] == 16.0 / 4
-    (row,) = evaluate(made.run, made.lab)
+    (row,) = evaluate(made.run, made.context)
     assert (row["total rank"], row["LoRA parameters"]) == (BUDGET, BUDGET * (32 + 32))
 
 
@@ -114,13 +114,13 @@ def test_stock_peft_loads_the_adapter_without_eva_and_computes_the_same(
     config = json.loads((made.run.path / "adapter" / "adapter_config.json").read_text())
     assert config["init_lora_weights"] is True
     assert config["eva_config"] is None
-    stock = PeftModel.from_pretrained(made.lab.model(), made.run.path / "adapter").eval()
-    before = logits(made.trained, made.lab)
-    assert torch.equal(logits(stock, made.lab), before)
+    stock = PeftModel.from_pretrained(made.context.model(), made.run.path / "adapter").eval()
+    before = logits(made.trained, made.context)
+    assert torch.equal(logits(stock, made.context), before)
     with torch.no_grad():
         for name in LAYERS:
             layer_of(stock, name).lora_B["default"].weight.zero_()
-    assert float((logits(stock, made.lab) - before).abs().max()) > 1e-2
+    assert float((logits(stock, made.context) - before).abs().max()) > 1e-2
 
 
 def test_its_passes_and_seconds_are_on_the_retrainings_bill(made: Made) -> None:
@@ -136,9 +136,9 @@ def test_its_passes_and_seconds_are_on_the_retrainings_bill(made: Made) -> None:
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(
     made: Made, laboratory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int
 ) -> None:
-    run, lab = built_on(laboratory, tmp_path, "eva", learned_run(laboratory, tmp_path), overrides=STRONG)
-    with interrupting(monkeypatch, RetrainStage, "advance", call):
-        retrain(run, lab)
+    run, context = built_on(laboratory, tmp_path, "eva", learned_run(laboratory, tmp_path), overrides=STRONG)
+    with interrupting(monkeypatch, Finetuning, "advance", call):
+        retrain(run, context)
     monkeypatch.setattr(eva, "components", lambda *_: pytest.fail("the components were computed again"))
     retrain(*reopened(run))
     for name in ("adapter/adapter_model.safetensors", "retrain/ranks.json", "retrain/log.jsonl"):
@@ -150,13 +150,13 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(
 def test_components_that_were_kept_are_only_used_for_what_they_were_made_for(
     laboratory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, lab = built_on(laboratory, tmp_path, "eva", learned_run(laboratory, tmp_path))
-    with interrupting(monkeypatch, RetrainStage, "advance", 1):
-        retrain(run, lab)
+    run, context = built_on(laboratory, tmp_path, "eva", learned_run(laboratory, tmp_path))
+    with interrupting(monkeypatch, Finetuning, "advance", 1):
+        retrain(run, context)
     kept = run.path / "retrain" / "eva" / "checkpoint.safetensors"
     before = kept.read_bytes()
     other = learned_run(laboratory, tmp_path / "other", dict.fromkeys(LAYERS, 1))
-    run.add_source("autolora", other)
+    run.add_base_run("autolora", other)
     retrain(*reopened(run))
     assert kept.read_bytes() != before
     assert sum(ranks_of(run).values()) == 4
@@ -167,12 +167,12 @@ def test_layers_without_a_component_are_left_out(
     laboratory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, budget: int
 ) -> None:
     """Those that begin without one, where the budget is less than the number of layers, and those that lose theirs."""
-    new = Lab.model
-    monkeypatch.setattr(Lab, "model", lambda lab: skewed(new(lab)))
+    new = Context.model
+    monkeypatch.setattr(Context, "model", lambda context: skewed(new(context)))
     few = dict(zip(LAYERS, [1] * budget + [0] * (4 - budget), strict=True))
     learned = learned_run(laboratory, tmp_path, few)
-    run, lab = built_on(laboratory, tmp_path, "eva", learned, overrides=("retrain.steps=2",))
-    retrain(run, lab)
+    run, context = built_on(laboratory, tmp_path, "eva", learned, overrides=("retrain.steps=2",))
+    retrain(run, context)
     ranks = ranks_of(run)
     assert list(ranks) == LAYERS
     assert sum(ranks.values()) == budget
@@ -182,7 +182,7 @@ def test_layers_without_a_component_are_left_out(
     weights = load_file(run.path / "adapter" / "adapter_model.safetensors")
     shapes = {name: tensor.shape[0] for name, tensor in weights.items() if ".lora_A." in name}
     assert sorted(shapes.values()) == sorted(rank for rank in ranks.values() if rank)
-    (row,) = evaluate(run, lab)
+    (row,) = evaluate(run, context)
     assert row["total rank"] == budget
 
 

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from autolora.errors import UserError
+from autolora.lora.targets import target_modules
 from autolora.methods import eva
 from autolora.methods.eva import components
-from autolora.model.targets import target_modules
 from autolora.recipe.schema import Data, Eval
 from autolora.tasks.base import Task
 from autolora.tasks.tagging import Tagging
@@ -63,8 +63,8 @@ def shares_of(inputs: dict[str, NDArray[np.float64]]) -> dict[str, NDArray[np.fl
 
 def test_the_components_are_the_principal_directions_of_the_layers_inputs(laboratory: Path, tmp_path: Path) -> None:
     """All examples are one batch, with much padding: then the truth is a plain singular value decomposition."""
-    _, lab = tiny_run(laboratory, tmp_path, "eva")
-    model, stream = lab.model(), stream_of(lab, 60)
+    _, context = tiny_run(laboratory, tmp_path, "eva")
+    model, stream = context.model(), stream_of(context, 60)
     found, _ = components(model.train(), stream, START)
     assert model.training
     (batch,) = stream.at(0).micro
@@ -73,10 +73,10 @@ def test_the_components_are_the_principal_directions_of_the_layers_inputs(labora
 
 
 def test_a_decoders_prompts_and_outputs_count_and_its_padding_does_not(tmp_path: Path) -> None:
-    laboratory = write_generation_laboratory(tmp_path / "lab", "gpt2")
-    _, lab = tiny_run(laboratory, tmp_path / "runs", "eva")
-    model, stream = lab.model(), stream_of(lab, 7)
-    start = dict.fromkeys(target_modules(model, lab.recipe.model.target_modules), 2)
+    laboratory = write_generation_laboratory(tmp_path / "context", "gpt2")
+    _, context = tiny_run(laboratory, tmp_path / "runs", "eva")
+    model, stream = context.model(), stream_of(context, 7)
+    start = dict.fromkeys(target_modules(model, context.recipe.model.target_modules), 2)
     found, _ = components(model, stream, start)
     (batch,) = stream.at(0).micro
     assert (batch["attention_mask"] == 0).any()
@@ -86,8 +86,8 @@ def test_a_decoders_prompts_and_outputs_count_and_its_padding_does_not(tmp_path:
 
 def test_the_ranks_go_to_what_explains_most_variance(laboratory: Path, tmp_path: Path) -> None:
     """Truth: every layer's directions, up to twice the largest start of those that share an input, the best seven."""
-    _, lab = tiny_run(laboratory, tmp_path, "eva")
-    model, stream = skewed(lab.model()), stream_of(lab, 60)
+    _, context = tiny_run(laboratory, tmp_path, "eva")
+    model, stream = skewed(context.model()), stream_of(context, 60)
     found, _ = components(model, stream, START)
     shares = shares_of(inputs_of(model, stream.at(0).micro[0], LAYERS))
     best = sorted(((share, name) for name in LAYERS for share in shares[name][:4]), reverse=True)[:BUDGET]
@@ -100,8 +100,8 @@ def test_the_ranks_go_to_what_explains_most_variance(laboratory: Path, tmp_path:
 def test_micro_batches_change_nothing(laboratory: Path, tmp_path: Path) -> None:
     found = []
     for pieces in (1, 3):
-        _, lab = tiny_run(laboratory, tmp_path, "eva", f"retrain.gradient_accumulation={pieces}")
-        found.append(components(lab.model(), stream_of(lab, 6), START)[0])
+        _, context = tiny_run(laboratory, tmp_path, "eva", f"retrain.gradient_accumulation={pieces}")
+        found.append(components(context.model(), stream_of(context, 6), START)[0])
     assert all(torch.equal(found[0][name], found[1][name]) for name in LAYERS)
 
 
@@ -109,11 +109,11 @@ def test_batches_of_fewer_tokens_than_components_are_joined(
     laboratory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """PEFT skips them, and would go on for ever."""
-    _, lab = tiny_run(laboratory, tmp_path, "eva")
+    _, context = tiny_run(laboratory, tmp_path, "eva")
     monkeypatch.setattr(eva, "LIMIT", 300)
-    stream = stream_of(lab, 1)
+    stream = stream_of(context, 1)
     assert max(stream.lengths) < 16
-    found, passes = components(lab.model(), stream, dict.fromkeys(LAYERS, 8))
+    found, passes = components(context.model(), stream, dict.fromkeys(LAYERS, 8))
     assert sum(map(len, found.values())) == 32
     assert 3 < passes < 150
 
@@ -129,37 +129,37 @@ def test_every_architecture_goes(name: str) -> None:
 
 
 def test_what_the_forward_does_not_take_is_not_fed(laboratory: Path, tmp_path: Path) -> None:
-    _, lab = tiny_run(laboratory, tmp_path, "eva")
-    model = lab.model()
+    _, context = tiny_run(laboratory, tmp_path, "eva")
+    model = context.model()
     fed: list[set[str]] = []
     model.register_forward_pre_hook(lambda _, args, kwargs: fed.append(set(kwargs)), with_kwargs=True)
     rows = Dataset.from_dict({"tokens": [["the", "cat"], ["dog"]] * 10, "tags": [["O", "B-X"], ["B-X"]] * 10})
     data = Data(path="x", columns=("tokens",), label="tags", labels=("O", "B-X"))
     task: Task = Tagging(data, Eval(), {"train": rows})
-    examples = task.encode(rows, lab.tokenizer, "train")
-    assert {"labels", "words", "counts"} < set(task.collate(examples[:2], lab.tokenizer))
-    stream = BatchStream(examples, partial(task.collate, tokenizer=lab.tokenizer), batch_size=10, seed=0)
+    examples = task.encode(rows, context.tokenizer, "train", "train")
+    assert {"labels", "words", "counts"} < set(task.collate(examples[:2], context.tokenizer))
+    stream = BatchStream(examples, partial(task.collate, tokenizer=context.tokenizer), batch_size=10, seed=0)
     components(model, stream, dict.fromkeys(LAYERS, 1))
     assert set.union(*fed) <= set(inspect.signature(model.forward).parameters) - {"labels"}
     assert {"input_ids", "attention_mask"} <= set.intersection(*fed)
 
 
 def test_layers_too_narrow_for_the_components_are_refused(laboratory: Path, tmp_path: Path) -> None:
-    _, lab = tiny_run(laboratory, tmp_path, "eva")
+    _, context = tiny_run(laboratory, tmp_path, "eva")
     with pytest.raises(UserError, match=r"query has 32 inputs, too few to choose up to 34 components .* lower search"):
-        components(lab.model(), stream_of(lab, 6), dict.fromkeys(LAYERS, 17))
+        components(context.model(), stream_of(context, 6), dict.fromkeys(LAYERS, 17))
 
 
 def test_a_layer_that_does_not_see_tokens_is_refused(laboratory: Path, tmp_path: Path) -> None:
-    _, lab = tiny_run(laboratory, tmp_path, "eva")
+    _, context = tiny_run(laboratory, tmp_path, "eva")
     with pytest.raises(UserError, match=r"inputs of bert\.pooler\.dense have the shape \(6, 32\), which does not fit"):
-        components(lab.model(), stream_of(lab, 6), {"bert.pooler.dense": 2})
+        components(context.model(), stream_of(context, 6), {"bert.pooler.dense": 2})
 
 
 def test_components_that_do_not_converge_are_said(
     laboratory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, lab = tiny_run(laboratory, tmp_path, "eva")
+    _, context = tiny_run(laboratory, tmp_path, "eva")
     monkeypatch.setattr(eva, "LIMIT", 2)
     with pytest.raises(UserError, match=r"have not converged after 2 batches; raise retrain\.batch_size"):
-        components(lab.model(), stream_of(lab, 6), START)
+        components(context.model(), stream_of(context, 6), START)

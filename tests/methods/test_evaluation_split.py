@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from autolora.lab import Lab
+from autolora.context.base import Context
+from autolora.experiment.line import evaluate, retrain, search
+from autolora.experiment.preflight import load_recipe
 from autolora.methods.base import method_class
-from autolora.pipeline import evaluate, retrain, search
-from autolora.recipe.load import load_recipe
 from autolora.recipe.method import label, parse_method
 from autolora.recipe.schema import Recipe
 from autolora.runs.store import Run
@@ -38,8 +38,8 @@ def changed_laboratory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-class Watched(Lab):
-    """A lab that notes what is encoded and predicted, and which of the run's stages had begun or ended by then."""
+class Watched(Context):
+    """A context that notes what is encoded and predicted, and which of the run's stages had begun or ended by then."""
 
     def __init__(self, run: Run) -> None:
         super().__init__(run.recipe, show=False)
@@ -67,7 +67,7 @@ def all_runs(laboratory: Path, output: Path) -> dict[str, Watched]:
         recipe = tiny_recipe(laboratory, method)
         run = Run.create(output, recipe)
         for needed in method_class(recipe.method.name).needs(recipe):
-            run.add_source(label(needed), made[label(needed)].run)
+            run.add_base_run(label(needed), made[label(needed)].run)
         made[method] = Watched(run)
         if method_class(recipe.method.name).searches:
             search(run, made[method])

@@ -12,18 +12,19 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from autolora.context.base import Context
 from autolora.data.split import split_train
 from autolora.errors import UserError
-from autolora.lab import Lab
+from autolora.experiment.line import evaluate, retrain, search
+from autolora.lora.ranks import Ranks
 from autolora.methods import grid
 from autolora.methods.base import method_class, method_of
 from autolora.methods.grid import best_rank, steps_of_a_rank
-from autolora.pipeline import evaluate, retrain, search
 from autolora.recipe.method import parse_method
 from autolora.recipe.schema import Recipe
-from autolora.retrain.stage import RetrainStage
 from autolora.runs.store import Run
 from autolora.tasks.generation import IGNORED
+from autolora.training.finetune import Finetuning
 from tests.laboratory import tiny_run
 from tests.methods.linked import LAYERS, interrupting, reopened, spent
 from tests.methods.support import write_generation_laboratory
@@ -37,29 +38,29 @@ class Made(NamedTuple):
     """A run that has been searched, and the models that were scored, with what they were scored on."""
 
     run: Run
-    lab: Lab
-    record: dict[str, Any]
+    context: Context
+    ranks: Ranks
     scored: list[tuple[nn.Module, list[Any]]]
 
 
 @pytest.fixture(scope="module")
 def made(laboratory: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
-    run, lab = tiny_run(laboratory, tmp_path_factory.mktemp("grid"), "lora-grid:4", *SETTINGS)
+    run, context = tiny_run(laboratory, tmp_path_factory.mktemp("grid"), "lora-grid:4", *SETTINGS)
     scored, score = [], grid._score
 
-    def spied(lab: Lab, model: nn.Module, examples: Any, title: str) -> Any:
+    def spied(context: Context, model: nn.Module, examples: Any, title: str) -> Any:
         scored.append((model, list(examples)))
-        return score(lab, model, examples, title)
+        return score(context, model, examples, title)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(grid, "_score", spied)
-        record = search(run, lab)
-    return Made(run, lab, record, scored)
+        ranks = search(run, context)
+    return Made(run, context, ranks, scored)
 
 
-def divided(lab: Lab) -> tuple[list[Any], list[Any]]:
-    examples = lab.examples("train")
-    train, validation = split_train(len(examples), 0.5, lab.recipe.seed)
+def divided(context: Context) -> tuple[list[Any], list[Any]]:
+    examples = context.examples("train")
+    train, validation = split_train(len(examples), 0.5, context.recipe.seed)
     return [examples[i] for i in train], [examples[i] for i in validation]
 
 
@@ -110,17 +111,18 @@ def test_ranks_up_to_sixteen_are_tried_unless_a_size_says_otherwise(
 
 
 def test_the_table_of_scores_and_the_best_rank_are_written(made: Made) -> None:
-    written = json.loads((made.run.path / "search" / "ranks.json").read_text())
-    assert written == made.record
-    assert list(written["grid"]) == ["1", "2", "3", "4"]
-    assert (written["initial_rank"], written["lora_alpha"], written["metric"]) == (4, 16.0, "accuracy")
-    assert len(set(written["grid"].values())) > 1  # else nothing is chosen here
-    best = min(int(rank) for rank, score in written["grid"].items() if score == max(written["grid"].values()))
-    assert written["ranks"] == dict.fromkeys(LAYERS, best)
+    written = Ranks.load(made.run.path / "search" / "ranks.json")
+    assert written == made.ranks
+    scores = written.rule["grid"]
+    assert list(scores) == ["1", "2", "3", "4"]
+    assert (written.initial_rank, written.lora_alpha, written.rule["metric"]) == (4, 16.0, "accuracy")
+    assert len(set(scores.values())) > 1  # else nothing is chosen here
+    best = min(int(rank) for rank, score in scores.items() if score == max(scores.values()))
+    assert dict(written) == dict.fromkeys(LAYERS, best)
 
 
 def test_the_scores_are_those_of_the_trained_models_on_d_val(made: Made) -> None:
-    _, validation = divided(made.lab)
+    _, validation = divided(made.context)
     for rank, (model, examples) in enumerate(made.scored, 1):
         assert examples == validation
         model.eval()
@@ -129,7 +131,7 @@ def test_the_scores_are_those_of_the_trained_models_on_d_val(made: Made) -> None
             with torch.no_grad():
                 logits = model(input_ids=torch.tensor([example["input_ids"]])).logits[0]
             right += int(logits.argmax()) == example["label"]
-        assert made.record["grid"][str(rank)] == pytest.approx(right / D_VAL)
+        assert made.ranks.rule["grid"][str(rank)] == pytest.approx(right / D_VAL)
 
 
 def test_every_rank_has_its_rank_and_scaling(made: Made) -> None:
@@ -144,20 +146,20 @@ def test_every_rank_has_its_rank_and_scaling(made: Made) -> None:
 def test_training_sees_d_tr_alone_in_one_order_and_from_one_head(
     laboratory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, lab = tiny_run(laboratory, tmp_path, "lora-grid:2", *SETTINGS, "search.validation_fraction=0.3")
-    train, _ = split_train(60, 0.3, lab.recipe.seed)
-    wanted = [lab.examples("train")[i] for i in train]
-    fed, heads, advance = list[list[int]](), [], RetrainStage.advance
+    run, context = tiny_run(laboratory, tmp_path, "lora-grid:2", *SETTINGS, "search.validation_fraction=0.3")
+    train, _ = split_train(60, 0.3, context.recipe.seed)
+    wanted = [context.examples("train")[i] for i in train]
+    fed, heads, advance = list[list[int]](), [], Finetuning.advance
 
-    def spied(stage: RetrainStage, step: int) -> Any:
+    def spied(stage: Finetuning, step: int) -> Any:
         assert list(stage.train.examples) == wanted
         fed.append(stage.train.indices(step))
         if step == 0:
             heads.append([p.clone() for n, p in stage.weights.named.items() if "classifier" in n])
         return advance(stage, step)
 
-    monkeypatch.setattr(RetrainStage, "advance", spied)
-    search(run, lab)
+    monkeypatch.setattr(Finetuning, "advance", spied)
+    search(run, context)
     steps = 21  # 30 of 60 examples, for the 42 of D_tr
     assert len(fed) == 2 * steps
     assert fed[:steps] == fed[steps:]
@@ -178,46 +180,46 @@ def test_all_ranks_are_on_the_bill(made: Made) -> None:
 def test_the_seconds_of_scoring_are_on_the_bill_too(
     laboratory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, lab = tiny_run(laboratory, tmp_path, "lora-grid:2", "retrain.steps=1")
+    run, context = tiny_run(laboratory, tmp_path, "lora-grid:2", "retrain.steps=1")
     score = grid._score
     monkeypatch.setattr(grid, "_score", lambda *given: (time.sleep(1), score(*given))[1])
-    search(run, lab)
+    search(run, context)
     assert spent(run, "search")["seconds"] > 2
 
 
 def test_the_best_rank_is_retrained_as_uniform_lora_of_that_rank(made: Made, laboratory: Path, tmp_path: Path) -> None:
-    best = made.record["ranks"][LAYERS[0]]
-    retrain(made.run, made.lab)
-    run, lab = tiny_run(laboratory, tmp_path, f"lora:{best}", *SETTINGS)
-    search(run, lab)
-    retrain(run, lab)
+    best = made.ranks[LAYERS[0]]
+    retrain(made.run, made.context)
+    run, context = tiny_run(laboratory, tmp_path, f"lora:{best}", *SETTINGS)
+    search(run, context)
+    retrain(run, context)
     for name in ("adapter/adapter_model.safetensors", "adapter/adapter_config.json", "retrain/log.jsonl"):
         assert (run.path / name).read_bytes() == (made.run.path / name).read_bytes()
-    (row,) = evaluate(made.run, made.lab)
+    (row,) = evaluate(made.run, made.context)
     assert row["total rank"] == 4 * best
 
 
 @pytest.mark.parametrize(
     ("owner", "name", "call"),
     [
-        (RetrainStage, "advance", 3),  # in the first rank, before its first checkpoint
-        (RetrainStage, "advance", 2 * STEPS + 7),  # in the third, between two
+        (Finetuning, "advance", 3),  # in the first rank, before its first checkpoint
+        (Finetuning, "advance", 2 * STEPS + 7),  # in the third, between two
         (grid, "_score", 2),  # the second is trained but has no score yet
         (grid, "write_json", 2),  # ... and its score is not written
-        (grid, "write_json", 5),  # all are done but the result is not written
+        (Ranks, "save", 1),  # all are done but the result is not written
     ],
 )
 def test_an_interrupted_search_ends_in_the_bytes_of_an_uninterrupted_one(
     made: Made, laboratory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, call: int
 ) -> None:
-    run, lab = tiny_run(laboratory, tmp_path, "lora-grid:4", *SETTINGS)
+    run, context = tiny_run(laboratory, tmp_path, "lora-grid:4", *SETTINGS)
     with interrupting(monkeypatch, owner, name, call):
-        search(run, lab)
+        search(run, context)
     assert not (run.path / "search" / "ranks.json").exists()
     table = run.path / "search" / "grid.json"
     done = json.loads(table.read_text())["ranks"] if table.exists() else {}
-    steps, advance = [], RetrainStage.advance
-    monkeypatch.setattr(RetrainStage, "advance", lambda stage, step: (steps.append(step), advance(stage, step))[1])
+    steps, advance = [], Finetuning.advance
+    monkeypatch.setattr(Finetuning, "advance", lambda stage, step: (steps.append(step), advance(stage, step))[1])
     search(*reopened(run))
     assert len(steps) <= (4 - len(done)) * STEPS
     assert files_of(run) == files_of(made.run)
@@ -227,34 +229,39 @@ def test_an_interrupted_search_ends_in_the_bytes_of_an_uninterrupted_one(
 def test_ranks_of_other_settings_are_not_mixed_in(
     laboratory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, lab = tiny_run(laboratory, tmp_path, "lora-grid:2", "retrain.steps=2")
+    run, context = tiny_run(laboratory, tmp_path, "lora-grid:2", "retrain.steps=2")
     with interrupting(monkeypatch, grid, "_score", 2):
-        search(run, lab)
+        search(run, context)
     again, _ = reopened(run)
     weights = again.recipe.retrain.weights.model_copy(update={"learning_rate": 1e-4})
     retraining = again.recipe.retrain.model_copy(update={"weights": weights})
     again.recipe = again.recipe.model_copy(update={"retrain": retraining})
     with pytest.raises(UserError, match=r"search/grid\.json belongs to other settings, data or model than those of"):
-        search(again, Lab(again.recipe, show=False))
+        search(again, Context(again.recipe, show=False))
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama"])
 def test_generation_is_scored_by_the_loss_on_d_val_and_never_decoded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    laboratory = write_generation_laboratory(tmp_path / "lab", kind)
-    run, lab = tiny_run(laboratory, tmp_path / "runs", "lora-grid:3", "search.lora_dropout=0.5", "eval.batch_size=2")
-    monkeypatch.setattr(lab.family, "predict", lambda *_: pytest.fail("it was decoded"))
+    laboratory = write_generation_laboratory(tmp_path / "context", kind)
+    run, context = tiny_run(
+        laboratory, tmp_path / "runs", "lora-grid:3", "search.lora_dropout=0.5", "eval.batch_size=2"
+    )
+    monkeypatch.setattr(context.family, "predict", lambda *_: pytest.fail("it was decoded"))
     models, score = [], grid._score
-    monkeypatch.setattr(grid, "_score", lambda lab, model, *more: (models.append(model), score(lab, model, *more))[1])
-    record = search(run, lab)
-    assert record["metric"] == "loss"
-    _, validation = divided(lab)
+    monkeypatch.setattr(
+        grid, "_score", lambda context, model, *more: (models.append(model), score(context, model, *more))[1]
+    )
+    ranks = search(run, context)
+    scores = ranks.rule["grid"]
+    assert ranks.rule["metric"] == "loss"
+    _, validation = divided(context)
     for rank, model in enumerate(models, 1):
-        assert record["grid"][str(rank)] == pytest.approx(loss_by_hand(model, validation), rel=1e-5)
-    lowest = min(record["grid"].values())
-    assert set(record["ranks"].values()) == {next(int(r) for r, loss in record["grid"].items() if loss == lowest)}
-    assert len(set(record["grid"].values())) == 3
+        assert scores[str(rank)] == pytest.approx(loss_by_hand(model, validation), rel=1e-5)
+    lowest = min(scores.values())
+    assert set(ranks.values()) == {next(int(r) for r, loss in scores.items() if loss == lowest)}
+    assert len(set(scores.values())) == 3
 
 
 def loss_by_hand(model: nn.Module, examples: list[Any]) -> float:

@@ -13,13 +13,13 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import DynamicCache
 
+from autolora.context.base import Context
 from autolora.errors import UserError
 from autolora.evaluation.predict import predict
-from autolora.lab import Lab
+from autolora.experiment.line import evaluate, retrain
 from autolora.methods.base import method_of
 from autolora.methods.prefix import HIDDEN, Prefix
-from autolora.pipeline import evaluate, retrain
-from tests.accelerators import accelerator
+from autolora.training.compute import Compute
 from tests.laboratory import tiny_run
 from tests.methods.support import (
     adapted,
@@ -43,7 +43,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def decoder(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_generation_laboratory(tmp_path_factory.mktemp("generation") / "lab", kind)
+    return write_generation_laboratory(tmp_path_factory.mktemp("generation") / "context", kind)
 
 
 def by_hand(base: Any, prefix: Tensor, kind: str, ids: Tensor) -> Tensor:
@@ -65,11 +65,11 @@ def prefix_of(model: Any) -> Tensor:
 
 @torch.no_grad()
 def test_the_loss_is_that_of_the_outputs_after_the_prefix(kind: str, decoder: Path, tmp_path: Path) -> None:
-    run, lab = tiny_run(decoder, tmp_path, f"prefix:{SIZE}")
-    model, base = adapted(run, lab), lab.model().eval()
-    examples = lab.examples("train")
+    run, context = tiny_run(decoder, tmp_path, f"prefix:{SIZE}")
+    model, base = adapted(run, context), context.model().eval()
+    examples = context.examples("train")
     assert len({len(example["input_ids"]) for example in examples}) > 1  # some are padded
-    found = float(lab.task.loss(model, lab.task.collate(examples, tokenizer=lab.tokenizer)))  # type: ignore[arg-type]
+    found = float(context.task.loss(model, context.task.collate(examples, tokenizer=context.tokenizer)))  # type: ignore[arg-type]
     truth, without = 0.0, 0.0
     for example in examples:
         ids = torch.tensor([example["input_ids"]])
@@ -85,47 +85,47 @@ def test_the_loss_is_that_of_the_outputs_after_the_prefix(kind: str, decoder: Pa
 def test_what_is_generated_goes_on_after_the_prefix_whatever_the_padding(
     kind: str, decoder: Path, tmp_path: Path
 ) -> None:
-    run, lab = trained_run(decoder, tmp_path, f"prefix:{SIZE}", "eval.generation.beams=1")
-    model, base = loaded(run, lab), lab.model().eval()
-    examples = lab.examples("validation")
+    run, context = trained_run(decoder, tmp_path, f"prefix:{SIZE}", "eval.generation.beams=1")
+    model, base = loaded(run, context), context.model().eval()
+    examples = context.examples("validation")
     assert len({len(example["input_ids"]) for example in examples}) > 1
-    batch = lab.task.collate(examples, tokenizer=lab.tokenizer)
+    batch = context.task.collate(examples, tokenizer=context.tokenizer)
     with torch.no_grad():
-        found = lab.task.predict(model, batch, lab.tokenizer)  # type: ignore[arg-type]
+        found = context.task.predict(model, batch, context.tokenizer)  # type: ignore[arg-type]
     for example, record in zip(examples, found, strict=True):
         ids = torch.tensor([example["input_ids"]])
-        for _ in range(lab.recipe.eval.generation.max_new_tokens):
+        for _ in range(context.recipe.eval.generation.max_new_tokens):
             best = by_hand(base, prefix_of(model), kind, ids)[:, -1:].argmax(-1)
             ids = torch.cat([ids, best], dim=1)
-            if int(best) == lab.tokenizer.eos_token_id:
+            if int(best) == context.tokenizer.eos_token_id:
                 break
-        text = lab.tokenizer.decode(ids[0, len(example["input_ids"]) :], skip_special_tokens=True)
+        text = context.tokenizer.decode(ids[0, len(example["input_ids"]) :], skip_special_tokens=True)
         assert record["prediction"] == " ".join(text.split())
     assert any(record["prediction"] for record in found)
 
 
 def test_beams_find_the_same_whatever_the_padding(decoder: Path, tmp_path: Path) -> None:
-    run, lab = trained_run(decoder, tmp_path, f"prefix:{SIZE}", "eval.generation.beams=3")
-    model = loaded(run, lab)
+    run, context = trained_run(decoder, tmp_path, f"prefix:{SIZE}", "eval.generation.beams=3")
+    model = loaded(run, context)
 
     def outputs(batch_size: int) -> list[Any]:
-        with accelerator() as cpu:
-            settings = {"tokenizer": lab.tokenizer, "batch_size": batch_size, "accelerator": cpu}
-            made = lab.task
-            return predict(
-                model, made, lab.examples("validation"), lambda e: made.collate(e, lab.tokenizer), **settings
-            )
+        cpu = Compute("float32", cpu=True)
+        settings = {"tokenizer": context.tokenizer, "batch_size": batch_size, "compute": cpu}
+        made = context.task
+        return predict(
+            model, made, context.examples("validation"), lambda e: made.collate(e, context.tokenizer), **settings
+        )
 
     assert outputs(1) == outputs(5)
 
 
 def test_a_run_goes_to_the_end_and_changes_nothing_but_the_prefix(kind: str, decoder: Path, tmp_path: Path) -> None:
-    run, lab = trained_run(decoder, tmp_path, f"prefix:{SIZE}")
-    base, model = lab.model(), loaded(run, lab)
+    run, context = trained_run(decoder, tmp_path, f"prefix:{SIZE}")
+    base, model = context.model(), loaded(run, context)
     assert isinstance(model, PeftModel)
     assert changed(base, model.get_base_model()) == set()
-    assert not torch.equal(prefix_of(model), prefix_of(adapted(run, lab)))
-    (row,) = evaluate(run, lab)
+    assert not torch.equal(prefix_of(model), prefix_of(adapted(run, context)))
+    (row,) = evaluate(run, context)
     heads, width = KEYS[kind]
     assert row["examples"] == 5
     assert row["adapter parameters"] == SIZE * LAYERS * 2 * heads * width
@@ -145,11 +145,11 @@ def test_the_counts_are_those_of_the_closed_form(kind: str, decoder: Path, tmp_p
 
 
 def test_what_is_loaded_is_what_was_trained(decoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run, lab = tiny_run(decoder, tmp_path, f"prefix:{SIZE}")
-    truth, found = trained_and_loaded_logits(run, lab, monkeypatch)
+    run, context = tiny_run(decoder, tmp_path, f"prefix:{SIZE}")
+    truth, found = trained_and_loaded_logits(run, context, monkeypatch)
     # Not bit by bit: training makes the prefix once for each row of the batch.
     assert torch.allclose(found, truth, atol=1e-5)
-    assert not torch.allclose(truth, logits(lab.model().eval(), lab), atol=1e-2)
+    assert not torch.allclose(truth, logits(context.model().eval(), context), atol=1e-2)
 
 
 def test_an_interrupted_run_gone_on_with_gives_the_same_prefix(
@@ -162,29 +162,31 @@ def test_an_interrupted_run_gone_on_with_gives_the_same_prefix(
 
 
 def test_a_prefix_is_learned(decoder: Path, tmp_path: Path) -> None:
-    run, lab = trained_run(decoder, tmp_path, "prefix", "retrain.steps=60", "retrain.weights.learning_rate=2e-2")
-    batch = lab.task.collate(lab.examples("train"), tokenizer=lab.tokenizer)
+    run, context = trained_run(decoder, tmp_path, "prefix", "retrain.steps=60", "retrain.weights.learning_rate=2e-2")
+    batch = context.task.collate(context.examples("train"), tokenizer=context.tokenizer)
     with torch.no_grad():
-        before, after = (float(lab.task.loss(model, batch)) for model in (adapted(run, lab), loaded(run, lab)))  # type: ignore[arg-type]
+        before, after = (
+            float(context.task.loss(model, batch)) for model in (adapted(run, context), loaded(run, context))
+        )  # type: ignore[arg-type]
     assert after < 0.7 * before
 
 
 def test_a_prefix_goes_through_bfloat16_passes(decoder: Path, tmp_path: Path) -> None:
     run, _ = tiny_run(decoder, tmp_path, f"prefix:{SIZE}", "retrain.steps=2")
-    with accelerator("bf16") as half:
-        retrain(run, Lab(run.recipe, half, show=False))
+    half = Compute("bfloat16", cpu=True)
+    retrain(run, Context(run.recipe, half, show=False))
     for tensor in load_file(run.path / "adapter" / "adapter_model.safetensors").values():
         assert tensor.dtype == torch.float32
         assert bool(tensor.isfinite().all())
 
 
 def test_other_tasks_are_refused_before_anything_runs(laboratory: Path, tmp_path: Path) -> None:
-    run, lab = tiny_run(laboratory, tmp_path, "prefix")
+    run, context = tiny_run(laboratory, tmp_path, "prefix")
     message = r"method 'prefix' is for generation only, and the task is classification"
     with pytest.raises(UserError, match=message):
         Prefix.check_recipe(run.recipe)
     with pytest.raises(UserError, match=message):
-        retrain(run, lab)
+        retrain(run, context)
     assert run.stage_state("retrain") is None
 
 
@@ -195,20 +197,22 @@ def test_a_head_that_would_not_be_trained_is_refused(decoder: Path, tmp_path: Pa
 
 
 def test_the_prefix_takes_its_part_of_the_models_positions(decoder: Path, tmp_path: Path) -> None:
-    run, lab = trained_run(decoder, tmp_path, "prefix:28", "retrain.steps=1")  # 40 positions, 12 of them for the text
+    run, context = trained_run(
+        decoder, tmp_path, "prefix:28", "retrain.steps=1"
+    )  # 40 positions, 12 of them for the text
     message = r"longer than the model's maximum of 40; .*; \d+ of the tokens are the prefix's \(method.size\)"
-    loaded(run, lab)
-    wide, lab = tiny_run(decoder, tmp_path, "prefix:35")
+    loaded(run, context)
+    wide, context = tiny_run(decoder, tmp_path, "prefix:35")
     with pytest.raises(UserError, match=message):
-        retrain(wide, lab)
-    long, lab = tiny_run(decoder, tmp_path, "prefix:28", "eval.generation.max_new_tokens=20")
+        retrain(wide, context)
+    long, context = tiny_run(decoder, tmp_path, "prefix:28", "eval.generation.max_new_tokens=20")
     with pytest.raises(UserError, match=message):
-        method_of(long).load(lab.model(), lab)
+        method_of(long).load(context.model(), context)
 
 
 @pytest.mark.parametrize("fault", ["another name", "another shape", "no file of weights"])
 def test_a_prefix_that_does_not_fit_is_refused(decoder: Path, tmp_path: Path, fault: str) -> None:
-    run, lab = trained_run(decoder, tmp_path, f"prefix:{SIZE}", "retrain.steps=1")
+    run, context = trained_run(decoder, tmp_path, f"prefix:{SIZE}", "retrain.steps=1")
     file = run.path / "adapter" / "adapter_model.safetensors"
     ((name, tensor),) = load_file(file).items()
     if fault == "another name":
@@ -218,4 +222,4 @@ def test_a_prefix_that_does_not_fit_is_refused(decoder: Path, tmp_path: Path, fa
     else:
         file.write_bytes(b"no weights")
     with pytest.raises(UserError, match=f"write it anew with: autolora retrain {run.path}"):
-        loaded(run, lab)
+        loaded(run, context)

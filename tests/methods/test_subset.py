@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from autolora.errors import UserError
+from autolora.experiment.line import evaluate, retrain
 from autolora.methods.base import method_of
 from autolora.methods.subset import Head, is_bias
-from autolora.pipeline import evaluate, retrain
 from autolora.recipe.method import parse_method
 from tests.laboratory import tiny_run
 from tests.methods.support import (
@@ -32,16 +32,16 @@ BIASES = LAYERS * (4 * HIDDEN + FEED_FORWARD + HIDDEN + 2 * HIDDEN) + HIDDEN + H
 
 @pytest.fixture(scope="module", params=["gpt2", "llama"])
 def decoder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_generation_laboratory(tmp_path_factory.mktemp("generation") / "lab", request.param)
+    return write_generation_laboratory(tmp_path_factory.mktemp("generation") / "context", request.param)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_run_goes_to_the_end_and_changes_what_it_trains_and_nothing_else(
     laboratory: Path, tmp_path: Path, method: str
 ) -> None:
-    run, lab = trained_run(laboratory, tmp_path, method)
+    run, context = trained_run(laboratory, tmp_path, method)
     assert {path.name for path in (run.path / "adapter").iterdir()} == {"weights.safetensors", "method.json"}
-    base = lab.model()
+    base = context.model()
     names = [name for name, _ in base.named_parameters()]
     trained = {
         "full": set(names),
@@ -49,8 +49,8 @@ def test_a_run_goes_to_the_end_and_changes_what_it_trains_and_nothing_else(
         "bitfit": {name for name in names if name.endswith(".bias")} | {"classifier.weight"},
     }[method]
     assert set(load_file(run.path / "adapter" / "weights.safetensors")) == trained
-    assert changed(base, loaded(run, lab)) == trained
-    (row,) = evaluate(run, lab)
+    assert changed(base, loaded(run, context)) == trained
+    (row,) = evaluate(run, context)
     assert row["examples"] == 23
     assert row["adapter parameters"] == {
         "full": sum(p.numel() for p in base.parameters()) - HEAD,
@@ -60,16 +60,16 @@ def test_a_run_goes_to_the_end_and_changes_what_it_trains_and_nothing_else(
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_counts_are_those_of_the_closed_form(laboratory: Path, tmp_path: Path, method: str) -> None:
-    run, lab = trained_run(laboratory, tmp_path, method, "retrain.steps=1")
+    run, context = trained_run(laboratory, tmp_path, method, "retrain.steps=1")
     counts = run.manifest()["stages"]["retrain"]
-    everything = sum(parameter.numel() for parameter in lab.model().parameters())
+    everything = sum(parameter.numel() for parameter in context.model().parameters())
     expected = {"full": everything, "head": HEAD, "bitfit": BIASES + HEAD}[method]
     assert (counts["trainable_parameters"], counts["head_parameters"]) == (expected, HEAD)
 
 
 def test_tied_embeddings_are_trained_saved_and_loaded_as_one(decoder: Path, tmp_path: Path) -> None:
-    run, lab = trained_run(decoder, tmp_path, "full")
-    base, model = lab.model(), loaded(run, lab)
+    run, context = trained_run(decoder, tmp_path, "full")
+    base, model = context.model(), loaded(run, context)
     assert model.get_output_embeddings().weight is model.get_input_embeddings().weight  # type: ignore[operator]
     names = {name for name, _ in base.named_parameters()}
     assert "lm_head.weight" not in names
@@ -78,7 +78,7 @@ def test_tied_embeddings_are_trained_saved_and_loaded_as_one(decoder: Path, tmp_
     counts = run.manifest()["stages"]["retrain"]
     assert counts["trainable_parameters"] == sum(parameter.numel() for parameter in base.parameters())
     assert counts["head_parameters"] == 0
-    assert evaluate(run, lab)[0]["examples"] == 5
+    assert evaluate(run, context)[0]["examples"] == 5
 
 
 def test_full_fine_tuning_has_a_learning_rate_of_its_own_and_the_others_the_recipes(
@@ -91,36 +91,36 @@ def test_full_fine_tuning_has_a_learning_rate_of_its_own_and_the_others_the_reci
 
 
 def test_a_head_that_the_recipe_names_is_trained_as_a_whole(laboratory: Path, tmp_path: Path) -> None:
-    run, lab = trained_run(laboratory, tmp_path, "head", "model.head=[classifier, bert.pooler]")
-    trained = changed(lab.model(), loaded(run, lab))
+    run, context = trained_run(laboratory, tmp_path, "head", "model.head=[classifier, bert.pooler]")
+    trained = changed(context.model(), loaded(run, context))
     pooler = {"bert.pooler.dense.weight", "bert.pooler.dense.bias"}
     assert trained == {"classifier.weight", "classifier.bias"} | pooler
     assert run.manifest()["stages"]["retrain"]["head_parameters"] == HEAD + HIDDEN * HIDDEN + HIDDEN
 
 
 def test_the_head_of_a_task_that_has_none_is_refused_before_anything_runs(decoder: Path, tmp_path: Path) -> None:
-    run, lab = tiny_run(decoder, tmp_path, "head")
+    run, context = tiny_run(decoder, tmp_path, "head")
     with pytest.raises(UserError, match=r"method 'head' trains a task head, and generation has none; leave the method"):
         Head.check_recipe(run.recipe)
     with pytest.raises(UserError, match="generation has none"):
-        retrain(run, lab)
+        retrain(run, context)
     assert run.stage_state("retrain") is None
 
 
 def test_biases_of_a_model_that_has_none_are_refused(tmp_path: Path) -> None:
-    decoder = write_generation_laboratory(tmp_path / "lab", "llama")
-    run, lab = tiny_run(decoder, tmp_path / "runs", "bitfit")
+    decoder = write_generation_laboratory(tmp_path / "context", "llama")
+    run, context = tiny_run(decoder, tmp_path / "runs", "bitfit")
     with pytest.raises(UserError, match=r"'bitfit' trains the biases .* \(LlamaForCausalLM\) has none"):
-        retrain(run, lab)
+        retrain(run, context)
     assert run.stage_state("retrain") == "failed"
 
 
 def test_biases_of_gpt2_are_trained_for_generation(tmp_path: Path) -> None:
-    decoder = write_generation_laboratory(tmp_path / "lab", "gpt2")
-    run, lab = trained_run(decoder, tmp_path / "runs", "bitfit")
-    base = lab.model()
+    decoder = write_generation_laboratory(tmp_path / "context", "gpt2")
+    run, context = trained_run(decoder, tmp_path / "runs", "bitfit")
+    base = context.model()
     biases = {name for name, _ in base.named_parameters() if name.endswith(".bias")}
-    assert changed(base, loaded(run, lab)) == biases
+    assert changed(base, loaded(run, context)) == biases
     assert len(biases) == 2 * 6 + 1  # attention and feed-forward in and out, two norms; the last norm
 
 
@@ -148,7 +148,7 @@ def test_a_bias_is_told_by_its_name(name: str, expected: bool) -> None:
     ],
 )
 def test_weights_that_do_not_fit_are_refused(laboratory: Path, tmp_path: Path, fault: str, message: str) -> None:
-    run, lab = trained_run(laboratory, tmp_path, "head", "retrain.steps=1")
+    run, context = trained_run(laboratory, tmp_path, "head", "retrain.steps=1")
     file = run.path / "adapter" / "weights.safetensors"
     tensors = load_file(file)
     if fault == "lacks one":
@@ -163,17 +163,17 @@ def test_weights_that_do_not_fit_are_refused(laboratory: Path, tmp_path: Path, f
     elif fault == "is not there":
         file.unlink()
     with pytest.raises(UserError, match=message) as error:
-        loaded(run, lab)
+        loaded(run, context)
     assert str(file) in str(error.value)
     assert str(error.value).endswith(f"write it anew with: autolora retrain {run.path}")
 
 
 def test_weights_of_another_method_are_refused(laboratory: Path, tmp_path: Path) -> None:
-    run, lab = trained_run(laboratory, tmp_path, "head", "retrain.steps=1")
+    run, context = trained_run(laboratory, tmp_path, "head", "retrain.steps=1")
     record = json.loads((run.path / "adapter" / "method.json").read_text(encoding="utf-8"))
     assert record["method"] == "head"
     assert record["base_model"].endswith("model")
     other = run.recipe.model_copy(update={"method": parse_method("bitfit")})
     run.recipe = other
     with pytest.raises(UserError, match=r"method.json is about .*'head'.*, but this run's recipe about .*'bitfit'"):
-        loaded(run, lab)
+        loaded(run, context)

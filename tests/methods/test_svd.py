@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,11 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from autolora.context.base import Context
 from autolora.errors import UserError
-from autolora.lab import Lab
+from autolora.experiment.line import evaluate, retrain, search
+from autolora.lora.ranks import Ranks
 from autolora.methods.base import method_of
 from autolora.methods.svd import share_for
-from autolora.pipeline import evaluate, retrain, search
 from autolora.runs.store import Run
 from tests.laboratory import tiny_run
 from tests.methods.linked import BUDGET, LAYERS, built_on, layer_of, learned_run, spent
@@ -27,18 +27,18 @@ class Made(NamedTuple):
 
     uniform: Run
     run: Run
-    lab: Lab
+    context: Context
 
 
 @pytest.fixture(scope="module")
 def made(laboratory: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
     output = tmp_path_factory.mktemp("svd")
-    uniform, lab = tiny_run(laboratory, output, "lora:4")
-    search(uniform, lab)
-    retrain(uniform, lab)
-    run, lab = built_on(laboratory, output, "svd", uniform, learned_run(laboratory, output))
-    retrain(run, lab)
-    return Made(uniform, run, lab)
+    uniform, context = tiny_run(laboratory, output, "lora:4")
+    search(uniform, context)
+    retrain(uniform, context)
+    run, context = built_on(laboratory, output, "svd", uniform, learned_run(laboratory, output))
+    retrain(run, context)
+    return Made(uniform, run, context)
 
 
 def ranks_at(share: float, energies: dict[str, Tensor]) -> dict[str, int]:
@@ -78,16 +78,16 @@ def test_where_layers_are_equal_the_sum_is_the_nearest_below() -> None:
 
 
 def test_the_ranks_have_autoloras_sum(made: Made) -> None:
-    record = json.loads((made.run.path / "retrain" / "ranks.json").read_text())
-    assert list(record["ranks"]) == LAYERS
-    assert sum(record["ranks"].values()) == BUDGET
-    assert record["initial_rank"] == 4
-    assert set(record["ranks"].values()) != {2}
+    ranks = Ranks.load(made.run.path / "retrain" / "ranks.json")
+    assert list(ranks) == LAYERS
+    assert ranks.total == BUDGET
+    assert ranks.initial_rank == 4
+    assert set(ranks.values()) != {2}
 
 
 def test_what_is_kept_is_the_best_approximation_of_each_layers_update(made: Made) -> None:
-    before, after = loaded(made.uniform, made.lab), loaded(made.run, made.lab)
-    ranks = json.loads((made.run.path / "retrain" / "ranks.json").read_text())["ranks"]
+    before, after = loaded(made.uniform, made.context), loaded(made.run, made.context)
+    ranks = Ranks.load(made.run.path / "retrain" / "ranks.json")
     ratios = []
     for name, rank in ranks.items():
         update = delta(before, name)
@@ -107,19 +107,19 @@ def delta(model: nn.Module, name: str) -> np.ndarray:
 
 
 def test_the_head_is_the_uniform_runs(made: Made) -> None:
-    before, after, new = loaded(made.uniform, made.lab), loaded(made.run, made.lab), made.lab.model()
-    for name in made.lab.head(new):
+    before, after, new = loaded(made.uniform, made.context), loaded(made.run, made.context), made.context.model()
+    for name in made.context.head(new):
         trained, kept = (layer_of(model, name).modules_to_save["default"].state_dict() for model in (before, after))
         assert all(torch.equal(trained[key], kept[key]) for key in trained)
         assert not torch.equal(trained["weight"], new.get_submodule(name).state_dict()["weight"])
 
 
 def test_the_saved_adapter_computes_what_the_compressed_model_does(made: Made, tmp_path: Path) -> None:
-    model = made.lab.model()
-    compressed = method_of(made.run).adapt(model, made.lab.head(model), made.lab, 0).eval()
-    assert torch.equal(logits(compressed, made.lab), logits(loaded(made.run, made.lab), made.lab))
-    whole = logits(loaded(made.uniform, made.lab), made.lab)
-    assert not torch.equal(whole, logits(compressed, made.lab))
+    model = made.context.model()
+    compressed = method_of(made.run).adapt(model, made.context.head(model), made.context, 0).model.eval()
+    assert torch.equal(logits(compressed, made.context), logits(loaded(made.run, made.context), made.context))
+    whole = logits(loaded(made.uniform, made.context), made.context)
+    assert not torch.equal(whole, logits(compressed, made.context))
 
 
 def test_the_uniform_runs_training_is_on_the_bill(made: Made) -> None:
@@ -128,11 +128,11 @@ def test_the_uniform_runs_training_is_on_the_bill(made: Made) -> None:
         assert paid[count] == training[count] == 30
     assert paid["seconds"] > training["seconds"]
     assert paid["trainable_parameters"] - paid["head_parameters"] == BUDGET * (32 + 32)
-    (row,) = evaluate(made.run, made.lab)
+    (row,) = evaluate(made.run, made.context)
     assert row["total rank"] == BUDGET
 
 
 def test_a_run_without_the_uniform_one_is_refused(laboratory: Path, tmp_path: Path) -> None:
-    run, lab = built_on(laboratory, tmp_path, "svd:8", learned_run(laboratory, tmp_path))
+    run, context = built_on(laboratory, tmp_path, "svd:8", learned_run(laboratory, tmp_path))
     with pytest.raises(UserError, match="method 'svd' builds on a run of lora:8 with the same recipe and seed"):
-        retrain(run, lab)
+        retrain(run, context)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import random
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from autolora.errors import UserError
+from autolora.experiment.line import search
+from autolora.lora.ranks import Ranks
 from autolora.methods.base import method_of
 from autolora.methods.uniform import nearest_uniform
-from autolora.pipeline import search
 from tests.laboratory import tiny_run
 from tests.methods.linked import LAYERS, built_on, learned_run, spent
 
@@ -95,10 +95,11 @@ def test_the_larger_ranks_of_modules_of_one_cost_lie_evenly(costs: list[int]) ->
 
 
 def test_uniform_lora_has_its_size_everywhere_and_searches_for_nothing(laboratory: Path, tmp_path: Path) -> None:
-    run, lab = tiny_run(laboratory, tmp_path, "lora:3")
-    record = search(run, lab)
-    assert record == {"initial_rank": 4, "lora_alpha": 16.0, "ranks": dict.fromkeys(LAYERS, 3)}
-    assert json.loads((run.path / "search" / "ranks.json").read_text()) == record
+    run, context = tiny_run(laboratory, tmp_path, "lora:3")
+    ranks = search(run, context)
+    shapes = dict.fromkeys(LAYERS, (32, 32))
+    assert ranks == Ranks(dict.fromkeys(LAYERS, 3), initial_rank=4, lora_alpha=16.0, shapes=shapes)
+    assert Ranks.load(run.path / "search" / "ranks.json") == ranks
     assert spent(run, "search") == {"seconds": 0.0, "forward_passes": 0, "backward_passes": 0}
 
 
@@ -109,7 +110,7 @@ def test_uniform_lora_without_a_size_is_refused(laboratory: Path, tmp_path: Path
 
 def test_matched_ranks_add_up_to_autoloras(laboratory: Path, tmp_path: Path) -> None:
     learned = learned_run(laboratory, tmp_path)
-    ranks = search(*built_on(laboratory, tmp_path, "lora-matched", learned))["ranks"]
+    ranks = search(*built_on(laboratory, tmp_path, "lora-matched", learned))
     assert list(ranks.values()) == [1, 2, 2, 2]
     assert list(ranks) == LAYERS
 
@@ -124,6 +125,6 @@ def test_matched_parameters_never_exceed_autoloras_where_layers_differ(laborator
 
 
 def test_a_budget_without_autoloras_run_is_refused(laboratory: Path, tmp_path: Path) -> None:
-    run, lab = tiny_run(laboratory, tmp_path, "lora-matched")
+    run, context = tiny_run(laboratory, tmp_path, "lora-matched")
     with pytest.raises(UserError, match=r"builds on a run of autolora .* autolora compare RECIPE --methods lora-mat"):
-        search(run, lab)
+        search(run, context)

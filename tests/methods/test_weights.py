@@ -31,10 +31,10 @@ def test_a_folder_that_could_not_be_filled_leaves_the_old_one(tmp_path: Path) ->
 def test_what_is_loaded_is_what_was_trained(
     laboratory: Path, tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, lab = tiny_run(laboratory, tmp_path, method, "retrain.steps=6")
-    truth, found = trained_and_loaded_logits(run, lab, monkeypatch)
+    run, context = tiny_run(laboratory, tmp_path, method, "retrain.steps=6")
+    truth, found = trained_and_loaded_logits(run, context, monkeypatch)
     assert torch.equal(found, truth)
-    assert not torch.equal(truth, logits(lab.model().eval(), lab))
+    assert not torch.equal(truth, logits(context.model().eval(), context))
 
 
 @pytest.mark.parametrize("method", METHODS)

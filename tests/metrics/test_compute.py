@@ -8,8 +8,9 @@ import pytest
 
 from autolora.errors import UserError
 from autolora.metrics.base import NeedsJavaError, Output, Score
-from autolora.metrics.compute import compute, headline, score
+from autolora.metrics.compute import headline, score
 from tests.metrics.processes import run_python
+from tests.metrics.values import compute
 
 
 @pytest.fixture
@@ -44,7 +45,9 @@ def test_headline_is_the_metrics() -> None:
 @pytest.mark.parametrize("call", [lambda: score(["belu"], [1], [1]), lambda: headline("belu")])
 def test_an_unknown_name_is_the_users_error(call: object) -> None:
     assert callable(call)
-    with pytest.raises(UserError, match="'belu' is not one of: accuracy, bleu"):
+    with pytest.raises(
+        UserError, match=r"^there is no metric 'belu'; did you mean 'bleu'\?; there is: accuracy, bleu, "
+    ):
         call()
 
 
@@ -91,11 +94,10 @@ def refuse(*_):
     raise AssertionError("network")
 
 socket.socket.connect = refuse
-from autolora.metrics import METRICS
 from autolora.metrics.compute import score
-from autolora.registry import load
+from autolora.registry import METRICS
 for name in METRICS:
-    load(METRICS, name)
+    METRICS.load(name)
 score(["accuracy", "f1", "matthews", "pearson", "spearman"], [0, 1, 1, 0], [0, 1, 0, 0])
 score(["entities"], [["B-x"]], [["B-x"]])
 score(["bleu", "chrf", "nist", "ter"], ["a cat sat on it"], [["a cat sat on it"]])

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from autolora.metrics.compute import compute
 from autolora.metrics.entities import Span, entities, entities_by_type, entity_count, entity_spans
+from tests.metrics.values import compute
 
 TAGS = ["O", "O", "O", "B-x", "I-x", "B-y", "I-y", "B-a-b", "I-a-b", "I-z", "B", "I", "B-", "I-"]
 

@@ -14,12 +14,12 @@ from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 from autolora.metrics.accuracy import accuracy
-from autolora.metrics.compute import compute
 from autolora.metrics.f1 import f1
 from autolora.metrics.matthews import matthews
 from autolora.metrics.numeric import floats
 from autolora.metrics.pearson import pearson
 from autolora.metrics.spearman import spearman
+from tests.metrics.values import compute
 
 ALL = ["accuracy", "f1", "matthews", "pearson", "spearman"]  # those of numbers
 

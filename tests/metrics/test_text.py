@@ -12,10 +12,10 @@ import pytest
 
 from autolora.metrics.bleu import bleu
 from autolora.metrics.chrf import chrf
-from autolora.metrics.compute import compute
 from autolora.metrics.nist import nist, nist_of_tokens
 from autolora.metrics.ter import ter
 from autolora.metrics.text import ptb
+from tests.metrics.values import compute
 
 needs_java = pytest.mark.skipif(shutil.which("java") is None, reason="METEOR, ROUGE-L and CIDEr need a Java runtime")
 PUBLISHED = {"bleu": 0.6593, "nist": 8.6094, "meteor": 0.4483, "rouge_l": 0.6850, "cider": 2.2338}

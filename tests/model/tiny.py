@@ -20,8 +20,8 @@ from transformers import (
     RobertaConfig,
 )
 
-from autolora.model.selection import SelectionLoRA, add_selection
-from autolora.model.targets import head_modules
+from autolora.lora.selection import SelectionLoRA, add_selection
+from autolora.lora.targets import head_modules
 from autolora.training.batches import Example, TensorBatch
 
 VOCABULARY, LABELS, HIDDEN, PAD = 64, 3, 16, 0

@@ -5,7 +5,8 @@ import pytest
 import yaml
 
 from autolora.errors import RecipeError
-from autolora.recipe.load import dump_recipe, load_recipe
+from autolora.experiment.preflight import load_recipe
+from autolora.recipe.load import dump_recipe, read_recipe
 from autolora.recipe.schema import Data, Eval, Model, Recipe, Retrain, Search, Selection, Weights
 
 VALID = """\
@@ -300,23 +301,23 @@ def test_paths_in_a_recipe_count_from_its_folder_and_those_of_options_from_the_w
 ) -> None:
     data = "task: classification\nmodel: {name: ./net}\ndata: {path: d, root: ../shared}\n"
     path = write(data, "recipes/a.yaml")
-    recipe = load_recipe(path, check=False)
+    recipe = read_recipe(path)
     assert (recipe.data.root, recipe.model.name) == (str(tmp_path / "shared"), str(tmp_path / "recipes/net"))
     Path("net").mkdir()
     for model in ("net", "./net", str(tmp_path / "net")):
-        assert load_recipe(path, model=model, check=False).model.name == str(tmp_path / "net")
-    assert load_recipe(path, data_root=Path("mine"), check=False).data.root == str(tmp_path / "mine")
-    assert load_recipe(path, ["data.root=mine"], check=False).data.root == str(tmp_path / "mine")
+        assert read_recipe(path, model=model).model.name == str(tmp_path / "net")
+    assert read_recipe(path, data_root=Path("mine")).data.root == str(tmp_path / "mine")
+    assert read_recipe(path, ["data.root=mine"]).data.root == str(tmp_path / "mine")
 
 
 def test_the_default_root_is_the_recipes_folder_unless_the_data_comes_from_the_hub_or_is_generated(
     tmp_path: Path,
 ) -> None:
     head = "task: classification\nmodel: {name: a/b}\n"
-    assert load_recipe(write(head + "data: {path: d}\n", "r/a.yaml"), check=False).data.root == str(tmp_path / "r")
+    assert read_recipe(write(head + "data: {path: d}\n", "r/a.yaml")).data.root == str(tmp_path / "r")
     hub = write(head + "data: {hub: x/y, path: d}\n", "r/b.yaml")
-    assert load_recipe(hub, check=False).data.root is None
-    assert load_recipe(hub, data_root=tmp_path, check=False).data.root == str(tmp_path)
+    assert read_recipe(hub).data.root is None
+    assert read_recipe(hub, data_root=tmp_path).data.root == str(tmp_path)
     generated = write(head + "data: {generated: acceptability}\n", "r/c.yaml")
     assert load_recipe(generated, data_root=tmp_path).data.root is None
 
@@ -324,7 +325,7 @@ def test_the_default_root_is_the_recipes_folder_unless_the_data_comes_from_the_h
 def test_a_home_directory_is_expanded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     path = write("task: regression\nmodel: {name: ~/net}\ndata: {path: d, root: ~/data}\n")
-    recipe = load_recipe(path, check=False)
+    recipe = read_recipe(path)
     assert (recipe.model.name, recipe.data.root) == (str(tmp_path / "home/net"), str(tmp_path / "home/data"))
 
 
@@ -361,7 +362,7 @@ def test_merged_keys_are_not_keys_given_twice_and_keep_their_line() -> None:
 def test_without_the_check_a_recipe_is_read_though_its_data_is_gone() -> None:
     path = write("task: regression\nmodel: {name: /no/where}\ndata: {path: gone}\n")
     assert len(faults(path)) == 2
-    assert load_recipe(path, check=False).data.path == "gone"
+    assert read_recipe(path).data.path == "gone"
 
 
 def test_a_dumped_recipe_reads_back_equal() -> None:
@@ -377,7 +378,7 @@ def test_a_dumped_recipe_reads_back_equal() -> None:
         seed=2**32 - 1,
     )
     assert Recipe.model_validate(yaml.safe_load(dump_recipe(recipe))) == recipe
-    assert load_recipe(write(dump_recipe(recipe), f"other{os.sep}x.yaml"), check=False) == recipe
+    assert read_recipe(write(dump_recipe(recipe), f"other{os.sep}x.yaml")) == recipe
 
 
 def test_a_dumped_recipe_writes_every_default_out() -> None:

@@ -1,10 +1,9 @@
 import pytest
 
 from autolora.errors import UserError
-from autolora.methods import METHODS
 from autolora.recipe.method import label, parse_method, parse_methods, parse_seeds
-from autolora.recipe.schema import Method
-from autolora.registry import load
+from autolora.recipe.schema import MethodSettings
+from autolora.registry import METHODS
 
 
 @pytest.mark.parametrize(
@@ -15,8 +14,8 @@ def test_a_label_means_the_method_that_it_labels(text: str) -> None:
 
 
 def test_sizes_and_learning_rates_are_read() -> None:
-    assert parse_method("lora:4") == parse_method("lora:size=4") == Method(name="lora", size=4)
-    assert parse_method("adalora:learning_rate=1e-2") == Method(name="adalora", learning_rate=0.01)
+    assert parse_method("lora:4") == parse_method("lora:size=4") == MethodSettings(name="lora", size=4)
+    assert parse_method("adalora:learning_rate=1e-2") == MethodSettings(name="adalora", learning_rate=0.01)
 
 
 def test_methods_are_listed_once_each_in_order() -> None:
@@ -48,4 +47,4 @@ def test_what_is_no_seed_is_refused(text: str) -> None:
 def test_every_registered_method_can_be_loaded(name: str) -> None:
     from autolora.methods.base import Method as Contract
 
-    assert issubclass(load(METHODS, name), Contract)
+    assert issubclass(METHODS.load(name), Contract)

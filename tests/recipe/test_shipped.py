@@ -5,9 +5,9 @@ from typer.testing import CliRunner
 
 from autolora.cli.recipes import app
 from autolora.errors import RecipeError, UserError
+from autolora.experiment.preflight import lacks_only_data, load_recipe
 from autolora.recipe import shipped as module
-from autolora.recipe.checks import lacks_only_data
-from autolora.recipe.load import dump_recipe, load_recipe
+from autolora.recipe.load import dump_recipe, read_recipe
 from autolora.recipe.shipped import find_recipe, recipe_files, recipes_folder, shipped
 from autolora.runs.store import read_resolved
 
@@ -37,7 +37,7 @@ def test_recipes_are_shipped() -> None:
 def test_every_shipped_recipe_is_valid_and_has_its_name(path: Path, request: pytest.FixtureRequest) -> None:
     if "bundled:" in path.read_text(encoding="utf-8"):
         request.getfixturevalue("minilm")
-    recipe = load_recipe(path, check=False)
+    recipe = read_recipe(path)
     if recipe.data.hub is None and recipe.data.generated is None:
         assert "--data-root DIR" in path.read_text(encoding="utf-8")
         with pytest.raises(RecipeError) as error:
@@ -51,7 +51,7 @@ def test_every_shipped_recipe_is_valid_and_has_its_name(path: Path, request: pyt
 
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "recipes").rglob("*.yaml")), ids=lambda p: p.stem)
 def test_a_run_of_every_shipped_recipe_can_be_opened_again(path: Path, tmp_path: Path) -> None:
-    recipe = load_recipe(path, check=False)
+    recipe = read_recipe(path)
     (tmp_path / "recipe.yaml").write_text(dump_recipe(recipe), encoding="utf-8")
     assert read_resolved(tmp_path / "recipe.yaml") == recipe
 

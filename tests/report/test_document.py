@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from autolora.compare.results import Result
 from autolora.errors import UserError
+from autolora.lora.ranks import Ranks
 from autolora.report.document import write_report
 from autolora.report.html import to_html
+from autolora.runs.results import Result
 
 MODULES = [f"h.{layer}.attn.{name}" for layer in range(3) for name in ("query", "value")]
 SAID = (
@@ -81,18 +82,20 @@ class Page(HTMLParser):
 def result(root: Path, method: str, seed: int, **values: Any) -> Result:
     """A finished run with ranks, logs and, for methods that search, selection variables."""
     run = root / re.sub(r"\W", "-", f"{method}-{seed}")
-    ranks = {name: (index + seed) % 4 + 1 for index, name in enumerate(MODULES)}
-    record: dict[str, Any] = {"initial_rank": 4, "ranks": ranks}
+    by_name = {name: (index + seed) % 4 + 1 for index, name in enumerate(MODULES)}
+    ranks = Ranks(by_name, initial_rank=4)
     if method.startswith("auto"):
-        record |= {"constraint": "softmax", "threshold": None}
-        record["selection"] = {name: [0.1, 0.2, 0.3, 0.4] for name in MODULES}
-        line = {"train_loss": 1.0, "validation_loss": 2.0, "selection": record["selection"], "ranks": ranks}
+        variables = {name: [0.1, 0.2, 0.3, 0.4] for name in MODULES}
+        kept = {name: tuple(range(4 - rank, 4)) for name, rank in by_name.items()}
+        rule = {"constraint": "softmax", "threshold": None, "selection": variables}
+        ranks = Ranks(by_name, initial_rank=4, kept=kept, rule=rule)
+        line = {"train_loss": 1.0, "validation_loss": 2.0, "selection": variables, "ranks": by_name}
         write(run / "search" / "log.jsonl", "".join(json.dumps({"step": n, **line}) + "\n" for n in (1, 2)))
-    write(run / "search" / "ranks.json", json.dumps(record))
+    ranks.save(run / "search" / "ranks.json")
     write(run / "retrain" / "log.jsonl", '{"step": 1, "train_loss": 1.5}\n{"step": 2, "train_loss": NaN}\n')
     known: dict[str, Any] = {
         "recipe": "glue/cola", "state": "success", "run": run, "metric": "accuracy", "score": 0.5 + seed / 10,
-        "adapter_parameters": 100 * (seed + 1), "initial_rank": 4, "ranks": ranks, "search_seconds": 1.0,
+        "adapter_parameters": 100 * (seed + 1), "ranks": ranks, "search_seconds": 1.0,
         "retrain_seconds": 2.0, "forward_passes": 3, "backward_passes": 4, "manifest": MANIFEST,
     }  # fmt: skip
     return Result(method=method, seed=seed, **(known | values))
@@ -195,7 +198,7 @@ def test_failed_runs_are_listed_with_the_reason_and_are_in_no_figure(tmp_path: P
 
 
 def test_a_run_that_has_only_searched_shows_its_ranks(tmp_path: Path) -> None:
-    run = result(tmp_path / "runs", "autolora", 0, ranks=None, initial_rank=None, score=None)
+    run = result(tmp_path / "runs", "autolora", 0, ranks=None, score=None)
     page, _ = report([run], tmp_path / "report")
     assert any("heat map of the ranks of autolora" in str(image["alt"]) for image in page.all("img"))
 
@@ -209,7 +212,8 @@ def test_a_method_without_a_log_of_its_own_is_named(four: list[Result], tmp_path
 
 
 def test_uniform_ranks_are_said_in_words(tmp_path: Path) -> None:
-    page, _ = report([result(tmp_path / "runs", "lora:4", 0, ranks=dict.fromkeys(MODULES, 4))], tmp_path / "report")
+    ranks = Ranks(dict.fromkeys(MODULES, 4), initial_rank=4)
+    page, _ = report([result(tmp_path / "runs", "lora:4", 0, ranks=ranks)], tmp_path / "report")
     assert "lora:4: rank 4 in all 6 modules." in page.text
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,12 +12,9 @@ from torch.nn import functional as F
 from transformers import PreTrainedTokenizerFast
 
 from autolora.errors import UserError
-from autolora.evaluation.predict import Part, predict
 from autolora.recipe.schema import Data, Eval, Loss
 from autolora.tasks.base import Task
 from autolora.tasks.classification import Classification, Regression
-from tests.accelerators import accelerator
-from tests.model.tiny import LABELS, collate, tiny_examples, tiny_model
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "b", "c", "d"]
 
@@ -68,7 +64,7 @@ def test_the_head_has_one_output_a_class() -> None:
 def test_rows_are_encoded_in_order_with_their_labels(tokenizer: PreTrainedTokenizerFast) -> None:
     rows = Dataset.from_dict({"sentence": ["a b c", "d"], "label": ["yes", "no"]})
     task = Classification(_data(), Eval(), {"train": rows})
-    encoded = task.encode(rows, tokenizer, "train")
+    encoded = task.encode(rows, tokenizer, "train", "train")
     assert [e["input_ids"] for e in encoded] == [[2, 4, 5, 6, 3], [2, 7, 3]]
     assert [e["label"] for e in encoded] == [1, 0]
 
@@ -76,9 +72,9 @@ def test_rows_are_encoded_in_order_with_their_labels(tokenizer: PreTrainedTokeni
 def test_pairs_are_encoded_as_pairs_and_cut_to_the_maximum(tokenizer: PreTrainedTokenizerFast) -> None:
     rows = Dataset.from_dict({"one": ["a b"], "two": ["c d"], "label": [1.5]})
     task = Regression(_data(columns=["one", "two"]), Eval(), {"train": rows})
-    assert task.encode(rows, tokenizer, "train")[0]["input_ids"] == [2, 4, 5, 3, 6, 7, 3]
+    assert task.encode(rows, tokenizer, "train", "train")[0]["input_ids"] == [2, 4, 5, 3, 6, 7, 3]
     short = Regression(_data(columns=["one", "two"], max_length=5), Eval(), {"train": rows})
-    assert len(short.encode(rows, tokenizer, "train")[0]["input_ids"]) == 5
+    assert len(short.encode(rows, tokenizer, "train", "train")[0]["input_ids"]) == 5
 
 
 @pytest.mark.parametrize("value", ["perhaps", None, 2, -1])
@@ -86,20 +82,20 @@ def test_a_label_outside_the_classes_names_its_row(value: Any, tokenizer: PreTra
     task = _task(["no", "yes"])
     rows = {"sentence": ["a", "b", "c"], "label": ["no", "yes", value]}
     with pytest.raises(UserError, match=r"split validation, row 3"):
-        task.encode(rows, tokenizer, "validation")
+        task.encode(rows, tokenizer, "validation", "eval")
 
 
 @pytest.mark.parametrize("value", ["high", None, float("nan"), float("inf")])
 def test_a_target_that_is_no_number_names_its_row(value: Any, tokenizer: PreTrainedTokenizerFast) -> None:
     task = _task([0.5], Regression)
     with pytest.raises(UserError, match=r"split train, row 2: label .* is not"):
-        task.encode({"sentence": ["a", "b"], "label": [1.0, value]}, tokenizer, "train")
+        task.encode({"sentence": ["a", "b"], "label": [1.0, value]}, tokenizer, "train", "train")
 
 
 def test_a_batch_is_padded_and_masked(tokenizer: PreTrainedTokenizerFast) -> None:
     task = _task(["no", "yes"])
     rows = Dataset.from_dict({"sentence": ["a b c", "d"], "label": ["yes", "no"]})
-    batch = task.collate(task.encode(rows, tokenizer, "train"), tokenizer)
+    batch = task.collate(task.encode(rows, tokenizer, "train", "train"), tokenizer)
     assert batch["input_ids"].tolist() == [[2, 4, 5, 6, 3], [2, 7, 3, 0, 0]]
     assert batch["attention_mask"].tolist() == [[1] * 5, [1, 1, 1, 0, 0]]
     assert batch["labels"].tolist() == [1, 0]
@@ -141,18 +137,6 @@ def test_predictions_are_the_largest_logit_or_the_value() -> None:
     ]
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 64])
-def test_every_example_is_predicted_once_in_order(batch_size: int) -> None:
-    model, examples, task = tiny_model("bert", dropout=0.3), tiny_examples(10), _task(list(range(LABELS)))
-    with accelerator() as cpu:
-        found = predict(model, task, examples, collate, tokenizer=None, batch_size=batch_size, accelerator=cpu)
-    with torch.no_grad():
-        for record, example in zip(found, examples, strict=True):
-            alone = collate([example])
-            truth = model(input_ids=alone["input_ids"], attention_mask=alone["attention_mask"]).logits[0]
-            assert record["logits"] == pytest.approx(truth.tolist(), abs=1e-5)
-
-
 def test_label_smoothing_mixes_in_the_mean_over_the_labels() -> None:
     rows = Dataset.from_dict({"sentence": ["a b"] * 3, "label": [0, 1, 2]})
     task = Classification(_data(), Eval(), {"train": rows}, Loss(label_smoothing=0.1))
@@ -160,35 +144,3 @@ def test_label_smoothing_mixes_in_the_mean_over_the_labels() -> None:
     losses = -logits.log_softmax(1)
     truth = 0.9 * losses.gather(1, labels[:, None]).sum() + 0.1 * losses.mean(1).sum()
     assert float(task.loss(_stub(logits), {"labels": labels})) == pytest.approx(float(truth), rel=1e-6)
-
-
-def test_predicting_goes_on_after_the_last_whole_batch(tmp_path: Path) -> None:
-    seen: list[int] = []
-
-    class Counting(Classification):
-        def predict(self, model: Any, batch: Any, tokenizer: Any) -> list[dict[str, Any]]:
-            if len(seen) == 2:
-                raise KeyboardInterrupt
-            seen.append(len(batch["labels"]))
-            return super().predict(model, batch, tokenizer)
-
-    model, examples = tiny_model("bert").eval(), tiny_examples(10)
-    rows = Dataset.from_dict({"sentence": ["a"] * LABELS, "label": list(range(LABELS))})
-    task = Counting(_data(), Eval(), {"train": rows})
-    plain = Classification(_data(), Eval(), {"train": rows})
-    part = Part(tmp_path / "p" / "test.part", "these settings")
-    with accelerator() as cpu:
-        settings = {"tokenizer": None, "batch_size": 3, "accelerator": cpu}
-        whole = predict(model, plain, examples, collate, **settings)
-        with pytest.raises(KeyboardInterrupt):
-            predict(model, task, examples, collate, part=part, **settings)
-        assert len(list(part.records())) == 6
-        with part.path.open("a") as file:
-            file.write('[[7, {"predic')  # cut off while it was written
-        seen.clear()
-        seen.append(0)
-        seen.append(0)
-        with pytest.raises(KeyboardInterrupt):  # a third batch is wanted, not the first again
-            predict(model, task, examples, collate, part=part, **settings)
-        assert predict(model, plain, examples, collate, part=part, **settings) == whole
-        assert list(Part(part.path, "other settings").records()) == []

@@ -15,7 +15,7 @@ from autolora.errors import UserError
 from autolora.evaluation.predict import predict
 from autolora.recipe.schema import Data, Eval, Loss
 from autolora.tasks.generation import Generation
-from tests.accelerators import accelerator
+from autolora.training.compute import Compute
 
 WORDS = ["<pad>", "<s>", "</s>", "<unk>", "a", "b", "c", "d", "e", "name", ":", "|"]
 ROWS = {"input": ["a", "a", "b c"], "output": ["d e", "e", "d"]}
@@ -62,7 +62,7 @@ def model(kind: str) -> Any:
 
 
 def test_a_pair_is_input_separator_output_and_end(tokenizer: Any) -> None:
-    found = task().encode(Dataset.from_dict(ROWS), tokenizer, "train")
+    found = task().encode(Dataset.from_dict(ROWS), tokenizer, "train", "train")
     assert found == [
         {"input_ids": [4, 1, 7, 8, 2], "prompt": 2},
         {"input_ids": [4, 1, 8, 2], "prompt": 2},
@@ -72,22 +72,24 @@ def test_a_pair_is_input_separator_output_and_end(tokenizer: Any) -> None:
 
 
 def test_several_references_of_one_input_are_one_example_of_an_evaluation_split(tokenizer: Any) -> None:
-    found = task().encode(Dataset.from_dict(ROWS), tokenizer, "test")
+    found = task().encode(Dataset.from_dict(ROWS), tokenizer, "test", "eval")
     assert [(e["input"], e["references"], e["input_ids"]) for e in found] == [
         ("a", ["d e", "e"], [4, 1]),
         ("b c", ["d"], [5, 6, 1]),
     ]
     rows = {"input": ["a"], "output": [["d", "e e"]]}
-    assert [e["references"] for e in task(rows).encode(Dataset.from_dict(rows), tokenizer, "test")] == [["d", "e e"]]
-    assert len(task(rows).encode(Dataset.from_dict(rows), tokenizer, "train")) == 2
+    assert [e["references"] for e in task(rows).encode(Dataset.from_dict(rows), tokenizer, "test", "eval")] == [
+        ["d", "e e"]
+    ]
+    assert len(task(rows).encode(Dataset.from_dict(rows), tokenizer, "train", "train")) == 2
 
 
 def test_training_pads_right_and_evaluation_left(tokenizer: Any) -> None:
     made = task()
-    train = made.collate(made.encode(Dataset.from_dict(ROWS), tokenizer, "train"), tokenizer)
+    train = made.collate(made.encode(Dataset.from_dict(ROWS), tokenizer, "train", "train"), tokenizer)
     assert train["input_ids"].tolist() == [[4, 1, 7, 8, 2], [4, 1, 8, 2, 0], [5, 6, 1, 7, 2]]
     assert train["labels"].tolist() == [[7, 8, 2], [8, 2, -100], [-100, 7, 2]]
-    test = made.collate(made.encode(Dataset.from_dict(ROWS), tokenizer, "test"), tokenizer)
+    test = made.collate(made.encode(Dataset.from_dict(ROWS), tokenizer, "test", "eval"), tokenizer)
     assert test["input_ids"].tolist() == [[0, 4, 1], [5, 6, 1]]
     assert test["attention_mask"].tolist() == [[0, 1, 1], [1, 1, 1]]
 
@@ -96,7 +98,7 @@ def test_training_pads_right_and_evaluation_left(tokenizer: Any) -> None:
 @pytest.mark.parametrize("kind", ["gpt2", "llama"])
 def test_the_loss_is_that_of_the_output_tokens_alone(tokenizer: Any, kind: str, smoothing: float) -> None:
     made, net = task(smoothing=smoothing), model(kind)
-    examples = made.encode(Dataset.from_dict(ROWS), tokenizer, "train")
+    examples = made.encode(Dataset.from_dict(ROWS), tokenizer, "train", "train")
     found = made.loss(net, made.collate(examples, tokenizer)).item()
     truth = 0.0
     for example in examples:
@@ -112,12 +114,12 @@ def test_the_loss_is_that_of_the_output_tokens_alone(tokenizer: Any, kind: str, 
 def test_padding_does_not_change_what_is_generated(tokenizer: Any, kind: str, beams: int) -> None:
     rows = {"input": ["a", "b c d", "a b c d e a", "e"], "output": ["d", "d", "d", "d"]}
     made = task(rows, evaluation={"generation": {"beams": beams, "max_new_tokens": 6}})
-    net, examples = model(kind), made.encode(Dataset.from_dict(rows), tokenizer, "test")
+    net, examples = model(kind), made.encode(Dataset.from_dict(rows), tokenizer, "test", "eval")
 
     def outputs(batch_size: int) -> list[str]:
-        with accelerator() as cpu:
-            settings = {"tokenizer": tokenizer, "batch_size": batch_size, "accelerator": cpu}
-            records = predict(net, made, examples, lambda e: made.collate(e, tokenizer), **settings)
+        cpu = Compute("float32", cpu=True)
+        settings = {"tokenizer": tokenizer, "batch_size": batch_size, "compute": cpu}
+        records = predict(net, made, examples, lambda e: made.collate(e, tokenizer), **settings)
         return [record["prediction"] for record in records]
 
     assert outputs(1) == outputs(4)
@@ -128,10 +130,15 @@ def test_an_output_that_is_too_long_loses_its_end_and_an_input_is_refused(
     tokenizer: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     short = task(max_length=4)
-    assert next(e["input_ids"] for e in short.encode(Dataset.from_dict(ROWS), tokenizer, "train")) == [4, 1, 7, 8]
+    assert next(e["input_ids"] for e in short.encode(Dataset.from_dict(ROWS), tokenizer, "train", "train")) == [
+        4,
+        1,
+        7,
+        8,
+    ]
     assert "2 of 3 training outputs lose their end at data.max_length 4" in capsys.readouterr().err
     with pytest.raises(UserError, match=r"split 'test': the input 'b c'… has 3 tokens, .* data.max_length 3 "):
-        task(max_length=3).encode(Dataset.from_dict(ROWS), tokenizer, "test")
+        task(max_length=3).encode(Dataset.from_dict(ROWS), tokenizer, "test", "eval")
 
 
 def test_categories_are_scored_apart_by_whether_training_has_them(tokenizer: Any) -> None:
@@ -145,9 +152,9 @@ def test_categories_are_scored_apart_by_whether_training_has_them(tokenizer: Any
     made = Generation(
         data, Eval(metrics=("bleu",)), {"train": Dataset.from_dict(train), "test": Dataset.from_dict(test)}
     )
-    examples = made.encode(Dataset.from_dict(test), tokenizer, "test")
+    examples = made.encode(Dataset.from_dict(test), tokenizer, "test", "eval")
     records = [{"prediction": text} for text in ("d e a b", "d d d d", "")]
-    rows = made.metrics(records, examples)
+    rows = [scored.row() for scored in made.metrics(records, examples)]
     assert [(row["categories"], row["examples"], row["empty outputs"]) for row in rows] == [
         ("seen", 1, 0),
         ("unseen", 2, 1),

@@ -60,7 +60,7 @@ def test_numbers_take_the_names_of_the_recipe_or_of_the_data() -> None:
 
 def test_the_first_piece_of_a_word_carries_its_tag(tokenizer: Any) -> None:
     made = task()
-    examples = made.encode(Dataset.from_dict(ROWS), tokenizer, "train")
+    examples = made.encode(Dataset.from_dict(ROWS), tokenizer, "train", "train")
     assert examples[0]["input_ids"] == [2, 4, 5, 6, 6, 7, 3]
     assert made.units(examples) == 4
     batch = made.collate(examples, tokenizer)
@@ -78,7 +78,7 @@ def test_the_first_piece_of_a_word_carries_its_tag(tokenizer: Any) -> None:
 def test_words_cut_off_or_without_a_piece_are_outside_and_counted(tokenizer: Any) -> None:
     made = task(max_length=4)  # [CLS] a b [SEP]: the third word of the first sentence is cut off
     rows = {"tokens": [["a", "bcc", "d"], ["d", " "]], "tags": [["O", "B-y", "I-y"], ["B-x", "O"]]}
-    examples = made.encode(Dataset.from_dict(rows), tokenizer, "train")
+    examples = made.encode(Dataset.from_dict(rows), tokenizer, "train", "train")
     batch = made.collate(examples, tokenizer)
     always_y = torch.zeros(2, batch["input_ids"].shape[1], 4)
     always_y[:, :, 2] = 1
@@ -87,10 +87,10 @@ def test_words_cut_off_or_without_a_piece_are_outside_and_counted(tokenizer: Any
         {"prediction": ["B-y", "B-y", "O"], "cut_off": 1},
         {"prediction": ["B-y", "O"], "cut_off": 1},
     ]
-    rows_of = made.metrics(records, examples)
+    rows_of = [scored.row() for scored in made.metrics(records, examples)]
     assert [row["type"] for row in rows_of] == ["all", "x", "y"]
     assert rows_of[0]["cut-off words"] == 2
-    assert made.truth(examples[1]) == {"tokens": ["d", " "], "reference": ["B-x", "O"]}
+    assert made.reference_record(examples[1]) == {"tokens": ["d", " "], "reference": ["B-x", "O"]}
 
 
 def test_roberta_tokenizers_take_words(tmp_path: Any) -> None:
@@ -104,7 +104,10 @@ def test_roberta_tokenizers_take_words(tmp_path: Any) -> None:
     trained.save_model(str(tmp_path))
     tokenizer = RobertaTokenizerFast.from_pretrained(tmp_path, **Tagging.tokenizer_options)
     made = task()
-    assert [len(example["first"]) for example in made.encode(Dataset.from_dict(ROWS), tokenizer, "train")] == [3, 1]
+    assert [len(example["first"]) for example in made.encode(Dataset.from_dict(ROWS), tokenizer, "train", "train")] == [
+        3,
+        1,
+    ]
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from autolora.training.batches import Batch, BatchStream
+from autolora.training.compute import Compute
 from autolora.training.gradients import Gradients
-from tests.accelerators import accelerator
 from tests.model.tiny import collate, summed_loss, tiny_examples, tiny_searched
 
 
@@ -117,12 +117,12 @@ def test_an_unused_tensor_gets_zeros() -> None:
     assert torch.equal(found[1], torch.zeros(3, dtype=torch.float64))
 
 
-def test_the_accelerator_gives_the_precision_and_full_precision_takes_it_back() -> None:
+def test_the_compute_gives_the_precision_and_full_precision_takes_it_back() -> None:
     model, weights, _ = _model(dtype=torch.float32)
     truth = Gradients(partial(summed_loss, model)).of(_batch(1), weights, 0)[1]
-    with accelerator("bf16") as bf16:
-        half = Gradients(partial(summed_loss, model), bf16)
-        low, full = (half.of(_batch(1), weights, 0, full_precision=full)[1] for full in (False, True))
+    bf16 = Compute("bfloat16", cpu=True)
+    half = Gradients(partial(summed_loss, model), bf16)
+    low, full = (half.of(_batch(1), weights, 0, full_precision=full)[1] for full in (False, True))
     assert all(torch.equal(f, t) for f, t in zip(full, truth, strict=True))
     distance = torch.cat([(g - t).flatten() for g, t in zip(low, truth, strict=True)]).norm()
     assert 1e-4 < float(distance / torch.cat([t.flatten() for t in truth]).norm()) < 0.1

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from autolora.errors import UserError
-from autolora.training.journal import Journal
+from autolora.training.log import MetricLog
 from autolora.training.loop import run_steps
 
 
@@ -54,17 +54,17 @@ class Watching:
 
 
 def _run(stage: Counting, folder: Path, *, total: int = 7, checkpoint_every: int = 3, **more: Any) -> list[Any]:
-    journal = Journal(folder / "log.jsonl")
+    log = MetricLog(folder / "log.jsonl")
     run_steps(
         stage,
         total=total,
         log_every=2,
         checkpoint_every=checkpoint_every,
-        journal=journal,
+        log=log,
         checkpoint=folder / "checkpoint.safetensors",
         **more,
     )
-    return journal.records()
+    return log.records()
 
 
 def test_records_come_every_few_steps_and_at_the_end(tmp_path: Path) -> None:
@@ -90,16 +90,16 @@ def test_an_interrupted_run_goes_on_from_its_last_checkpoint(stop: int, tmp_path
 def test_the_log_is_cut_back_to_the_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         _run(Counting(), tmp_path, observer=Watching(6))
-    assert [r["step"] for r in Journal(tmp_path / "log.jsonl").records()] == [2, 4]
+    assert [r["step"] for r in MetricLog(tmp_path / "log.jsonl").records()] == [2, 4]
     seen = Watching(5)
     with pytest.raises(KeyboardInterrupt):
         _run(Counting(), tmp_path, observer=seen)
     assert seen.seen[0] == ("start", 3, 7)
-    assert [r["step"] for r in Journal(tmp_path / "log.jsonl").records()] == [2, 4]
+    assert [r["step"] for r in MetricLog(tmp_path / "log.jsonl").records()] == [2, 4]
 
 
 def test_a_new_run_forgets_an_old_log(tmp_path: Path) -> None:
-    Journal(tmp_path / "log.jsonl").add({"step": 99})
+    MetricLog(tmp_path / "log.jsonl").add({"step": 99})
     assert _run(Counting(), tmp_path)[0]["step"] == 2
 
 
@@ -124,7 +124,7 @@ def test_other_processes_write_nothing(tmp_path: Path) -> None:
         total=4,
         log_every=2,
         checkpoint_every=2,
-        journal=Journal(tmp_path / "log.jsonl"),
+        log=MetricLog(tmp_path / "log.jsonl"),
         checkpoint=tmp_path / "checkpoint.safetensors",
         main_process=False,
     )

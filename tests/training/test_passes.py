@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from autolora.recipe.schema import Weights
-from autolora.retrain.stage import RetrainStage
+from autolora.training.finetune import Finetuning
 from autolora.training.gradients import Gradients
 from autolora.training.loop import run_steps
-from tests.search.tiny_stage import tiny_stage
+from tests.bilevel.tiny_stage import tiny_stage
 
 # Forward and backward passes over a batch, by the estimators' own docstrings. The mixed product of the exact one is a
 # forward pass, a backward pass, and a backward pass through that.
@@ -91,9 +91,9 @@ def test_a_resumed_stage_counts_on_from_its_checkpoint(name: str, tmp_path: Path
 
 
 def test_plain_training_takes_one_pass_each_way_a_step_and_counts_on(tmp_path: Path) -> None:
-    def stage() -> RetrainStage:
+    def stage() -> Finetuning:
         model, search = tiny_stage()
-        return RetrainStage(model, search.gradients, search.train, Weights(), total=STEPS, seed=0)
+        return Finetuning(model, search.gradients, search.train, Weights(), total=STEPS, seed=0)
 
     first = stage()
     run(first, 4, tmp_path)

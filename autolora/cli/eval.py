@@ -1,0 +1,105 @@
+"""``autolora eval``: measure an adapter; write a benchmark's test-set files; or score another system's outputs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from autolora.cli.options import (
+    DataRootOption,
+    ModelOption,
+    Options,
+    OutputOption,
+    SeedOption,
+    SetOption,
+    TargetArgument,
+)
+from autolora.errors import UserError
+
+TaskOption = Annotated[
+    str | None, typer.Option(metavar="NAME", help="With --predictions: e2e, webnlg, or a recipe of your own.")
+]
+PredictionsOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Score these outputs (TSV, CSV, JSON Lines, lines); no model."),
+]
+SubmissionOption = Annotated[
+    bool, typer.Option("--submission", help="Write the benchmark's test-set files (GLUE) instead of metrics.")
+]
+
+
+def evaluate(
+    target: TargetArgument = None,
+    set_: SetOption = None,
+    data_root: DataRootOption = None,
+    model: ModelOption = None,
+    seed: SeedOption = None,
+    output: OutputOption = None,
+    task: TaskOption = None,
+    predictions: PredictionsOption = None,
+    submission: SubmissionOption = False,
+) -> None:
+    """Measure the adapter on the evaluation splits and write the metrics table; or score another system's outputs."""
+    options = Options.given(set_, data_root, model, seed, output)
+    if task is None and predictions is None:
+        (_submit if submission else _measure)(target, options)
+        return
+    if submission:
+        raise UserError("--submission needs a run's model, and --task and --predictions need none; leave one out")
+    if target is not None:
+        raise UserError(f"--task and --predictions score outputs without a run; leave out {target!r}")
+    if model is not None:
+        raise UserError("--task and --predictions score outputs without a model; leave out --model")
+    if task is None or predictions is None:
+        given, other = ("--predictions", "--task") if task is None else ("--task", "--predictions")
+        raise UserError(f"{given} needs {other}, too: autolora eval --task e2e --predictions FILE")
+    _score(task, predictions, options)
+
+
+def _measure(target: str | None, options: Options) -> None:
+    """The metrics table of a run."""
+    from autolora.cli.show import show_stage
+    from autolora.cli.target import existing
+
+    run, context = existing(target, options)
+    from autolora.experiment.evaluate import evaluate as measure
+
+    show_stage(run, context, "eval", measure(run, context))
+
+
+def _submit(target: str | None, options: Options) -> None:
+    """The benchmark's files of a run."""
+    from autolora.cli.show import written
+    from autolora.cli.target import existing
+
+    run, context = existing(target, options)
+    from autolora.experiment.evaluate import submit
+
+    paths = submit(run, context)
+    if context.main:
+        written(Console(), *paths)
+
+
+def _score(task: str, predictions: Path, options: Options) -> None:
+    """Print the table of another system's outputs, and write it and the predictions beside it."""
+    from autolora.cli.show import written
+    from autolora.files import write_records
+    from autolora.recipe.load import read_recipe
+    from autolora.recipe.shipped import find_task
+
+    recipe = read_recipe(find_task(task), options.overrides, data_root=options.data_root, seed=options.seed)
+    from autolora.evaluation.external import score_file
+    from autolora.tables import render, write_table
+
+    rows, records = score_file(recipe, predictions)
+    folder = options.output  # not given: a folder of their own among the runs
+    if folder is None:
+        folder = options.runs / "predictions" / f"{Path(task).stem}-{predictions.stem}"
+    write_records(folder / "predictions" / f"{rows[0]['split']}.jsonl", records)
+    files = write_table(rows, folder, "metrics")
+    console = Console()
+    console.print(render(rows, f"{recipe.name}, {predictions}", console.width))
+    written(console, *files, folder / "predictions")

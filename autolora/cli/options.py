@@ -1,0 +1,73 @@
+"""The arguments and options that commands share, and how a recipe is read with them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from autolora.recipe.schema import Recipe
+
+RUNS = Path("runs")  # where runs are, unless it is said
+
+RecipeArgument = Annotated[str, typer.Argument(help="A recipe file, a shipped recipe's name, or a run directory.")]
+TargetArgument = Annotated[
+    str | None, typer.Argument(metavar="[RUN|RECIPE]", help="A run directory or a recipe; the newest run if left out.")
+]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a field of the recipe.")
+]
+DataRootOption = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Read the recipe's data from local files below DIR.")
+]
+ModelOption = Annotated[
+    str | None, typer.Option(metavar="NAME_OR_PATH", help="Use this model instead of the recipe's.")
+]
+SeedOption = Annotated[int | None, typer.Option(help="The seed that governs everything.")]
+OutputOption = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Where runs are written: DIR/<recipe>/<time>-<seed>/.", show_default="runs"),
+]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with the newest unfinished run of this recipe.")]
+BaselineOption = Annotated[
+    str | None, typer.Option(metavar="NAME", help="What the others are compared with; default: lora-matched, or LoRA.")
+]
+IntervalOption = Annotated[str, typer.Option(metavar="t|bootstrap", help="Interval and test of the differences.")]
+PublishedOption = Annotated[bool, typer.Option("--published", help="Show published figures, too, marked so.")]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says about a recipe, and where runs are. output: None where it was not given."""
+
+    overrides: tuple[str, ...] = ()
+    data_root: Path | None = None
+    model: str | None = None
+    seed: int | None = None
+    output: Path | None = None
+
+    @classmethod
+    def given(
+        cls,
+        overrides: list[str] | None,
+        data_root: Path | None,
+        model: str | None,
+        seed: int | None,
+        output: Path | None,
+    ) -> Options:
+        """From the options as typer gives them."""
+        return cls(tuple(overrides or ()), data_root, model, seed, output)
+
+    @property
+    def runs(self) -> Path:
+        """Where runs are."""
+        return RUNS if self.output is None else self.output
+
+    def read(self, path: Path) -> Recipe:
+        """The recipe in a file, with these options applied and everything checked."""
+        from autolora.experiment.preflight import load_recipe
+
+        return load_recipe(path, self.overrides, data_root=self.data_root, model=self.model, seed=self.seed)

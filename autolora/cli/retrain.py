@@ -1,0 +1,33 @@
+"""``autolora retrain [RUN|RECIPE]``."""
+
+from __future__ import annotations
+
+from autolora.cli.options import (
+    DataRootOption,
+    ModelOption,
+    Options,
+    OutputOption,
+    ResumeOption,
+    SeedOption,
+    SetOption,
+    TargetArgument,
+)
+
+
+def retrain(
+    target: TargetArgument = None,
+    set_: SetOption = None,
+    data_root: DataRootOption = None,
+    model: ModelOption = None,
+    seed: SeedOption = None,
+    output: OutputOption = None,
+    resume: ResumeOption = False,
+) -> None:
+    """Train LoRA at the found ranks on all training data and write a PEFT adapter."""
+    from autolora.cli.show import show_stage
+    from autolora.cli.target import existing
+
+    run, context = existing(target, Options.given(set_, data_root, model, seed, output))
+    from autolora.experiment.retrain import retrain as train_adapter
+
+    show_stage(run, context, "retrain", train_adapter(run, context, anew=not resume))

@@ -1,0 +1,33 @@
+"""``autolora run RECIPE``."""
+
+from __future__ import annotations
+
+from autolora.cli.options import (
+    DataRootOption,
+    ModelOption,
+    Options,
+    OutputOption,
+    RecipeArgument,
+    ResumeOption,
+    SeedOption,
+    SetOption,
+)
+
+
+def run(
+    recipe: RecipeArgument,
+    set_: SetOption = None,
+    data_root: DataRootOption = None,
+    model: ModelOption = None,
+    seed: SeedOption = None,
+    output: OutputOption = None,
+    resume: ResumeOption = False,
+) -> None:
+    """Search, retrain and eval, one after the other."""
+    from autolora.cli.show import show_stage
+    from autolora.cli.target import begin
+
+    run, context = begin(recipe, Options.given(set_, data_root, model, seed, output), resume=resume)
+    from autolora.experiment.line import run_stages
+
+    run_stages(run, context, lambda name, result: show_stage(run, context, name, result))

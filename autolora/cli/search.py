@@ -1,0 +1,33 @@
+"""``autolora search RECIPE``."""
+
+from __future__ import annotations
+
+from autolora.cli.options import (
+    DataRootOption,
+    ModelOption,
+    Options,
+    OutputOption,
+    RecipeArgument,
+    ResumeOption,
+    SeedOption,
+    SetOption,
+)
+
+
+def search(
+    recipe: RecipeArgument,
+    set_: SetOption = None,
+    data_root: DataRootOption = None,
+    model: ModelOption = None,
+    seed: SeedOption = None,
+    output: OutputOption = None,
+    resume: ResumeOption = False,
+) -> None:
+    """Learn the selection variables and write a rank for every layer."""
+    from autolora.cli.show import show_stage
+    from autolora.cli.target import begin
+
+    run, context = begin(recipe, Options.given(set_, data_root, model, seed, output), resume=resume)
+    from autolora.experiment.search import search as search_ranks
+
+    show_stage(run, context, "search", search_ranks(run, context))

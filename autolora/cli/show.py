@@ -1,0 +1,45 @@
+"""What the commands print when a stage has ended, on standard output."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from autolora import tables
+from autolora.runs.store import Run
+
+if TYPE_CHECKING:
+    from autolora.context.base import Context
+
+FILES = {  # that a stage has written, below the run's folder
+    "search": ("search/ranks.json", "search/ranks.png", "search/selection.png", "search/log.jsonl"),
+    "retrain": ("adapter", "retrain/log.jsonl"),
+    "eval": ("metrics.md", "metrics.csv", "metrics.json", "predictions"),
+}
+
+
+def show_stage(run: Run, context: Context, stage: str, result: Any) -> None:
+    """The rank map or the metrics table that a stage came to, and what it has written."""
+    if not context.main:
+        return
+    console = Console()
+    if stage == "search":
+        from autolora.plots import rank_map
+
+        console.print(rank_map.render(result, result.initial_rank))
+    elif stage == "eval":
+        console.print(tables.render(result, f"{run.recipe.name}, seed {run.recipe.seed}", console.width))
+    written(console, *(path for name in FILES[stage] if (path := run.path / name).exists()))
+
+
+def written(console: Console, *paths: Path) -> None:
+    """A line for each file or folder."""
+    for path in paths:
+        line(console, f"wrote {path}")
+
+
+def line(console: Console, text: str) -> None:
+    """Text as it is: no markup, no wrapping."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,147 @@
+"""A whole comparison: what is not there yet is run, and the tables are written.
+
+found = compare([recipe], parse_methods("autolora,lora:4"), [0, 1, 2], Path("runs"))
+found.rows("differences")
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from autolora.comparison.execute import execute
+from autolora.comparison.outcome import Captioned, outcome, write_outcome
+from autolora.comparison.plan import Trial, check_plan, plan
+from autolora.comparison.statistics import check_interval
+from autolora.errors import UserError
+from autolora.recipe.method import label
+from autolora.recipe.schema import MethodSettings, Recipe
+from autolora.runs.results import Result, read_result
+from autolora.runs.store import Run
+from autolora.tables import Row
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a comparison came to.
+
+    Args:
+        results: Of every recipe, method and seed that was asked for, in that order.
+        tables: See `autolora.comparison.outcome`.
+        folder: Where the tables are.
+        files: Those that were written.
+    """
+
+    results: tuple[Result, ...]
+    tables: tuple[Captioned, ...]
+    folder: Path
+    files: tuple[Path, ...]
+
+    @property
+    def failed(self) -> int:
+        """How many of the results are no success."""
+        return sum(result.state != "success" for result in self.results)
+
+    def rows(self, stem: str) -> list[Row]:
+        """The rows of a table by its name: scores, differences, costs, by_task, published, failures.
+
+        Raises:
+            KeyError: There is no such table here.
+        """
+        return [*{table.stem: table.rows for table in self.tables}[stem]]
+
+
+def compare(
+    recipes: Sequence[Recipe],
+    methods: Sequence[MethodSettings],
+    seeds: Sequence[int],
+    root: Path,
+    *,
+    baseline: str | None = None,
+    interval: str = "t",
+    published: bool = False,
+    jobs: int = 1,
+    show: bool = False,
+    on_begin: Callable[[Trial, Run], None] = lambda trial, run: None,
+    on_end: Callable[[Trial, Run, float], None] = lambda trial, run, seconds: None,
+) -> Comparison:
+    """Run what is not there yet below `root`, and write the tables.
+
+    Args:
+        recipes: What to compare on.
+        methods: What to compare.
+        seeds: One run of every method for each.
+        root: Where runs are.
+        baseline: The label of the method that the others are compared with; None for lora-matched, or LoRA.
+        interval: "t" or "bootstrap".
+        published: Show published figures, too.
+        jobs: How many trials run at a time.
+        show: Show the progress of the trials.
+        on_begin: Told of every trial that begins.
+        on_end: Told of every trial that ends, and the seconds that it took.
+
+    Raises:
+        UserError: Something can be known to be wrong before anything is run.
+    """
+    trials = checked_plan(recipes, methods, seeds, root, baseline=baseline, interval=interval)
+    runs = execute(trials, root, jobs=jobs, show=show, on_begin=on_begin, on_end=on_end)
+    found = [read_result(run) for trial, run in zip(trials, runs, strict=True) if trial.wanted]
+    results = _in_order(found, recipes, methods)
+    tables = outcome(results, baseline, interval, published=published)
+    folder = comparison_folder(root, recipes)
+    files = write_outcome(tables, results, folder, published=published)
+    return Comparison(tuple(results), tuple(tables), folder, tuple(files))
+
+
+def checked_plan(
+    recipes: Sequence[Recipe],
+    methods: Sequence[MethodSettings],
+    seeds: Sequence[int],
+    root: Path,
+    *,
+    baseline: str | None = None,
+    interval: str = "t",
+) -> list[Trial]:
+    """The trials of a comparison.
+
+    Args:
+        recipes: What to compare on.
+        methods: What to compare.
+        seeds: One run of every method for each.
+        root: Where runs are.
+        baseline: The label of one of the methods, or None.
+        interval: "t" or "bootstrap".
+
+    Raises:
+        UserError: Something can be known to be wrong before anything is run.
+    """
+    words = [label(method) for method in methods]
+    if baseline is not None and baseline not in words:
+        raise UserError(f"--baseline: {baseline!r} is not one of the methods compared: {', '.join(words)}")
+    check_interval(interval)
+    check_plan(recipes, methods)
+    return plan(recipes, methods, seeds, root)
+
+
+def comparison_folder(root: Path, recipes: Sequence[Recipe]) -> Path:
+    """Where the tables go: one place for the same recipes, whatever the methods and seeds.
+
+    Args:
+        root: Where runs are.
+        recipes: What is compared on, in any order.
+    """
+    names = sorted(recipe.name for recipe in recipes)
+    if len(names) == 1:
+        return root / "comparisons" / names[0]
+    folders = {name.rpartition("/")[0] for name in names}
+    ends = "-".join(name.rpartition("/")[2] for name in names)
+    front = folders.pop() if len(folders) == 1 else "several"
+    return root / "comparisons" / re.sub(r"^/", "", f"{front}/{ends}")
+
+
+def _in_order(results: list[Result], recipes: Sequence[Recipe], methods: Sequence[MethodSettings]) -> list[Result]:
+    """By recipe, method and seed, as they were asked for."""
+    names, words = [recipe.name for recipe in recipes], [label(method) for method in methods]
+    return sorted(results, key=lambda r: (names.index(r.recipe), words.index(r.method), r.seed))

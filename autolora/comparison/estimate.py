@@ -1,0 +1,222 @@
+"""What a comparison will take: ``estimates(trials)`` times a few training steps of every recipe on this machine.
+
+A probe is a process of its own that loads data and model and takes three plain LoRA steps and three search steps, of
+which the first is not counted. Methods say how many steps of either kind they take (`Method.workload`). Decoding,
+evaluation and the probes themselves come on top.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING
+
+from autolora.comparison.plan import Trial
+from autolora.comparison.processes import end_with_parent, process_context
+from autolora.console import hush
+from autolora.data.files import is_local
+from autolora.errors import UserError
+from autolora.methods.base import method_class
+from autolora.recipe.schema import MethodSettings, Recipe
+from autolora.tables import Row
+
+if TYPE_CHECKING:
+    from autolora.context.base import Context
+    from autolora.training.loop import Trainable
+
+STEPS = 3  # of a probe; the first warms up
+BESIDE = 2**20  # bytes of logs, tables, predictions and figures of a run, roughly
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a probe measured.
+
+    Args:
+        examples: Of the training split.
+        plain: Seconds of a plain step.
+        search: Seconds of a search step.
+        loading: Seconds of loading data and model.
+        adapter_bytes: Of the trained parameters of a LoRA of rank k with the head, in float32.
+        model_bytes: Of the whole model, in float32.
+    """
+
+    examples: int
+    plain: float
+    search: float
+    loading: float
+    adapter_bytes: int
+    model_bytes: int
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Of the trials of one recipe.
+
+    Args:
+        recipe: Its name.
+        trials: How many there are.
+        done: How many of them are done already.
+        search_steps: Of those that are left; None, as all that follows, where it could not be measured.
+        retrain_steps: Plain training steps of those.
+        seconds: What they will take.
+        size: Bytes that they will write.
+        problem: Why it could not be measured.
+    """
+
+    recipe: str
+    trials: int
+    done: int
+    search_steps: int | None
+    retrain_steps: int | None
+    seconds: float | None
+    size: int | None
+    problem: str = ""
+
+    def row(self) -> Row:
+        """The row of the table, in hours and MiB."""
+        return {
+            "recipe": self.recipe,
+            "trials": self.trials,
+            "done": self.done,
+            "search steps": self.search_steps,
+            "training steps": self.retrain_steps,
+            "hours": None if self.seconds is None else f"{self.seconds / 3600:.2f}",
+            "disk MiB": None if self.size is None else round(self.size / 2**20),
+        }
+
+
+def estimates(trials: Sequence[Trial]) -> list[Estimate]:
+    """One for each recipe, in order. A data set or model that cannot be had is said, not raised.
+
+    Args:
+        trials: From `autolora.comparison.plan.plan`.
+    """
+    found: list[Estimate] = []
+    unreachable: dict[str | None, str] = {}  # data sets of the hub, by name, with the recipe that found out
+    for name in dict.fromkeys(trial.recipe.name for trial in trials):
+        mine = [trial for trial in trials if trial.recipe.name == name]
+        todo = [trial for trial in mine if not trial.done]
+        counts = (name, len(mine), len(mine) - len(todo))
+        if not todo:
+            found.append(Estimate(*counts, 0, 0, 0.0, 0))
+            continue
+        data = todo[0].recipe.data
+        if not is_local(data) and data.hub in unreachable:
+            found.append(Estimate(*counts, None, None, None, None, f"as {unreachable[data.hub]}"))
+            continue
+        result = run_probe(todo[0].recipe)
+        if isinstance(result, str) and not is_local(data) and data.hub is not None:
+            unreachable[data.hub] = name
+        found.append(
+            Estimate(*counts, None, None, None, None, result) if isinstance(result, str) else _of(counts, todo, result)
+        )
+    return found
+
+
+def _of(counts: tuple[str, int, int], todo: Sequence[Trial], probe: Probe) -> Estimate:
+    search = plain = size = 0
+    for trial in todo:
+        method = method_class(trial.recipe.method.name)
+        searched, trained = method.workload(trial.recipe, probe.examples)
+        search, plain = search + searched, plain + trained
+        size += BESIDE + (probe.model_bytes if method.saves_model else probe.adapter_bytes * (2 if searched else 1))
+    seconds = search * probe.search + plain * probe.plain + len(todo) * probe.loading
+    return Estimate(*counts, search, plain, seconds, size)
+
+
+def run_probe(recipe: Recipe) -> Probe | str:
+    """The probe of a recipe, or why there is none.
+
+    Args:
+        recipe: With any method; what is timed is the recipe's search and a LoRA of rank k.
+    """
+    context = process_context()
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_probe_into, args=(sender, recipe))
+    process.start()
+    sender.close()
+    try:
+        result: Probe | str = receiver.recv()
+    except EOFError:
+        result = "the probe ended without a word; was memory short?"
+    process.join()
+    return result
+
+
+def _probe_into(sender: Connection, recipe: Recipe) -> None:
+    """Target of the probe's process."""
+    end_with_parent()
+    hush()
+    try:
+        sender.send(probe(recipe))
+    except UserError as error:
+        sender.send(str(error))
+    except Exception as error:
+        sender.send(f"{type(error).__name__}: {error}")
+
+
+def probe(recipe: Recipe) -> Probe:
+    """Time a few steps. Raises UserError where data or model cannot be had."""
+    from autolora.context.base import Context
+    from autolora.lora.adapter import add_adapter, uses_conv1d
+    from autolora.lora.config import lora_config
+    from autolora.lora.ranks import Ranks
+    from autolora.lora.targets import target_shapes
+    from autolora.methods.autolora import bilevel_search
+    from autolora.training.finetune import Finetuning
+
+    begun = time.monotonic()
+    recipe = recipe.model_copy(update={"method": MethodSettings()})
+    context = Context(recipe, show=False)
+    examples = context.examples(recipe.data.splits.train)
+    model = context.model()
+    head, k = context.head(model), recipe.search.rank
+    shapes = target_shapes(model, recipe.model.target_modules)
+    ranks = Ranks(dict.fromkeys(shapes, k), k, recipe.search.lora_alpha, shapes=shapes)
+    loading = time.monotonic() - begun
+    model_bytes = sum(parameter.numel() * 4 for parameter in model.parameters())
+    searching, _ = bilevel_search(context, context.model(), head, recipe.search)
+    config = lora_config(
+        ranks,
+        head=head,
+        task_type=context.task.peft_task_type,
+        fan_in_fan_out=uses_conv1d(model, list(ranks)),
+    )
+    adapted = add_adapter(model, ranks, config).train()
+    plain = Finetuning(
+        adapted,
+        context.gradients(adapted),
+        context.stream(examples, recipe.retrain, "retrain"),
+        recipe.retrain.weights,
+        total=STEPS,
+        seed=recipe.seed,
+    )
+    trained = sum(parameter.numel() * 4 for parameter in adapted.parameters() if parameter.requires_grad)
+    return Probe(len(examples), _seconds(plain, context), _seconds(searching, context), loading, trained, model_bytes)
+
+
+def _seconds(stage: Trainable, context: Context) -> float:
+    """Mean seconds of a step, once warm."""
+    import torch
+
+    cuda = context.compute.device.type == "cuda"
+    stage.advance(0)
+    if cuda:
+        torch.cuda.synchronize()
+    begun = time.monotonic()
+    for step in range(1, STEPS):
+        stage.advance(step)
+    if cuda:
+        torch.cuda.synchronize()
+    return (time.monotonic() - begun) / (STEPS - 1)
+
+
+def in_words(seconds: float) -> str:
+    """``2 h 05 min``, ``12 min``, ``40 s``."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{round(seconds)} s"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

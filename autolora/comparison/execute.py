@@ -1,0 +1,135 @@
+"""Run the trials of a comparison, each in a process of its own: ``execute(trials, root, jobs=2)``.
+
+A trial that fails, however it fails, leaves its reason in its run's status.json, and the others go on. A process has
+its own peak of memory, its own state of the device, and ends when the comparison ends, however that ends. Trials are
+resumed where they were interrupted; a trial whose needs have failed is not begun.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from autolora.comparison.plan import Trial, trial_key
+from autolora.comparison.processes import process_context
+from autolora.comparison.worker import work
+from autolora.recipe.method import label
+from autolora.runs.store import Run
+
+if TYPE_CHECKING:
+    from multiprocessing.context import ForkServerContext, SpawnContext
+
+
+@dataclass
+class _Job:
+    """A trial whose process is running."""
+
+    trial: Trial
+    run: Run
+    process: BaseProcess
+    begun: float
+
+
+def execute(
+    trials: Sequence[Trial],
+    root: Path,
+    *,
+    jobs: int = 1,
+    show: bool = False,
+    on_begin: Callable[[Trial, Run], None] = lambda trial, run: None,
+    on_end: Callable[[Trial, Run, float], None] = lambda trial, run, seconds: None,
+) -> list[Run]:
+    """Run all trials that are not done, `jobs` at a time.
+
+    Args:
+        trials: From `autolora.comparison.plan.plan`, what is built on in front.
+        root: Where new runs go.
+        jobs: How many processes run at a time.
+        show: Show their progress.
+        on_begin: Told of every trial that begins.
+        on_end: Told of every trial that ends, and the seconds that its process took.
+
+    Returns:
+        The trials' runs, in their order.
+    """
+    runs = {trial_key(trial.recipe): trial.run for trial in trials if trial.run is not None}
+    waiting = [trial for trial in trials if not trial.done]
+    running: list[_Job] = []
+    context = process_context()
+    try:
+        while waiting or running:
+            while len(running) < jobs and (trial := _next(waiting, running)) is not None:
+                waiting.remove(trial)
+                run = runs.setdefault(trial_key(trial.recipe), trial.run or Run.create(root, trial.recipe))
+                if _can_begin(trial, run, runs):
+                    running.append(_begin(trial, run, runs, context, jobs, show))
+                    on_begin(trial, run)
+                else:
+                    on_end(trial, run, 0.0)
+            if not running:  # none of those tried could begin
+                continue
+            wait([job.process.sentinel for job in running])
+            for job in [job for job in running if not job.process.is_alive()]:
+                running.remove(job)
+                job.process.join()
+                _finish(job)
+                on_end(job.trial, job.run, time.monotonic() - job.begun)
+    finally:
+        _stop(running)
+    return [runs[trial_key(trial.recipe)] for trial in trials]
+
+
+def _next(waiting: Sequence[Trial], running: Sequence[_Job]) -> Trial | None:
+    """The first trial whose needs have ended, well or not."""
+    unfinished = {trial_key(trial.recipe) for trial in (*waiting, *(job.trial for job in running))}
+    return next((trial for trial in waiting if unfinished.isdisjoint(map(trial_key, trial.needs))), None)
+
+
+def _can_begin(trial: Trial, run: Run, runs: dict[str, Run]) -> bool:
+    """Not if another process is at it, and not (which is noted) if what it builds on did not succeed."""
+    if run.live_process() is not None:
+        return False
+    for needed in trial.needs:
+        if runs[trial_key(needed)].stage_state("eval") != "success":
+            run.mark("failed", error=f"it builds on {label(needed.method)}, which did not succeed")
+            return False
+    return True
+
+
+def _begin(
+    trial: Trial, run: Run, runs: dict[str, Run], context: SpawnContext | ForkServerContext, jobs: int, show: bool
+) -> _Job:
+    run.recipe = trial.recipe  # where the data lies may have changed
+    run.mark("running")
+    for needed in trial.needs:
+        run.add_base_run(label(needed.method), runs[trial_key(needed)])
+    threads = max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else None
+    process = context.Process(target=work, args=(str(run.path), trial.recipe, threads, show), daemon=False)
+    process.start()
+    return _Job(trial, run, process, time.monotonic())
+
+
+def _finish(job: _Job) -> None:
+    """A process that could not say why it ended has its reason written here."""
+    code = job.process.exitcode
+    if code == 0 or job.run.status()["state"] in ("failed", "cancelled"):
+        return
+    how = f"signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit code {code}"
+    hint = "; was memory short?" if code == -signal.SIGKILL else ""
+    job.run.mark("failed", error=f"its process ended with {how}{hint}")
+
+
+def _stop(running: Sequence[_Job]) -> None:
+    """Cancel what is running (SIGTERM takes the way of Ctrl-C there), and wait for it."""
+    for job in running:
+        if job.process.is_alive():
+            job.process.terminate()
+    for job in running:
+        job.process.join()

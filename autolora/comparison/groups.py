@@ -1,0 +1,130 @@
+"""The trials of a comparison by task and method: ``scores_by_task(results)``, which every table of it starts from.
+
+A task is a recipe, called by its name. A trial has a score if its run succeeded and the score is a finite number; of
+all other trials (failed, cancelled, missing, still running) only the number is kept.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from autolora.errors import UserError
+from autolora.runs.results import Result
+
+AVERAGE = "average"
+
+
+@dataclass(frozen=True)
+class Group:
+    """One method on one task, or on all tasks.
+
+    Args:
+        method: Its label.
+        metric: Of the scores, "" where nothing succeeded.
+        scores: By seed. On all tasks it is the mean over the tasks, for those seeds where the method has every one of
+            them.
+        scored: The trials that the scores are from.
+        failed: How many trials have no score.
+        higher_is_better: Of the metric.
+    """
+
+    method: str
+    metric: str
+    scores: Mapping[int, float]
+    scored: tuple[Result, ...]
+    failed: int
+    higher_is_better: bool = True
+
+
+@dataclass(frozen=True)
+class TaskScores:
+    """All methods on one task, or on all tasks (`is_average`), by method: what is compared with each other."""
+
+    task: str
+    groups: Mapping[str, Group]
+    is_average: bool = False
+
+    @property
+    def higher_is_better(self) -> bool:
+        """The direction of the metric."""
+        return all(group.higher_is_better for group in self.groups.values() if group.scored)
+
+
+def scores_by_task(results: Sequence[Result]) -> list[TaskScores]:
+    """One for each task, tasks and methods in order of first appearance; then, with two tasks or more, the average.
+
+    There is no average over metrics of which some are better when higher and some when lower.
+
+    Args:
+        results: Of every trial, successful or not.
+
+    Raises:
+        UserError: A recipe, method and seed come twice.
+    """
+    _check_unique(results)
+    methods, tasks = methods_of(results), tasks_of(results)
+    found = [TaskScores(task, _by_method(results, task, methods)) for task in tasks]
+    if len(tasks) > 1 and len({task.higher_is_better for task in found if _has_scores(task)}) < 2:
+        averages = {method: _average(method, found, len(tasks)) for method in methods}
+        found.append(TaskScores(AVERAGE, averages, is_average=True))
+    return found
+
+
+def methods_of(results: Sequence[Result]) -> list[str]:
+    """The methods, in order of first appearance."""
+    return list(dict.fromkeys(result.method for result in results))
+
+
+def tasks_of(results: Sequence[Result]) -> list[str]:
+    """The recipes' names, in order of first appearance."""
+    return list(dict.fromkeys(result.recipe for result in results))
+
+
+def _has_scores(task: TaskScores) -> bool:
+    return any(group.scores for group in task.groups.values())
+
+
+def has_score(result: Result) -> bool:
+    """Whether the trial counts in means and comparisons.
+
+    Args:
+        result: Of a trial, successful or not.
+    """
+    return result.state == "success" and result.score is not None and math.isfinite(result.score)
+
+
+def _by_method(results: Sequence[Result], task: str, methods: Sequence[str]) -> dict[str, Group]:
+    trials = {method: [r for r in results if r.recipe == task and r.method == method] for method in methods}
+    return {method: _group(method, found) for method, found in trials.items() if found}
+
+
+def _group(method: str, trials: Sequence[Result]) -> Group:
+    scored = tuple(sorted(filter(has_score, trials), key=lambda result: result.seed))
+    metric = next((result.metric for result in scored if result.metric), "")
+    scores = {result.seed: result.score for result in scored if result.score is not None}
+    up = all(result.higher_is_better for result in scored)
+    return Group(method, metric, scores, scored, len(trials) - len(scored), up)
+
+
+def _average(method: str, by_task: Sequence[TaskScores], tasks: int) -> Group:
+    groups = [task_scores.groups[method] for task_scores in by_task if method in task_scores.groups]
+    complete = set.intersection(*(set(group.scores) for group in groups)) if len(groups) == tasks else set()
+    scores = {seed: math.fsum(group.scores[seed] for group in groups) / tasks for seed in sorted(complete)}
+    scored = tuple(result for group in groups for result in group.scored if result.seed in complete)
+    failed, up = sum(group.failed for group in groups), all(group.higher_is_better for group in groups if group.scored)
+    return Group(method, f"mean of {tasks} tasks", scores, scored, failed, up)
+
+
+def _check_unique(results: Sequence[Result]) -> None:
+    seen: dict[tuple[str, str, int], Result] = {}
+    for result in results:
+        key = (result.recipe, result.method, result.seed)
+        if key in seen:
+            where = " and ".join(str(r.run) for r in (seen[key], result) if r.run is not None)
+            raise UserError(
+                f"a table takes one run for each recipe, method and seed; there are two of {result.recipe}, "
+                f"{result.method}, seed {result.seed}{': ' + where if where else ''}. Leave one out."
+            )
+        seen[key] = result

@@ -1,0 +1,160 @@
+"""The tables of a comparison: ``outcome(results, baseline)``, and ``write_outcome(…, folder)`` for the files.
+
+What the same runs always give (scores, ranks, parameters, passes, statistics) is apart from what depends on the machine
+(seconds, memory), so that the former are the same files however often the comparison was interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from autolora.comparison.groups import methods_of, tasks_of
+from autolora.comparison.latex import latex
+from autolora.comparison.published import PublishedRow, published_rows
+from autolora.comparison.summary import as_json, differences, failures, summary
+from autolora.comparison.wide import glue_wide, task_name
+from autolora.files import write_atomic, write_json
+from autolora.runs.results import Result
+from autolora.tables import Row, to_markdown, write_table
+
+COSTS = ("search s", "retrain s", "total s", "memory MiB")
+TRIALS = "trials.json"
+PASSES = ("forward passes", "backward passes")
+
+
+@dataclass(frozen=True)
+class Captioned:
+    """One table.
+
+    Args:
+        stem: The name of its files.
+        caption: What stands above it.
+        rows: Of one kind, see `autolora.tables`.
+        aside: Columns that a terminal has no room for.
+    """
+
+    stem: str
+    caption: str
+    rows: Sequence[Row]
+    aside: tuple[str, ...] = ()
+
+    @property
+    def narrow(self) -> list[Row]:
+        """The rows without the columns that are left aside."""
+        return [_without(row, self.aside) for row in self.rows]
+
+
+def default_baseline(methods: Sequence[str]) -> str | None:
+    """What methods are compared with unless it is said: lora-matched, a uniform LoRA, whatever is not AutoLoRA.
+
+    Args:
+        methods: Labels; of a single one there is nothing to compare it with.
+    """
+    uniform = [method for method in methods if method.split(":")[0] == "lora"]
+    others = [method for method in methods if method != "autolora"]
+    return next((m for m in ("lora-matched", *uniform, *others) if m in methods), None) if len(methods) > 1 else None
+
+
+def outcome(
+    results: Sequence[Result], baseline: str | None = None, interval: str = "t", *, published: bool = False
+) -> list[Captioned]:
+    """All tables that these results give, the shortest first.
+
+    Args:
+        results: Of every trial, successful or not.
+        baseline: A method's label; None for `default_baseline`.
+        interval: "t" or "bootstrap".
+        published: Add the figures that others published for these tasks.
+
+    Raises:
+        UserError: There is no such baseline or interval, or a recipe, method and seed come twice.
+    """
+    methods, tasks = methods_of(results), tasks_of(results)
+    baseline = baseline or default_baseline(methods)
+    rows = [_rounded(row) for row in summary(results)]
+    tables = []
+    if len(tasks) > 1:
+        tables.append(Captioned("by_task", "Mean ± standard deviation over seeds, by task", glue_wide(results)))
+    scores = [_without(row, COSTS) for row in rows]
+    tables.append(Captioned("scores", "Scores, and what was trained", scores, (*PASSES, "other metrics")))
+    if baseline is not None:
+        test = "t intervals, paired t-tests" if interval == "t" else "bootstrap intervals, sign-flip tests"
+        caption = f"Differences to {baseline}, paired by seed (95 % {test}, Holm's correction within a task)"
+        tables.append(Captioned("differences", caption, differences(results, baseline, interval), ("baseline", "p")))
+    kept = {"task", "method", "seeds", *COSTS, *PASSES}
+    costs = [{name: cell for name, cell in row.items() if name in kept} for row in rows]
+    tables.append(Captioned("costs", "Costs: means over seeds; memory is the largest", costs, PASSES))
+    if published and (found := _published(results)):
+        caption = "Published figures (of others, with other settings; not measured), in percent"
+        tables.append(Captioned("published", caption, found, ("source",)))
+    if failed := failures(results):
+        tables.append(Captioned("failures", "Trials without a score", failed))
+    return tables
+
+
+def write_outcome(
+    tables: Sequence[Captioned], results: Sequence[Result], folder: Path, *, published: bool = False
+) -> list[Path]:
+    """Write the tables, and everything that they are made of.
+
+    Each table as Markdown, CSV and JSON, all together as comparison.md, the paper's layout as table.tex, and
+    trials.json, which has everything, with the runs by their paths from there.
+
+    Args:
+        tables: From `outcome`.
+        results: What they are made of.
+        folder: Where the files go.
+        published: Whether table.tex has published figures, too.
+
+    Returns:
+        What was written.
+    """
+    written = []
+    for table in tables:
+        written += write_table(table.rows, folder, table.stem)
+    for stale in {"published", "failures"} - {table.stem for table in tables}:  # of an earlier time
+        for path in folder.glob(f"{stale}.*"):
+            path.unlink()
+    fixed = [table for table in tables if table.stem != "costs"]
+    text = "\n".join(f"## {table.caption}\n\n{to_markdown(table.rows)}" for table in fixed)
+    write_atomic(folder / "comparison.md", text)
+    rows = _published_rows(results) if published else []
+    write_atomic(folder / "table.tex", latex(results, rows))
+    here = folder.resolve()
+    trials = [replace(each, run=each.run and Path(os.path.relpath(each.run.resolve(), here))) for each in results]
+    write_json(folder / TRIALS, as_json(trials))
+    return [*written, folder / "comparison.md", folder / "table.tex", folder / TRIALS]
+
+
+def _rounded(row: Row) -> Row:
+    """Seconds, mebibytes, ranks and passes to what they are worth: whole numbers, or text with one decimal."""
+    cells = dict(row)
+    for name in COSTS:
+        value = cells.get(name)
+        cells[name] = None if value is None else round(float(value))
+    for name in ("total rank", *PASSES):
+        value = cells.get(name)
+        cells[name] = f"{value:.1f}" if isinstance(value, float) else value
+    return cells
+
+
+def _without(row: Row, names: Sequence[str]) -> Row:
+    return {name: cell for name, cell in row.items() if name not in names}
+
+
+def _published_rows(results: Sequence[Result]) -> list[PublishedRow]:
+    return published_rows([name for name in map(task_name, tasks_of(results)) if name])
+
+
+def _published(results: Sequence[Result]) -> list[Row]:
+    tasks = [name for name in map(task_name, tasks_of(results)) if name]
+    rows: list[Row] = []
+    for row in published_rows(tasks):
+        scores = {task: f"{row.scores[task]:.1f}" if task in row.scores else None for task in tasks}
+        average = None if row.average is None else f"{row.average:g}"
+        note = f"{row.source}; {row.note}" if row.note else row.source
+        rows.append({"method": row.label, **scores, "average": average, "of tasks": row.averaged, "source": note})
+    return rows

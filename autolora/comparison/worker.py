@@ -1,0 +1,60 @@
+"""The process of one trial: its run's stages that are not done yet, one after the other."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import traceback
+from pathlib import Path
+from types import FrameType
+
+import torch
+
+from autolora.comparison.processes import end_with_parent
+from autolora.console import hush
+from autolora.context.base import Context
+from autolora.errors import CANCELLED, FAILED
+from autolora.experiment.line import run_stages
+from autolora.recipe.schema import Recipe
+from autolora.runs.store import Run
+
+
+def work(path: str, recipe: Recipe, threads: int | None, show: bool) -> None:
+    """Target of the process. Exits with 0, 1 (failed; the reason is in status.json) or 130 (cancelled).
+
+    Args:
+        path: The run's folder.
+        recipe: The trial's.
+        threads: How many threads torch may use; None for all.
+        show: Show the progress.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGINT, _interrupt)
+    end_with_parent()
+    run = Run(Path(path), recipe)
+    try:
+        if threads is not None:
+            torch.set_num_threads(threads)
+        run_whole(run, show=show)
+    except KeyboardInterrupt:
+        run.mark("cancelled")
+        sys.exit(CANCELLED)
+    except Exception as error:
+        run.mark("failed", error=_one_line(error), traceback=traceback.format_exc())
+        sys.exit(FAILED)
+
+
+def run_whole(run: Run, *, show: bool) -> None:
+    """Do what is left of a run. The checkpoints go once the run is whole: disks are finite."""
+    hush()
+    run_stages(run, Context(run.recipe, show=show))
+    for checkpoint in run.path.glob("*/**/checkpoint.safetensors"):
+        checkpoint.unlink()
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:500]
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

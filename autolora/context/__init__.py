@@ -1,0 +1,1 @@
+"""What the stages of one run share, and how a stage runs its steps."""

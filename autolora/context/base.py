@@ -1,0 +1,156 @@
+"""What the stages of one run share: ``Context(recipe)`` has the device, data, tokenizer, task, model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from autolora.data.load import content_hash, load_splits
+from autolora.lora.targets import head_modules
+from autolora.model.load import load_model, load_tokenizer
+from autolora.recipe.schema import Recipe, Steps
+from autolora.registry import ESTIMATORS, METHODS, METRICS, TASKS
+from autolora.tasks.base import Purpose, Task
+from autolora.training.batches import BatchStream, Example
+from autolora.training.compute import Compute
+from autolora.training.gradients import Gradients
+from autolora.training.seeds import derive, seed_torch
+
+
+class Context:
+    """What the stages of one recipe share: device, data, tokenizer, task. Everything is made when first used.
+
+    Args:
+        recipe: With its method and seed.
+        compute: The device, precision and processes; None: what the recipe says and the machine has.
+        show: Whether stages show their progress.
+
+    Raises:
+        UserError: What another package registers for the recipe cannot be loaded.
+    """
+
+    def __init__(self, recipe: Recipe, compute: Compute | None = None, *, show: bool = True) -> None:
+        self.recipe, self.show = recipe, show
+        self.compute = compute or Compute(recipe.model.dtype)
+        self._examples: dict[str, list[Example]] = {}
+        TASKS.ensure(recipe.task)
+        METHODS.ensure(recipe.method.name)
+        ESTIMATORS.ensure(recipe.search.estimator)
+        for name in recipe.eval.metrics:
+            METRICS.ensure(name)
+
+    @property
+    def main(self) -> bool:
+        """Whether this process writes."""
+        return self.compute.main
+
+    @cached_property
+    def splits(self) -> dict[str, Any]:
+        """Raw rows of the training split and the evaluation splits, by name (`datasets.Dataset`)."""
+        return load_splits(self.recipe.data, self.recipe.seed, self.family)
+
+    @cached_property
+    def hashes(self) -> dict[str, str]:
+        """A hash of the rows of each split, by name."""
+        return {name: content_hash(rows) for name, rows in self.splits.items()}
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The model's tokenizer, loaded as the family needs it."""
+        return load_tokenizer(self.recipe.model, **self.family.tokenizer_options)
+
+    @cached_property
+    def family(self) -> type[Task]:
+        """The task family that the recipe names."""
+        return TASKS.load(self.recipe.task)
+
+    @cached_property
+    def task(self) -> Task:
+        """The family on the recipe's data."""
+        return self.family(self.recipe.data, self.recipe.eval, self.splits, self.recipe.loss)
+
+    def examples(self, split: str) -> list[Example]:
+        """The encoded examples of a split, which are kept.
+
+        Args:
+            split: As the recipe names it.
+        """
+        if split not in self._examples:
+            purpose: Purpose = "train" if split == self.recipe.data.splits.train else "eval"
+            self._examples[split] = self.task.encode(self.splits[split], self.tokenizer, split, purpose)
+        return self._examples[split]
+
+    def model(self) -> PreTrainedModel:
+        """The pretrained model with a new head, the same one every time, on the device."""
+        seed_torch(derive(self.recipe.seed, "model"))
+        model = load_model(
+            self.recipe.model, self.task.auto_class, self.task.head_config(), self.tokenizer.pad_token_id
+        )
+        placed: PreTrainedModel = model.to(self.compute.device)  # type: ignore[arg-type]  # its @wraps shows self
+        return placed
+
+    def head(self, model: PreTrainedModel) -> list[str]:
+        """Full names of the modules that are the task head; none where the family adds none and the recipe names none.
+
+        Args:
+            model: As `model` gives it.
+        """
+        head = self.recipe.model.head
+        if head == "auto":
+            return head_modules(model, None) if self.family.new_head else []
+        return head_modules(model, head)
+
+    def stream(
+        self, examples: Sequence[Example], settings: Steps, label: str, batch_size: int | None = None
+    ) -> BatchStream:
+        """Batches for a stage, on the device.
+
+        Args:
+            examples: Of the training split, or of a part of it.
+            settings: The stage's, with batch size and gradient accumulation.
+            label: What the order of the batches is drawn for: the same label gives the same order.
+            batch_size: Instead of the one in `settings`.
+        """
+        return BatchStream(
+            examples,
+            partial(self.task.collate, tokenizer=self.tokenizer),
+            batch_size=batch_size or settings.batch_size,
+            seed=derive(self.recipe.seed, label),
+            units=self.task.units,
+            gradient_accumulation=settings.gradient_accumulation,
+            device=self.compute.device,
+            process=self.compute.process,
+            processes=self.compute.processes,
+        )
+
+    def gradients(
+        self, model: nn.Module, *, double_backward: bool = False, penalty: Callable[[], Tensor] | None = None
+    ) -> Gradients:
+        """What computes losses of the recipe's task and their gradients.
+
+        Args:
+            model: With the family's head, adapted or not.
+            double_backward: See `Gradients`.
+            penalty: See `Gradients`.
+        """
+        return Gradients(partial(self.task.loss, model), self.compute, double_backward=double_backward, penalty=penalty)
+
+    def identity(self, *parts: object) -> str:
+        """A hash of what a checkpoint depends on: task, seed, model, data, loss, and the parts.
+
+        Args:
+            parts: What else it depends on, JSON-able.
+        """
+        recipe = self.recipe
+        data = {"hashes": self.hashes, "data": recipe.data.model_dump(mode="json", exclude={"root", "splits"})}
+        text = json.dumps(
+            [recipe.task, recipe.seed, recipe.model.model_dump(mode="json"), data, recipe.loss.model_dump(), *parts],
+            sort_keys=True,
+        )
+        return hashlib.sha256(text.encode()).hexdigest()

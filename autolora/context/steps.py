@@ -1,0 +1,71 @@
+"""What search and retrain share: running their steps in a run's directory, and what that took."""
+
+from __future__ import annotations
+
+import time
+
+from autolora.console import StageProgress
+from autolora.context.base import Context
+from autolora.recipe.schema import Steps
+from autolora.runs.manifest import peak_memory_mib
+from autolora.runs.store import Run
+from autolora.training.log import MetricLog
+from autolora.training.loop import Trainable, run_steps
+
+
+def run_in(
+    run: Run, context: Context, name: str, trainable: Trainable, settings: Steps, total: int, title: str = ""
+) -> None:
+    """Run a stage's steps, with its log and checkpoint in a folder of the run; notes time, memory and passes.
+
+    Args:
+        run: The run.
+        context: Of its recipe.
+        name: The folder, which begins with the stage's name.
+        trainable: What is trained.
+        settings: How often to log and to checkpoint.
+        total: Number of steps.
+        title: What the progress bar is called; "": the folder's name.
+    """
+    folder, top = run.path / name, name.split("/")[0]
+    begun = time.monotonic()
+    try:
+        with StageProgress(title or name, examples=settings.batch_size, show=context.show and context.main) as progress:
+            run_steps(
+                trainable,
+                total=total,
+                log_every=settings.log_every,
+                checkpoint_every=settings.checkpoint_every,
+                log=MetricLog(folder / "log.jsonl"),
+                checkpoint=folder / "checkpoint.safetensors",
+                observer=progress,
+                main_process=context.main,
+                on_accepted=run.save_recipe,
+            )
+    finally:  # an interrupted part counts, too
+        add_seconds(run, top, time.monotonic() - begun)
+    run.note(top, peak_memory_mib=peak_memory_mib(context.compute.device), processes=context.compute.processes)
+
+
+def forget_seconds(run: Run, stage: str) -> None:
+    """Before a stage: one that is begun anew, and not gone on with, has taken no time yet.
+
+    Args:
+        run: The run.
+        stage: Its name.
+    """
+    interrupted = run.stage_state(stage) not in (None, "success")
+    if not interrupted and not any((run.path / stage).rglob("checkpoint.safetensors")):
+        run.note(stage, seconds=0.0)
+
+
+def add_seconds(run: Run, stage: str, seconds: float) -> None:
+    """Add to what a stage has taken so far: a resumed stage took what its parts took.
+
+    Args:
+        run: The run.
+        stage: Its name.
+        seconds: What this part took.
+    """
+    previous = run.manifest().get("stages", {}).get(stage, {}).get("seconds", 0.0)
+    run.note(stage, seconds=round(previous + seconds, 2))

@@ -1,0 +1,1 @@
+"""One experiment, from the recipe to the table: preflight, and the line of its stages."""

@@ -1,0 +1,138 @@
+"""The evaluation stage, the only one that looks at the evaluation splits: predictions, metrics, the table."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from autolora.context.base import Context
+from autolora.context.predictions import predictions_of
+from autolora.data.load import load_splits
+from autolora.errors import UserError
+from autolora.evaluation.predict import Part
+from autolora.evaluation.submission import submission_lines
+from autolora.files import file_hash, write_atomic, write_records
+from autolora.methods.base import method_of
+from autolora.model.load import check_length, weights_hash
+from autolora.recipe.schema import Limits
+from autolora.runs.manifest import device_record
+from autolora.runs.store import Run, ranks_file
+from autolora.tables import Row, write_table
+from autolora.tasks.scored import Scored, over_splits
+
+
+def evaluate(run: Run, context: Context) -> list[Row]:
+    """Metrics of ``adapter/`` on the evaluation splits; writes predictions and the table.
+
+    Args:
+        run: The run, after its retraining.
+        context: Of its recipe.
+
+    Returns:
+        The rows of the table: split, number of examples, scores, size of the adapter.
+
+    Raises:
+        UserError: There is no adapter yet, or it cannot be loaded.
+    """
+    adapter, method = _adapter(run), method_of(run)
+    rows: list[Row] = []
+    scored: list[Scored] = []
+    with run.stage("eval"):
+        begun = time.monotonic()
+        base = context.model()
+        pretrained = weights_hash(base, [])
+        model = method.load(base, context)
+        size = _size(run)
+        made_by = [pretrained, *(file_hash(path) for path in sorted(adapter.glob("*")) if path.is_file())]
+        for split in run.recipe.data.splits.eval:
+            examples = context.examples(split)
+            check_length(base, context.task.longest(examples))
+            part = _part(run, context, made_by, split)
+            predictions = predictions_of(context, model, examples, f"eval {split}", part)
+            if context.main:
+                records = [
+                    {**context.task.reference_record(e), **p} for e, p in zip(examples, predictions, strict=True)
+                ]
+                write_records(run.path / "predictions" / f"{Path(split).stem}.jsonl", records)
+            part.remove()
+            of_split = context.task.metrics(predictions, examples)
+            rows += [{"split": split, "examples": len(examples), **each.row(), **size} for each in of_split]
+            scored += of_split
+        headline = context.task.headline(scored)
+        if context.main:
+            write_table(rows, run.path, "metrics")
+        run.note(
+            "eval",
+            data=context.hashes,
+            seconds=round(time.monotonic() - begun, 2),
+            device=device_record(context.compute.device),
+            metric=headline.name,
+            score=headline.value,
+            higher_is_better=headline.higher_is_better,
+            scores=[asdict(score) for score in over_splits(scored)],
+        )
+        run.save_recipe()
+    return rows
+
+
+def submit(run: Run, context: Context) -> list[Path]:
+    """Predict the benchmark's test splits with ``adapter/``; writes ``submission/``.
+
+    Args:
+        run: The run, after its retraining.
+        context: Of its recipe, which has eval.submission.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        UserError: There is no adapter yet, or the recipe or its task has no submission files.
+    """
+    how = run.recipe.eval.submission
+    if how is None:
+        raise UserError(f"--submission: the recipe {run.recipe.name} says no eval.submission (see recipes/glue/)")
+    _adapter(run)
+    base = context.model()
+    model = method_of(run).load(base, context)
+    written = []
+    for name, split in how.files.items():
+        data = run.recipe.data.model_copy(update={"limits": Limits()})
+        raw = load_splits(data, run.recipe.seed, context.family, only=[split], labelled=False)[split]
+        examples = context.task.encode(context.task.unlabelled(raw), context.tokenizer, split, "eval")
+        check_length(base, context.task.longest(examples))
+        predictions = predictions_of(context, model, examples, f"eval {split}")
+        path = run.path / "submission" / f"{name}.tsv"
+        if context.main:
+            write_atomic(path, submission_lines(raw, predictions, getattr(context.task, "names", ()), how))
+        written.append(path)
+    return written
+
+
+def _adapter(run: Run) -> Path:
+    """Where the adapter is.
+
+    Raises:
+        UserError: The retraining has not ended.
+    """
+    adapter = run.path / "adapter"
+    if not any(adapter.glob("adapter_config.json")) and not any(adapter.glob("weights.safetensors")):
+        raise UserError(f"{run.path} has no adapter yet; run: autolora retrain {run.path}")
+    return adapter
+
+
+def _size(run: Run) -> dict[str, int]:
+    """What the table says of the adapter's size."""
+    retrained = run.manifest().get("stages", {}).get("retrain", {})
+    parameters = retrained["trainable_parameters"] - retrained["head_parameters"]
+    if not ranks_file(run.path).exists():
+        return {"adapter parameters": parameters}
+    return {"total rank": run.ranks().total, "LoRA parameters": parameters}
+
+
+def _part(run: Run, context: Context, made_by: list[str], split: str) -> Part:
+    """Where this process keeps the predictions of a split until all are there."""
+    process, processes = context.compute.process, context.compute.processes
+    settings = context.recipe.eval.model_dump(mode="json")
+    identity = context.identity("eval", made_by, settings, split, context.recipe.data.limits.eval, processes)
+    return Part(run.path / "predictions" / f".{Path(split).stem}-{process}.part", identity)

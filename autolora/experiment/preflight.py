@@ -1,0 +1,215 @@
+"""What a recipe says against what is on disk: ``load_recipe(path)`` raises all that is wrong with it, together.
+
+Reads first lines and headers only, and imports neither torch nor the data library, so that a whole validation stays
+well under three seconds. `where` gives the place (file and line, or option) of a dotted field path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from autolora.data.files import column_names, data_folder, is_local, leaves_folder, no_folder, split_file
+from autolora.errors import Fault, RecipeError, UserError
+from autolora.model.inspect import HEADS, model_folder, read_layers
+from autolora.recipe.load import Check, Where, read_recipe
+from autolora.recipe.schema import Data, Model, Recipe
+from autolora.words import did_you_mean
+
+GENERATED_SPLITS = ("train", "validation")
+GENERATED_COLUMNS = ("sentence", "label", "phenomenon", "pair")
+
+
+def load_recipe(
+    path: Path,
+    overrides: Sequence[str] | Mapping[str, Any] = (),
+    *,
+    data_root: Path | None = None,
+    model: str | None = None,
+    seed: int | None = None,
+) -> Recipe:
+    """The recipe in a file, checked against the files that it names; a model that has yet to be fetched is not.
+
+    Args:
+        path: The YAML file.
+        overrides: ``search.steps=200``, as after ``--set``; or values by dotted name.
+        data_root: Instead of ``data.root``, relative to the working directory.
+        model: Instead of ``model.name``.
+        seed: Instead of ``seed``.
+
+    Raises:
+        RecipeError: With every fault.
+    """
+    return read_recipe(path, overrides, data_root=data_root, model=model, seed=seed, checks=CHECKS)
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """The same for a recipe that was not read from a file.
+
+    Args:
+        recipe: With its method and seed.
+
+    Raises:
+        RecipeError: With every fault that its files show.
+    """
+    if faults := [
+        fault for name, check in CHECKS.items() for fault in check(getattr(recipe, name), _in_python, recipe.task)
+    ]:
+        raise RecipeError(faults)
+
+
+def _in_python(field: str) -> str:
+    return "recipe"
+
+
+def check_data(data: Data, where: Where, task: str | None = None) -> list[Fault]:
+    """What is wrong with folder, splits and columns.
+
+    Args:
+        data: The recipe's data section.
+        where: Gives the place of a dotted field.
+        task: The recipe's task family; it has no bearing on this check.
+    """
+    faults = _path_faults(data, where)
+    if not faults:
+        faults = _same_split(data, where)
+        if data.generated is not None:
+            faults += _generated_faults(data, where)
+        elif is_local(data):
+            faults += _local_faults(data, where)
+    return faults
+
+
+def _path_faults(data: Data, where: Where) -> list[Fault]:
+    if data.path is None or not leaves_folder(data.path):
+        return []
+    if Path(data.path).is_absolute():
+        message, hint = f"must be relative, got {data.path!r}", "put the absolute part into data.root"
+    else:
+        message, hint = f"must stay below data.root, got {data.path!r}", "set data.root to the folder above"
+    return [Fault(where("data.path"), "data.path", message, hint)]
+
+
+def _splits(data: Data) -> list[tuple[str, str]]:
+    """(dotted field, split) of the train split and each eval split."""
+    evals = [(f"data.splits.eval.{index}", split) for index, split in enumerate(data.splits.eval)]
+    return [("data.splits.train", data.splits.train), *evals]
+
+
+def _same_split(data: Data, where: Where) -> list[Fault]:
+    return [
+        _fault(field, f"{split!r} is the training split too; evaluate on held-out examples", where)
+        for field, split in _splits(data)[1:]
+        if split == data.splits.train
+    ]
+
+
+def _generated_faults(data: Data, where: Where) -> list[Fault]:
+    faults = [
+        _fault(field, f"no split {split!r} in generated data; it has: {', '.join(GENERATED_SPLITS)}", where)
+        for field, split in _splits(data)
+        if split not in GENERATED_SPLITS
+    ]
+    return faults + _column_faults(data, {Path("the generated data"): GENERATED_COLUMNS}, where)
+
+
+def _local_faults(data: Data, where: Where) -> list[Fault]:
+    folder = data_folder(data)
+    if not folder.is_dir():
+        return [_folder_fault(data, folder, where)]
+    faults: list[Fault] = []
+    found: dict[Path, list[str]] = {}
+    train: Path | None = None
+    for field, split in _splits(data):
+        if field != "data.splits.train" and split == data.splits.train:
+            continue  # a fault already
+        try:
+            file = split_file(data, split)
+            found[file] = column_names(file)
+        except UserError as error:
+            faults.append(_fault(field, str(error), where))
+            continue
+        if field == "data.splits.train":
+            train = file
+        elif train is not None and file.samefile(train):
+            faults.append(_fault(field, f"{split!r} is the training split's file, {train.name}", where))
+    return faults + _column_faults(data, found, where)
+
+
+def _folder_fault(data: Data, folder: Path, where: Where) -> Fault:
+    field = "data.root" if data.root is not None and not Path(data.root).is_dir() else "data.path"
+    hint = "" if where("data.root").startswith("--") else "point to the data with --data-root"
+    return Fault(where(field), field, no_folder(folder), hint)
+
+
+def lacks_only_data(error: RecipeError) -> bool:
+    """Whether all that is wrong with a recipe is that its data is no data set of the hub, and not here.
+
+    Args:
+        error: What `load_recipe` raised.
+    """
+    return all(
+        fault.field == "data.path" and fault.message.startswith("there is no data folder") for fault in error.faults
+    )
+
+
+def _column_faults(data: Data, found: Mapping[Path, Sequence[str]], where: Where) -> list[Fault]:
+    """For each column that is used, the first file that lacks it."""
+    wanted = [(f"data.columns.{index}", name) for index, name in enumerate(data.columns)] + [("data.label", data.label)]
+    if data.category:
+        wanted.append(("data.category", data.category))
+    faults = []
+    for field, name in wanted:
+        for source, columns in found.items():
+            if name not in columns:
+                message = f"no column {name!r} in {source}; it has: {', '.join(columns)}"
+                faults.append(_fault(field, message, where, did_you_mean(name, columns)))
+                break
+    return faults
+
+
+def check_model(model: Model, where: Where, task: str | None = None) -> list[Fault]:
+    """What is wrong with the model's folder, its target modules and its head modules; nothing where it is not here yet.
+
+    Args:
+        model: The recipe's model section.
+        where: Gives the place of a dotted field.
+        task: The recipe's task family, whose head is meant.
+    """
+    try:
+        folder = model_folder(model.name, model.revision)
+        layers = read_layers(folder, model.trust_remote_code, task) if folder else None
+    except UserError as error:
+        return [Fault(where("model.name"), "model.name", str(error))]
+    if layers is None:
+        return []
+    head = () if model.head == "auto" else model.head
+    return [
+        *(
+            _module_fault(f"model.target_modules.{index}", name, "layer", layers.layers, where)
+            for index, name in enumerate(model.target_modules)
+            if not layers.has_layer(name)
+        ),
+        *(
+            _module_fault(f"model.head.{index}", name, "module", layers.modules | {*HEADS}, where)
+            for index, name in enumerate(head)
+            if not layers.has_module(name)
+        ),
+    ]
+
+
+def _module_fault(field: str, name: str, what: str, modules: frozenset[str], where: Where) -> Fault:
+    ends = sorted({module.rsplit(".", 1)[-1] for module in modules if not module.rsplit(".", 1)[-1].isdigit()})
+    near = did_you_mean(name, ends) or did_you_mean(name, sorted(modules))
+    listed = ", ".join(ends[:12]) + (", …" if len(ends) > 12 else "")
+    return _fault(field, f"{name!r} matches no {what} of the model", where, near or f"it has: {listed}")
+
+
+def _fault(field: str, message: str, where: Where, hint: str = "") -> Fault:
+    """A list entry's fault is shown under the list's name, at the entry's own line."""
+    head, _, last = field.rpartition(".")
+    return Fault(where(field), head if last.isdigit() else field, message, hint)
+
+
+CHECKS: Mapping[str, Check] = {"data": check_data, "model": check_model}

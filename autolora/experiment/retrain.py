@@ -1,0 +1,73 @@
+"""The retraining stage: what the recipe's method trains, on D_tr and D_val together, with the recipe's schedule.
+
+Data, order of the batches, schedule, head and dropout seeds are the same for every method of a recipe and seed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from autolora.context.base import Context
+from autolora.context.steps import forget_seconds, run_in
+from autolora.methods.base import method_of
+from autolora.model.load import check_length, weights_hash
+from autolora.runs.manifest import device_record
+from autolora.runs.store import Run
+from autolora.training.finetune import Finetuning
+from autolora.training.seeds import derive, seed_torch
+
+
+def retrain(run: Run, context: Context, *, anew: bool = False) -> Path:
+    """Train by the recipe's method; writes ``adapter/`` and returns its path.
+
+    Args:
+        run: The run, whose ranks are there if the method needs some.
+        context: Of its recipe.
+        anew: Begin at the first step, whatever checkpoint there is.
+
+    Raises:
+        UserError: Something that the method needs is missing, or a checkpoint belongs to other settings, data or model.
+    """
+    method, settings = method_of(run), run.recipe.retrain
+    if anew and context.main:
+        (run.path / "retrain" / "checkpoint.safetensors").unlink(missing_ok=True)
+    context.compute.wait()
+    method.check()
+    forget_seconds(run, "retrain")
+    with run.stage("retrain"):
+        examples = context.examples(run.recipe.data.splits.train)
+        model = context.model()
+        check_length(model, context.task.longest(examples))
+        head = context.head(model)
+        run.note(
+            "retrain",
+            data=context.hashes,
+            model=weights_hash(model, head),
+            device=device_record(context.compute.device),
+        )
+        total = settings.total_steps(len(examples)) if method.trains else 0
+        seed_torch(derive(run.recipe.seed, "adapter"))
+        training = method.adapt(model, head, context, total)
+        trained = training.model.train()
+        if method.trains:
+            steps = Finetuning(
+                trained,
+                context.gradients(trained, penalty=training.penalty),
+                context.stream(examples, settings, "retrain"),
+                method.weights(),
+                total=total,
+                seed=run.recipe.seed,
+                identity=context.identity("retrain", settings.model_dump(mode="json"), *method.identity()),
+                callback=training.callback,
+            )
+            run_in(run, context, "retrain", steps, settings, total)
+            counted = steps.gradients.counted()
+            if training.initial_passes:
+                counted["forward_passes"] += training.initial_passes
+                counted["initialisation_passes"] = training.initial_passes
+            run.note("retrain", steps=total, **counted)
+        if context.main:
+            method.save(trained, head, context)
+            run.note("retrain", **method.parameters(trained, head))
+        context.compute.wait()
+    return run.path / "adapter"

@@ -1,0 +1,27 @@
+"""The search stage: the ranks, by whatever way the recipe's method finds them."""
+
+from __future__ import annotations
+
+from autolora.context.base import Context
+from autolora.context.steps import forget_seconds
+from autolora.lora.ranks import Ranks
+from autolora.methods.base import method_of
+from autolora.runs.store import Run
+
+
+def search(run: Run, context: Context) -> Ranks:
+    """Find the ranks by the recipe's method; writes ``search/`` and returns them.
+
+    Args:
+        run: The run.
+        context: Of its recipe.
+
+    Raises:
+        UserError: The method searches for nothing, or a checkpoint belongs to other settings, data or model.
+    """
+    method = method_of(run)
+    forget_seconds(run, "search")
+    with run.stage("search"):
+        ranks = method.search(context)
+        context.compute.wait()  # the next stage reads what the main process has written
+    return ranks

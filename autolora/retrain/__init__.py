@@ -1,1 +1,0 @@
-"""LoRA at the found ranks, as a stock PEFT adapter."""

@@ -1,0 +1,51 @@
+"""What may not change in a recipe once its run has been searched: ``check_unchanged(run, recipe)``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from autolora.errors import UserError
+from autolora.recipe.schema import Recipe
+from autolora.runs.store import Run
+
+
+def check_unchanged(run: Run, recipe: Recipe) -> None:
+    """Make sure that a recipe, with what the command line changed, still fits what a run's search found.
+
+    Args:
+        run: With the recipe that it was searched with.
+        recipe: What it shall go on with.
+
+    Raises:
+        UserError: The search depended on something that is different now.
+    """
+    if run.stage_state("search") != "success":
+        return
+    before, after = _searched_with(run.recipe), _searched_with(recipe)
+    for field, value in before.items():
+        if after[field] != value:
+            raise UserError(
+                f"{run.path} was searched with {field} {value}, not {after[field]}; "
+                "start a new run with: autolora search"
+            )
+
+
+def _searched_with(recipe: Recipe) -> dict[str, object]:
+    """What may not change after the search, by dotted field; where the data and the model lie may."""
+    values = {
+        "task": recipe.task,
+        "seed": recipe.seed,
+        "method": recipe.method.model_dump(),
+        "search": recipe.search.model_dump(exclude={"checkpoint_every", "log_every"}),
+        "data": recipe.data.model_dump(exclude={"root": True, "splits": {"eval"}, "limits": {"eval"}}),
+        "loss": recipe.loss.model_dump(),
+    }
+    return dict(_flat(values))
+
+
+def _flat(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value

@@ -1,1 +1,0 @@
-"""The stages of an experiment, one module each; `autolora.pipeline` lines them up."""

@@ -1,0 +1,132 @@
+"""Tables of results: ``write_table(rows, folder, "glue")`` for files, ``render(rows, "GLUE")`` for the terminal.
+
+A row is a mapping from column to a string, a number or None (an empty cell). The columns are those of the first row, in
+its order, then what later rows add. Floats have four decimals in Markdown and the terminal, and are in full in CSV and
+JSON. The same rows give the same bytes.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.cells import cell_len
+from rich.table import Table
+from rich.text import Text
+
+from autolora.files import write_atomic, write_json
+
+Cell = str | int | float | None
+Row = Mapping[str, Cell]
+
+
+def write_table(rows: Sequence[Row], folder: Path, stem: str) -> list[Path]:
+    """Write ``<stem>.md``, ``<stem>.csv`` and ``<stem>.json`` into `folder`, and return their paths.
+
+    Args:
+        rows: From top to bottom.
+        folder: It is made if need be.
+        stem: Of the files' names.
+    """
+    markdown, comma, json = (folder / f"{stem}.{suffix}" for suffix in ("md", "csv", "json"))
+    write_atomic(markdown, to_markdown(rows))
+    write_atomic(comma, _to_csv(rows))
+    write_json(json, [dict(row) for row in rows])
+    return [markdown, comma, json]
+
+
+def render(rows: Sequence[Row], title: str, width: int | None = None) -> Table:
+    """The table for a rich console.
+
+    Args:
+        rows: From top to bottom.
+        title: Above it.
+        width: Characters of a line; a wider table has a column for each row. None: as wide as it gets.
+    """
+    table = Table(title=Text(title), title_justify="left")
+    columns = column_names(rows)
+    if width is not None and _natural_width(rows) > width:
+        table.show_header = False
+        for _ in range(len(rows) + 1):
+            table.add_column(justify="left" if not table.columns else "right")
+        for column in columns:
+            table.add_row(Text(column), *(Text(show(row.get(column))) for row in rows))
+        return table
+    for column in columns:
+        table.add_column(Text(column), justify="right" if is_numeric(rows, column) else "left")
+    for row in rows:
+        table.add_row(*(Text(show(row.get(column))) for column in columns))
+    return table
+
+
+def _natural_width(rows: Sequence[Row]) -> int:
+    """Characters of a line, with two blanks and a rule for each column."""
+    columns = column_names(rows)
+    widths = (max(cell_len(cell) for cell in (name, *(show(row.get(name)) for row in rows))) for name in columns)
+    return 1 + sum(width + 3 for width in widths)
+
+
+def to_markdown(rows: Sequence[Row]) -> str:
+    """The table in Markdown, its columns aligned for those who read the text as it is; "" for no rows.
+
+    Args:
+        rows: From top to bottom.
+    """
+    if not rows:
+        return ""
+    columns = column_names(rows)
+    right = [is_numeric(rows, column) for column in columns]
+    lines = [columns, *([show(row.get(column)) for column in columns] for row in rows)]
+    cells = [[_escape(cell) for cell in line] for line in lines]
+    widths = [max(3, *map(cell_len, column)) for column in zip(*cells, strict=True)]
+    rule = ["-" * (width - 1) + ":" if end else "-" * width for width, end in zip(widths, right, strict=True)]
+    cells.insert(1, rule)
+    return "".join(_line(line, widths, right) for line in cells)
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:
+    padded = []
+    for cell, width, end in zip(cells, widths, right, strict=True):
+        space = " " * (width - cell_len(cell))
+        padded.append(space + cell if end else cell + space)
+    return f"| {' | '.join(padded)} |\n"
+
+
+def column_names(rows: Sequence[Row]) -> list[str]:
+    """The columns of all rows: those of the first row, in its order, then what later rows add."""
+    return list(dict.fromkeys(column for row in rows for column in row))
+
+
+def is_numeric(rows: Sequence[Row], column: str) -> bool:
+    """Whether a column has numbers and nothing else, so that it is set flush right.
+
+    Args:
+        rows: Of the table.
+        column: Its name.
+    """
+    values = [row[column] for row in rows if row.get(column) is not None]
+    return bool(values) and all(isinstance(value, int | float) for value in values)
+
+
+def show(value: Cell) -> str:
+    """A cell as text: floats with four decimals, None as nothing."""
+    if value is None:
+        return ""
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _escape(cell: str) -> str:
+    """A pipe would end the cell (and so would one after a lone backslash), a line break the table."""
+    return re.sub(r"(\\*)\|", r"\1\1\\|", " ".join(cell.splitlines()))
+
+
+def _to_csv(rows: Sequence[Row]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, column_names(rows), restval="", lineterminator="\n")
+    if rows:
+        writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

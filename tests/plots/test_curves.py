@@ -1,0 +1,95 @@
+"""Learning curves and Pareto plots: what is drawn, and that the same input gives the same bytes."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+from matplotlib.colors import to_hex
+from PIL import Image
+
+from autolora.errors import UserError
+from autolora.plots import curves, pareto, rank_spread
+from autolora.plots.curves import MOST_POINTS, mean_curve
+from autolora.plots.figures import styles
+from autolora.plots.pareto import Point, front
+
+NAMES = ["autolora", "lora:4"]
+LOOKS = styles(NAMES)
+
+
+def test_the_mean_is_over_the_steps_that_all_curves_have() -> None:
+    assert mean_curve([[(1, 2.0), (2, 4.0), (3, 1.0)], [(2, 6.0), (3, 2.0)]]) == [(2, 5.0), (3, 1.5)]
+    assert mean_curve([[(1, 2.0)]]) == [(1, 2.0)]
+    assert mean_curve([]) == []
+
+
+def test_seeds_are_thin_and_their_mean_is_thick_and_in_the_legend() -> None:
+    drawn = {"autolora": [[(1, 1.0), (2, 3.0)], [(1, 3.0), (2, 5.0)]], "lora:4": [[(1, 0.5), (2, 0.25)]]}
+    axes = curves._figure(drawn, "loss", LOOKS).axes[0]
+    thick = [line for line in axes.lines if line.get_linewidth() > 1]
+    assert [line.get_label() for line in thick] == NAMES
+    assert list(thick[0].get_ydata()) == [2.0, 4.0]
+    assert len(axes.lines) == 4
+    assert to_hex(thick[0].get_color()) == LOOKS["autolora"].colour.lower()
+
+
+def test_long_curves_are_means_of_windows_and_a_missing_loss_is_a_gap() -> None:
+    steps, values = curves._coordinates([(step, float(step)) for step in range(10 * MOST_POINTS)])
+    assert len(steps) == MOST_POINTS
+    assert (steps[0], values[0]) == (4.5, 4.5)
+    _, values = curves._coordinates([(0, 1.0), (1, math.nan)])
+    assert math.isnan(values[1])
+
+
+def test_a_wide_range_is_logarithmic() -> None:
+    assert curves._figure({"lora:4": [[(1, 100.0), (2, 0.5)]]}, "loss", LOOKS).axes[0].get_yscale() == "log"
+    assert curves._figure({"lora:4": [[(1, 1.0), (2, 0.5)]]}, "loss", LOOKS).axes[0].get_yscale() == "linear"
+
+
+def test_the_front_has_what_nothing_else_is_at_least_as_good_as_and_better() -> None:
+    a, b, c = Point("a", ((1, 0.5),)), Point("b", ((2, 0.5),)), Point("c", ((3, 0.9), (5, 0.7)))
+    tie = Point("tie", ((1, 0.5),))
+    assert c.mean == (4.0, pytest.approx(0.8))
+    assert [point.label for point in front([c, b, a, tie])] == ["a", "tie", "c"]
+    assert front([b]) == [b]
+
+
+def test_styles_differ_for_many_methods() -> None:
+    names = [f"m{i}" for i in range(21)]
+    assert len(set(styles(names).values())) == 21
+    assert styles(["a", "b", "a"]).keys() == {"a", "b"}
+
+
+def test_figures_are_png_files_and_the_same_bytes_twice(tmp_path: Path) -> None:
+    runs = [{f"h.{layer}.{name}": layer + seed for layer in range(3) for name in "qkv"} for seed in range(3)]
+    for name in ("one.png", "two.png"):
+        folder = tmp_path / name
+        curves.save_png({"lora:4": [[(1, 1.0), (2, 0.5)]]}, folder / "curves.png", title="loss", looks=LOOKS)
+        points = [Point("autolora", ((1, 0.5), (2, 0.6))), Point("lora:4", ((30, 0.7),))]
+        pareto.save_png(points, folder / "front.png", x_label="x", y_label="y", title="t", looks=LOOKS)
+        rank_spread.save_png(runs, 8, folder / "spread.png")
+        rank_spread.save_png(runs[:1], 8, folder / "single.png")
+    for path in (tmp_path / "one.png").iterdir():
+        assert path.read_bytes() == (tmp_path / "two.png" / path.name).read_bytes()
+        with Image.open(path) as image:
+            image.verify()
+
+
+def test_the_rank_spread_shows_mean_and_standard_deviation() -> None:
+    import numpy as np
+
+    figure = rank_spread._figure(["h.0.q", "h.1.q", "h.1.v"], np.array([[1.0, 4, 2], [3, 4, 2]]), 8)
+    shown = {text.get_text() for text in figure.axes[0].texts}
+    assert shown == {"2.0", "±1.4", "4.0", "±0.0", "–"}
+    assert "sum 8.0 ± 1.4 of 24, 3 modules" in {text.get_text() for text in figure.texts}
+
+
+def test_nothing_to_draw_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no learning curves"):
+        curves.save_png({"lora:4": [[]]}, tmp_path / "x.png", title="", looks=LOOKS)
+    with pytest.raises(UserError, match="no scores"):
+        pareto.save_png([], tmp_path / "x.png", x_label="", y_label="", title="", looks=LOOKS)
+    with pytest.raises(UserError, match="no ranks"):
+        rank_spread.save_png([], 8, tmp_path / "x.png")
