@@ -1,0 +1,159 @@
+"""Ranks for a model and batches of one's own, without a recipe or a run's folder: ``find_ranks(model, …)``.
+
+    ranks = autolora.find_ranks(model, train, validation, loss, autolora.Search(steps=200), target_modules=["query"])
+    config = ranks.to_lora_config(task_type="SEQ_CLS")    # a stock peft.LoraConfig
+
+The search is that of a recipe (`autolora.bilevel.loop`), on whatever batches the loss takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from autolora.bilevel.loop import BilevelSearch
+from autolora.errors import UserError
+from autolora.lora.ranks import Ranks
+from autolora.lora.selection import SelectionLoRA, add_selection
+from autolora.recipe.schema import Search
+from autolora.training.batches import Batch
+from autolora.training.compute import Compute
+from autolora.training.gradients import Gradients
+from autolora.training.seeds import derive, seed_torch
+
+BATCH_FIELDS = ("batch_size", "gradient_accumulation", "validation_batch_size", "validation_fraction")
+
+Loss = Callable[[Any, Any], Tensor]
+"""``loss(model, batch)``: the mean loss of a batch, a scalar."""
+
+
+def find_ranks(
+    model: nn.Module,
+    train_batches: Iterable[Any],
+    validation_batches: Iterable[Any],
+    loss: Loss,
+    settings: Search | None = None,
+    *,
+    target_modules: Sequence[str] = ("query", "value"),
+    trainable: Sequence[str] = (),
+    seed: int = 0,
+    compute: Compute | None = None,
+    on_step: Callable[[int, Mapping[str, Tensor]], None] = lambda step, losses: None,
+) -> Ranks:
+    """Search the ranks of a model's layers by bilevel optimisation (paper, section 3).
+
+    The model is given back as it was: its layers, its weights, which of them require gradients, and its mode.
+
+    Args:
+        model: Any module with linear layers (nn.Linear or transformers' Conv1D), on its device.
+        train_batches: Batches of D_tr, whatever `loss` takes, on the model's device. A list or a DataLoader; something
+            that can be iterated once only must be long enough.
+        validation_batches: Batches of D_val, likewise.
+        loss: ``loss(model, batch)``, the mean loss of a batch, a scalar.
+        settings: Of the search; its steps, rank, estimator and rates. What it says about batches does not apply. With
+            `epochs` (3 unless it is said) instead of `steps`, `train_batches` must have a length.
+        target_modules: Names of the layers, in full or a dotted end of them.
+        trainable: Full names of the modules that are trained along, such as a new head.
+        seed: Of dropout and the initial factors.
+        compute: Precision and processes; None for float32 in one process.
+        on_step: Told of every step done (from 1) and its losses, scalars on the device.
+
+    Raises:
+        UserError: A name matches no layer, the batches end too early, or the settings speak of batches.
+    """
+    settings = settings or Search()
+    _check_settings(settings)
+    total = _total_steps(settings, train_batches)
+    train, validation = _Batches(train_batches, "train"), _Batches(validation_batches, "validation")
+    with _given_back(model, trainable) as layers:
+        seed_torch(derive(seed, "model"))
+        layers |= add_selection(
+            model,
+            target_modules,
+            rank=settings.rank,
+            lora_alpha=settings.lora_alpha,
+            dropout=settings.lora_dropout,
+            constraint=settings.constraint,
+        )
+        for name in trainable:
+            model.get_submodule(name).requires_grad_(True)
+        model.train()
+        exact = settings.meta_learning and settings.estimator == "exact"
+        gradients = Gradients(partial(loss, model), compute, double_backward=exact)
+        search = BilevelSearch(model, layers, gradients, train, validation, settings, total=total, seed=seed)
+        for step in range(total):
+            on_step(step + 1, search.advance(step))
+        return search.ranks()
+
+
+class _Batches:
+    """Batches of the user's by step, again from the beginning where they end."""
+
+    def __init__(self, batches: Iterable[Any], name: str) -> None:
+        self.batches, self.name = batches, name
+        self._left: Iterator[Any] = iter(())
+        self._step, self._begun, self._last = -1, 0, Batch((), 1)
+
+    def at(self, step: int) -> Batch:
+        """The batch of a step (0-based); steps are asked for in their order."""
+        while self._step < step:
+            self._last = Batch((self._next(),), units=1)  # the loss is a mean already
+            self._step += 1
+        return self._last
+
+    def _next(self) -> Any:
+        for batch in self._left:
+            return batch
+        if self._begun and iter(self.batches) is self.batches:
+            raise UserError(
+                f"{self.name}_batches ended after {self._step + 1} steps and cannot be iterated again; "
+                "pass a list or a DataLoader, or lower Search.steps"
+            )
+        self._begun += 1
+        self._left = iter(self.batches)
+        for batch in self._left:
+            return batch
+        raise UserError(f"{self.name}_batches has no batch in it")
+
+
+@contextmanager
+def _given_back(model: nn.Module, trainable: Sequence[str]) -> Iterator[dict[str, SelectionLoRA]]:
+    """Gives an empty mapping for the layers that are put into the model, and puts everything back afterwards."""
+    known = dict(model.named_modules())
+    if unknown := [name for name in trainable if name not in known]:
+        raise UserError(f"trainable: the model has no module {unknown[0]!r}")
+    required = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    modes = {module: module.training for module in model.modules()}
+    values = {p: p.detach().clone() for name in trainable for p in known[name].parameters()}
+    layers: dict[str, SelectionLoRA] = {}
+    try:
+        yield layers
+    finally:
+        for name, layer in layers.items():
+            model.set_submodule(name, layer.base)
+        for parameter, flag in required.items():
+            parameter.requires_grad_(flag)
+        for module, mode in modes.items():
+            module.training = mode
+        with torch.no_grad():
+            for parameter, value in values.items():
+                parameter.copy_(value)
+
+
+def _check_settings(settings: Search) -> None:
+    said = [field for field in BATCH_FIELDS if field in settings.model_fields_set]
+    if said:
+        raise UserError(f"Search.{said[0]} does not apply here: the batches are given as they are; leave it out")
+
+
+def _total_steps(settings: Search, batches: Iterable[Any]) -> int:
+    if settings.steps is not None:
+        return settings.steps
+    if not isinstance(batches, Sized):
+        raise UserError("train_batches has no length; give Search(steps=…) instead of epochs")
+    return max(1, round((settings.epochs or 3.0) * len(batches)))

@@ -1,0 +1,55 @@
+"""A comparison from Python: ``compare(["quickstart"], "autolora,lora:4", seeds=range(3))`` gives a `Comparison`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from autolora.comparison.compare import Comparison
+from autolora.comparison.compare import compare as compare_recipes
+from autolora.experiment.api import resolve
+from autolora.recipe.method import parse_methods, parse_seeds
+from autolora.recipe.schema import Recipe
+
+
+def compare(
+    recipes: Recipe | str | Path | Sequence[Recipe | str | Path],
+    methods: str | Iterable[str] = "autolora,lora:4,lora-matched",
+    seeds: str | Iterable[int] = "0-4",
+    *,
+    output: str | Path = "runs",
+    baseline: str | None = None,
+    interval: str = "t",
+    jobs: int = 1,
+    data_root: str | Path | None = None,
+    model: str | None = None,
+    show: bool = False,
+    **overrides: object,
+) -> Comparison:
+    """Compare methods over seeds, as ``autolora compare`` does: what is not there yet is run, each in a process.
+
+    The processes import the calling script anew, so a script calls this below ``if __name__ == "__main__":``.
+
+    Args:
+        recipes: One or several; each a recipe, its file, or a shipped recipe's name.
+        methods: ``"autolora,lora:4"``, or the same as a list.
+        seeds: ``"0-4"``, or numbers.
+        output: Where runs and tables are written.
+        baseline: The method that the others are compared with; None for lora-matched, or LoRA.
+        interval: "t" or "bootstrap".
+        jobs: How many runs at a time.
+        data_root: Read the recipes' data from local files below this folder.
+        model: Instead of the recipes'.
+        show: Show the progress, on standard error.
+        overrides: Fields of all recipes by dotted name, with ``__`` for the dot: ``search__steps=20``.
+
+    Raises:
+        UserError: Something can be known to be wrong before anything is run. What goes wrong in a run is in its result.
+    """
+    several = [recipes] if isinstance(recipes, Recipe | str | Path) else list(recipes)
+    read = [resolve(recipe, data_root, model, None, overrides) for recipe in several]
+    chosen = parse_methods(methods if isinstance(methods, str) else ",".join(methods))
+    numbers = parse_seeds(seeds if isinstance(seeds, str) else ",".join(map(str, seeds)))
+    return compare_recipes(
+        read, chosen, numbers, Path(output), baseline=baseline, interval=interval, jobs=jobs, show=show
+    )

@@ -1,0 +1,114 @@
+"""A recipe run from Python: ``run("quickstart", search__steps=20)`` gives a `Result`, ``search(…)`` a `Ranks`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from autolora.context.base import Context
+from autolora.experiment.line import run_stages
+from autolora.experiment.preflight import check_recipe, load_recipe
+from autolora.experiment.search import search as search_stage
+from autolora.lora.ranks import Ranks
+from autolora.recipe.load import override_recipe
+from autolora.recipe.schema import Recipe
+from autolora.recipe.shipped import find_recipe
+from autolora.runs.results import Result, read_result
+from autolora.runs.store import Run, same_runs
+
+
+def run(
+    recipe: Recipe | str | Path,
+    *,
+    output: str | Path = "runs",
+    data_root: str | Path | None = None,
+    model: str | None = None,
+    seed: int | None = None,
+    resume: bool = False,
+    show: bool = False,
+    **overrides: object,
+) -> Result:
+    """Search, retrain and evaluate, as ``autolora run`` does.
+
+    Args:
+        recipe: A recipe, its file, or a shipped recipe's name.
+        output: Where runs are written.
+        data_root: Read the recipe's data from local files below this folder.
+        model: Instead of the recipe's.
+        seed: Instead of the recipe's.
+        resume: Go on with the newest run of exactly this recipe, where there is one.
+        show: Show the progress, on standard error.
+        overrides: Fields of the recipe by dotted name, with ``__`` for the dot: ``search__steps=20``.
+
+    Raises:
+        UserError: The recipe is faulty (a RecipeError), or something that it needs is not there.
+    """
+    made, context = _begin(resolve(recipe, data_root, model, seed, overrides), Path(output), resume=resume, show=show)
+    run_stages(made, context)
+    return read_result(made)
+
+
+def search(
+    recipe: Recipe | str | Path,
+    *,
+    output: str | Path = "runs",
+    data_root: str | Path | None = None,
+    model: str | None = None,
+    seed: int | None = None,
+    resume: bool = False,
+    show: bool = False,
+    **overrides: object,
+) -> Ranks:
+    """Find the ranks only, as ``autolora search`` does; `run` with `resume` goes on from there.
+
+    Args:
+        recipe: As in `run`, and so is everything else.
+        output: See `run`.
+        data_root: See `run`.
+        model: See `run`.
+        seed: See `run`.
+        resume: See `run`.
+        show: See `run`.
+        overrides: See `run`.
+
+    Raises:
+        UserError: As `run`; or the recipe's method searches for nothing.
+    """
+    made, context = _begin(resolve(recipe, data_root, model, seed, overrides), Path(output), resume=resume, show=show)
+    return search_stage(made, context)
+
+
+def resolve(
+    recipe: Recipe | str | Path,
+    data_root: str | Path | None,
+    model: str | None,
+    seed: int | None,
+    overrides: dict[str, object],
+) -> Recipe:
+    """The recipe that is meant, checked against its files.
+
+    Args:
+        recipe: A recipe, its file, or a shipped recipe's name.
+        data_root: Instead of the recipe's; None: the recipe's.
+        model: Likewise.
+        seed: Likewise.
+        overrides: Values by dotted name, with ``__`` for the dot.
+
+    Raises:
+        UserError: There is none, or it is faulty (a RecipeError).
+    """
+    dotted = {name.replace("__", "."): value for name, value in overrides.items()}
+    root = None if data_root is None else Path(data_root)
+    if isinstance(recipe, Recipe):
+        changed = override_recipe(recipe, dotted, data_root=root, model=model, seed=seed)
+        check_recipe(changed)
+        return changed
+    return load_recipe(find_recipe(str(recipe)), dotted, data_root=root, model=model, seed=seed)
+
+
+def _begin(recipe: Recipe, output: Path, *, resume: bool, show: bool) -> tuple[Run, Context]:
+    context = Context(recipe, show=show)
+    before = same_runs(output, recipe) if resume else []
+    path = ""
+    if context.main:
+        path = str(before[-1].path if before else Run.create(output, recipe).path)
+    return Run(Path(context.compute.from_main(path)), recipe, main=context.main), context
