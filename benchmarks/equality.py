@@ -60,11 +60,15 @@ PLAN = (
 # What a difference says ("thing: file: field: how"), and why it is meant to be. The whole of it has to match.
 EXPECTED = (
     (
-        r"comparison of .*ner-mini.*: (scores\.\w+|comparison\.md): .*other metrics: "
+        r"comparison of .*: (scores\.\w+|comparison\.md): .*other metrics: "
         r"'(accuracy [\d.]+)' → '(?=.*precision [\d.]+)(?=.*recall [\d.]+)(?=.*\2).*'",
         "fixed: a comparison of tagging shows precision and recall, which stand in front of the main metric",
     ),
     (r".*: ((\w+/)*(manifest|cells|ranks|grid)\.json|recipe\.yaml|.*log\.jsonl): .*: only after.*", "a new field"),
+    (
+        r"comparison of .*: cells\.json: \[\d+\]/scores/.*",
+        "scores are typed: a list with directions, not names to values",
+    ),
     (r".*ranks\.json: /(?!ranks/).*", "beside the ranks, which are compared, a file may be laid out anew"),
     (r".*: the file: only after", "a new file"),
 )
