@@ -45,7 +45,7 @@ class Watched(Context):
         super().__init__(run.recipe, show=False)
         self.run, self.events = run, list[tuple[str, Any, dict[str, str]]]()
         encode, predict = self.task.encode, self.task.predict
-        self.task.encode = lambda rows, *more: (self.note("encoded", more[-1]), encode(rows, *more))[1]  # type: ignore
+        self.task.encode = lambda rows, *more: (self.note("encoded", more[1]), encode(rows, *more))[1]  # type: ignore
         self.task.predict = lambda model, batch, *more: (  # type: ignore
             self.note("predicted", len(batch["input_ids"])),
             predict(model, batch, *more),

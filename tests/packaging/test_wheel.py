@@ -53,7 +53,7 @@ def test_the_wheel_holds_every_module_every_recipe_and_the_licence_and_nothing_e
     info = wheel.name.removesuffix("-py3-none-any.whl") + ".dist-info"
     about = {f"{info}/{name}" for name in ("METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE")}
     assert len(recipes) > 20
-    assert names(wheel) == modules | {f"autolora/_{recipe}" for recipe in recipes} | about
+    assert names(wheel) == modules | {"autolora/py.typed"} | {f"autolora/_{recipe}" for recipe in recipes} | about
 
 
 def test_the_source_distribution_builds_the_same_wheel(wheel: Path, tmp_path: Path) -> None:

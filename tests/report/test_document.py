@@ -21,7 +21,6 @@ MODULES = [f"h.{layer}.attn.{name}" for layer in range(3) for name in ("query", 
 SAID = (
     "A report",
     "4 runs: 1 task, 2 methods, 2 seeds.",
-    "The baseline is lora:4.",
     "The summary",
     "0.5124",
     "No rows.",
@@ -121,14 +120,14 @@ def four(tmp_path: Path) -> list[Result]:
 
 def test_it_has_every_section_in_both_forms(four: list[Result], tmp_path: Path) -> None:
     tables = [("The summary", [{"method": "autolora", "mean": 0.51239}]), ("Empty", [])]
-    page, markdown = report(four, tmp_path / "report", tables=tables, notes=["The baseline is lora:4."])
+    page, markdown = report(four, tmp_path / "report", tables=tables)
     for text in (page.text, markdown):
         for said in SAID:
             assert said in text, said
 
 
 def test_it_needs_no_network_and_no_script(four: list[Result], tmp_path: Path) -> None:
-    page, _ = report(four, tmp_path / "report", notes=["See https://example.org."])
+    page, _ = report(four, tmp_path / "report", tables=[("See https://example.org.", [])])
     assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in page.tags}
     assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
     assert all(str(image["src"]).startswith("data:image/png;base64,") and image["alt"] for image in page.all("img"))
@@ -143,7 +142,7 @@ def test_texts_are_escaped(tmp_path: Path) -> None:
     bad = "<script>alert('&')</script>\"><img src=x>"
     runs = [result(tmp_path / "runs", f"auto{bad}", seed, recipe=f"r/{bad}") for seed in (0, 1)]
     runs.append(result(tmp_path / "runs", "lora:4", 0, state="failed", reason=bad))
-    page, markdown = report(runs, tmp_path / "report", tables=[(bad, [{bad: bad}])], title=bad, notes=[bad])
+    page, markdown = report(runs, tmp_path / "report", tables=[(bad, [{bad: bad}])], title=bad)
     assert "script" not in {tag for tag, _ in page.tags}
     assert all(str(image["src"]).startswith("data:") for image in page.all("img"))
     assert page.text.count(bad) > 8
