@@ -51,7 +51,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	  { echo "autolora needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) -V 2>&1). Name another: make install PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' || \
 	  { echo "'$(PYTHON)' cannot make virtual environments (Debian, Ubuntu: apt install python3-venv). Name another: make install PYTHON=..." >&2; exit 1; }
-	@test -x $(BIN)/python || { echo "making .venv with $$($(PYTHON) -V)"; $(PYTHON) -m venv --clear .venv; }
+	@test -x $(BIN)/pip || { echo "making .venv with $$($(PYTHON) -V)"; $(PYTHON) -m venv --clear .venv; }
 	@echo "installing pinned dependencies into .venv; this takes a few minutes"
 	@$(PIP) $(PIP_ARGS) -c constraints.txt pip hatchling
 	@$(PIP) $(PIP_ARGS) -c constraints.txt --no-build-isolation -e '.[bundled,dev]'
