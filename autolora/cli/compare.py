@@ -82,6 +82,7 @@ def compare(
         show=jobs == 1,
         on_begin=said.begin,
         on_end=said.end,
+        trials=trials,
     )
     show_tables(found.tables)
     stdout = Console()

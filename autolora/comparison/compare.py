@@ -66,6 +66,7 @@ def compare(
     show: bool = False,
     on_begin: Callable[[Trial, Run], None] = lambda trial, run: None,
     on_end: Callable[[Trial, Run, float], None] = lambda trial, run, seconds: None,
+    trials: Sequence[Trial] | None = None,
 ) -> Comparison:
     """Run what is not there yet below `root`, and write the tables.
 
@@ -81,11 +82,13 @@ def compare(
         show: Show the progress of the trials.
         on_begin: Told of every trial that begins.
         on_end: Told of every trial that ends, and the seconds that it took.
+        trials: From `checked_plan` of the same; None to plan here, which scans the runs below `root`.
 
     Raises:
         UserError: Something can be known to be wrong before anything is run.
     """
-    trials = checked_plan(recipes, methods, seeds, root, baseline=baseline, interval=interval)
+    if trials is None:
+        trials = checked_plan(recipes, methods, seeds, root, baseline=baseline, interval=interval)
     runs = execute(trials, root, jobs=jobs, show=show, on_begin=on_begin, on_end=on_end)
     found = [read_result(run) for trial, run in zip(trials, runs, strict=True) if trial.wanted]
     results = _in_order(found, recipes, methods)
