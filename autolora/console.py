@@ -19,6 +19,11 @@ def hush() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 
 
+def warn(message: str) -> None:
+    """Say on standard error what is not as one would expect."""
+    Console(stderr=True).print(message, markup=False, highlight=False, soft_wrap=True)
+
+
 class StageProgress:
     """Steps, losses, throughput and time left of one stage; an `autolora.training.loop.Observer`.
 

@@ -1,24 +1,27 @@
-"""Data files on disk, without any data library: which file a split is, and which columns it has.
+"""Data files on disk, without any data library: which files a split is, and which columns they have.
 
-    path = split_file(recipe.data, "train")   # <root>/<path>/train.jsonl
-    names = column_names(path)                # ["sentence", "label", "idx"]
+    files = split_files(recipe.data, "train")   # [<root>/<path>/train.jsonl]
+    names = column_names(files[0])              # ["sentence", "label", "idx"]
 
-A split is one file, ``<split>.jsonl`` (or .json, .csv, .tsv, .parquet, .conll); it may also be named with its suffix.
+A split is one file, ``<split>.jsonl`` (or .csv, .parquet, …, and .jsonl.gz, …), its shards
+(``train-00000-of-00002.parquet``, …) or the files of a folder of its name. It may also be the name of a file with its
+suffix, a pattern with ``glob:`` in front, or several of these with `JOIN` between them. No other name is a pattern.
 """
 
 from __future__ import annotations
 
-import csv
-import json
+import re
+from collections.abc import Sequence
 from pathlib import Path, PurePath
-from typing import Any
 
+from autolora.data.reading.formats import ENDINGS, READERS, open_table
+from autolora.data.reading.source import COMPRESSED, Source
+from autolora.data.reading.table import Table
 from autolora.errors import UserError
-from autolora.recipe.schema import Data
+from autolora.recipe.schema import GLOB, JOIN, Data
 from autolora.words import did_you_mean
 
-CONLL_COLUMNS = ("tokens", "ner_tags")  # what the first and the last column of a CoNLL file are called
-SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".conll")
+_SHARD = re.compile(r"(?P<split>.+)-(?P<number>\d+)-of-(?P<count>\d+)")
 
 
 def is_local(data: Data) -> bool:
@@ -31,37 +34,112 @@ def data_folder(data: Data) -> Path:
     return Path(data.root or ".") / (data.path or "")
 
 
-def split_file(data: Data, split: str) -> Path:
-    """The one file of a split.
-
-    Args:
-        data: The recipe's data section, with local files.
-        split: As the recipe names it.
+def split_files(data: Data, split: str) -> list[Path]:
+    """The files of a split, in order.
 
     Raises:
-        UserError: There is none, or several; the message lists the splits there are.
+        UserError: There are none, or it is not clear which; the message lists the splits there are.
     """
     folder = data_folder(data)
     if not folder.is_dir():
         raise UserError(no_folder(folder))
-    if leaves_folder(split):
-        raise UserError(f"split {split!r} must name a file inside {folder}")
-    names = [split] if PurePath(split).suffix in SUFFIXES else [split + suffix for suffix in SUFFIXES]
-    found = [folder / name for name in names if (folder / name).is_file()]
+    parts = split.split(JOIN) if JOIN in split and not (folder / split).is_file() else [split]
+    files = [file for part in parts for file in _part_files(folder, part)]
+    twice = next((file for i, file in enumerate(files) if any(file.samefile(other) for other in files[:i])), None)
+    if twice:
+        raise UserError(f"split {split!r} has the file {twice} twice; name it once")
+    return files
+
+
+def _part_files(folder: Path, part: str) -> list[Path]:
+    """Of one file, split or pattern."""
+    name = part.removeprefix(GLOB)
+    if leaves_folder(name) or not name:
+        raise UserError(f"split {part!r} must name a file inside {folder}")
+    if part != name:
+        return _matches(folder, name)
+    if name.endswith(ENDINGS):
+        if (folder / name).is_file():
+            return [folder / name]
+        raise _no_split(folder, name)
+    found = [[folder / (name + ending)] for ending in ENDINGS if (folder / (name + ending)).is_file()]
+    found += [files for files in (_shards(folder, name), _inside(folder / name)) if files]
     if len(found) > 1:
-        files = ", ".join(path.name for path in found)
-        raise UserError(f"split {split!r} is ambiguous in {folder}: {files}; name the file, suffix included")
+        shown = ", ".join(_shown(files, folder) for files in found)
+        raise UserError(f"split {name!r} is ambiguous in {folder}: {shown}; name the file, suffix included")
     if not found:
-        there = local_splits(folder)
-        listed = f"it has: {', '.join(there)}" if there else f"it has no file that ends in {', '.join(SUFFIXES)}"
-        near = did_you_mean(split, there)
-        raise UserError(f"no split {split!r} in {folder}; {listed}{f'; {near}' if near else ''}")
+        raise _no_split(folder, name)
     return found[0]
+
+
+def _matches(folder: Path, pattern: str) -> list[Path]:
+    try:
+        found = sorted(path for path in folder.glob(pattern) if path.is_file())
+    except (ValueError, NotImplementedError) as error:
+        raise UserError(f"split {GLOB + pattern!r}: this is no pattern of file names: {error}") from None
+    if not found:
+        raise UserError(f"split {GLOB + pattern!r}: no file in {folder} matches the pattern")
+    if other := [path.name for path in found if not path.name.endswith(ENDINGS)]:
+        raise UserError(f"split {GLOB + pattern!r}: {other[0]} matches, which is no file that ends in {_endings()}")
+    return found
+
+
+def _shards(folder: Path, split: str) -> list[Path]:
+    """The files ``<split>-00000-of-00002.parquet``, …, all of them."""
+    parent = (folder / split).parent
+    found: dict[int, Path] = {}
+    counts = set()
+    for path in sorted(parent.iterdir()) if parent.is_dir() else ():
+        shard = _SHARD.fullmatch(_stem(path)) if path.name.endswith(ENDINGS) else None
+        if shard and shard["split"] == PurePath(split).name:
+            if int(shard["number"]) in found:
+                raise UserError(
+                    f"split {split!r}: {found[int(shard['number'])].name} and {path.name} are the same shard"
+                )
+            found[int(shard["number"])] = path
+            counts.add(int(shard["count"]))
+    if not found:
+        return []
+    if len(counts) > 1 or sorted(found) != list(range(max(counts))):
+        raise UserError(
+            f"split {split!r}: of the {max(counts)} shards in {parent} there are {len(found)}: "
+            f"{', '.join(path.name for path in found.values())}"
+        )
+    return [found[number] for number in sorted(found)]
+
+
+def _inside(folder: Path) -> list[Path]:
+    """The data files in a split's own folder."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.is_file() and path.name.endswith(ENDINGS))
+
+
+def _no_split(folder: Path, split: str) -> UserError:
+    there = local_splits(folder)
+    listed = f"it has: {', '.join(there)}" if there else f"it has no file that ends in {_endings()}"
+    near = did_you_mean(split, there)
+    return UserError(f"no split {split!r} in {folder}; {listed}{f'; {near}' if near else ''}")
+
+
+def _endings() -> str:
+    return f"{', '.join(READERS)}, nor in one of these and {', '.join(COMPRESSED)}"
+
+
+def _shown(files: Sequence[Path], folder: Path) -> str:
+    return files[0].name if files[0].parent == folder and len(files) == 1 else f"{len(files)} files such as {files[0]}"
+
+
+def _stem(path: Path) -> str:
+    ending = next(ending for ending in sorted(ENDINGS, key=len, reverse=True) if path.name.endswith(ending))
+    return path.name.removesuffix(ending)
 
 
 def local_splits(folder: Path) -> list[str]:
     """The splits a folder has files for."""
-    return sorted({path.stem for path in folder.iterdir() if path.suffix in SUFFIXES and path.is_file()})
+    stems = {_stem(path) for path in folder.iterdir() if path.name.endswith(ENDINGS) and path.is_file()}
+    shards = {shard["split"] if (shard := _SHARD.fullmatch(stem)) else stem for stem in stems}
+    return sorted(shards | {path.name for path in folder.iterdir() if _inside(path)})
 
 
 def leaves_folder(path: str) -> bool:
@@ -74,93 +152,18 @@ def leaves_folder(path: str) -> bool:
     return PurePath(path).is_absolute()
 
 
-def column_names(path: Path) -> list[str]:
-    """The columns of a data file, read from its first line, header or schema.
-
-    Args:
-        path: JSON Lines, JSON, CSV, TSV, Parquet or CoNLL.
+def read_table(path: Path, data: Data) -> Table:
+    """The beginning of a data file, in the recipe's encoding.
 
     Raises:
-        UserError: It cannot be read.
+        UserError: The file is none of its format.
     """
-    if path.stat().st_size == 0:
-        raise UserError(f"{path}: the file is empty")
-    try:
-        if path.suffix == ".parquet":
-            return _parquet_columns(path)
-        if path.suffix == ".conll":
-            return list(CONLL_COLUMNS)
-        return _json_columns(path) if path.suffix in (".jsonl", ".json") else _csv_columns(path)
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: the file is not UTF-8 text ({error.reason})") from None
+    return open_table(Source(path, data.encoding))
 
 
-def _parquet_columns(path: Path) -> list[str]:
-    from pyarrow import ArrowException, parquet  # the only format that needs a library
-
-    try:
-        file = parquet.read_metadata(path)
-    except (ArrowException, OSError) as error:
-        raise UserError(f"{path}: this is no Parquet file: {error}") from None
-    if file.num_rows == 0:
-        raise UserError(f"{path}: the file has no rows")
-    return list(file.schema.to_arrow_schema().names)
-
-
-def _csv_columns(path: Path) -> list[str]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        try:
-            reader = csv.reader(file, delimiter="\t" if path.suffix == ".tsv" else ",")
-            header, first = next(reader, []), next(filter(None, reader), None)
-        except csv.Error as error:
-            raise UserError(f"{path}:1: the first lines are malformed: {error}") from None
-    if not any(name.strip() for name in header):
-        raise UserError(f"{path}:1: the first line must name the columns, got an empty line")
-    if first is None:
-        raise UserError(f"{path}: the file has no rows, only the columns' names")
-    return header
-
-
-def _json_columns(path: Path) -> list[str]:
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                if path.suffix == ".json" and line.lstrip()[0] == "[":
-                    return _array_columns(path)
-                return list(json_object(line, f"{path}:{number}"))
-    raise UserError(f"{path}: the file has only empty lines")
-
-
-def _array_columns(path: Path) -> list[str]:
-    """The keys of the first object of a JSON array, which may spread over any number of lines."""
-    text = path.read_text(encoding="utf-8-sig")
-    start = text.find("{")
-    if start < 0:
-        raise UserError(f"{path}: must be a JSON array of objects, and has no object in it")
-    try:
-        first, _ = json.JSONDecoder().raw_decode(text, start)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}:{error.lineno}: the first object is no JSON: {error.msg}") from None
-    return list(first)
-
-
-def json_object(line: str, where: str) -> dict[str, Any]:
-    """One line of JSON Lines.
-
-    Args:
-        line: Of the file.
-        where: Goes in front of what is wrong with it: file and number of the line.
-
-    Raises:
-        UserError: It is no JSON object.
-    """
-    try:
-        row = json.loads(line.rstrip())
-    except json.JSONDecodeError as error:
-        raise UserError(f"{where}: the line is no JSON: {error.msg} at character {error.pos + 1}") from None
-    if not isinstance(row, dict):
-        raise UserError(f"{where}: the line must be a JSON object, got {line.strip()[:60]}")
-    return row
+def column_names(path: Path, encoding: str = "utf-8") -> list[str]:
+    """The columns of a data file, read from its first lines, header or schema."""
+    return list(open_table(Source(path, encoding)).columns)
 
 
 def no_folder(folder: Path) -> str:

@@ -8,14 +8,16 @@ line in the order of the data's inputs. Where inputs are given, outputs are matc
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from autolora.data.files import json_object
+from autolora.data.cells import half_character
 from autolora.data.load import load_splits
+from autolora.data.reading.json_lines import json_object
+from autolora.data.reading.source import Source
+from autolora.data.reading.tables import csv_records, tsv_records
 from autolora.errors import UserError
 from autolora.recipe.schema import Recipe
 from autolora.registry import TASKS
@@ -92,40 +94,31 @@ def read_outputs(file: Path) -> Iterator[Output]:
     """
     if not file.is_file():
         raise UserError(f"--predictions: there is no file {file}")
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{file}: the file is not UTF-8 text ({error.reason})") from None
-    if not text.strip():
+    source = Source(file, advice="save the file as UTF-8")
+    if not any(line.strip() for line in source.raw_lines()):
         raise UserError(f"{file}: the file is empty")
-    if file.suffix in (".tsv", ".csv"):
-        yield from _table(file, text, "\t" if file.suffix == ".tsv" else ",")
-    elif file.suffix in (".jsonl", ".json"):
-        yield from _json_lines(file, text)
+    if source.suffix in (".tsv", ".csv"):
+        yield from _table(source)
+    elif source.suffix in (".jsonl", ".json"):
+        yield from _json_lines(source)
     else:
-        for number, line in enumerate(text.removesuffix("\n").split("\n"), 1):
+        for number, line in source.lines():
             yield Output(number, None, line)
 
 
-def _table(file: Path, text: str, delimiter: str) -> Iterator[Output]:
-    reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter, strict=True)
-    try:
-        header = [name.strip() for name in next(reader)]
-        at_input, at_output = _column(header, INPUTS), _column(header, OUTPUTS)
-        if at_input is None or at_output is None:
-            raise UserError(
-                f"{file}:1: the header must name a column of inputs ({', '.join(INPUTS)}) and one of outputs "
-                f"({', '.join(OUTPUTS)}), got: {', '.join(header)}"
-            )
-        begin = reader.line_num + 1
-        for row in reader:
-            if row:
-                if len(row) != len(header):
-                    raise UserError(f"{file}:{begin}: the row has {len(row)} columns, but the header {len(header)}")
-                yield Output(begin, row[at_input], row[at_output])
-            begin = reader.line_num + 1
-    except csv.Error as error:
-        raise UserError(f"{file}:{reader.line_num}: the line is malformed: {error}") from None
+def _table(source: Source) -> Iterator[Output]:
+    records = tsv_records(source) if source.suffix == ".tsv" else csv_records(source)
+    header = [name.strip() for name in next(records)[1]]
+    at_input, at_output = _column(header, INPUTS), _column(header, OUTPUTS)
+    if at_input is None or at_output is None:
+        raise UserError(
+            f"{source.at(1)}: the header must name a column of inputs ({', '.join(INPUTS)}) and one of outputs "
+            f"({', '.join(OUTPUTS)}), got: {', '.join(header)}"
+        )
+    for line, row in records:
+        if len(row) != len(header):
+            raise UserError(f"{source.at(line)}: the row has {len(row)} columns, but the header {len(header)}")
+        yield Output(line, row[at_input], row[at_output])
 
 
 def _column(header: Sequence[str], names: Sequence[str]) -> int | None:
@@ -134,35 +127,44 @@ def _column(header: Sequence[str], names: Sequence[str]) -> int | None:
     return next((lower.index(name) for name in names if name in lower), None)
 
 
-def _json_lines(file: Path, text: str) -> Iterator[Output]:
-    for number, line in enumerate(text.split("\n"), 1):
+def _json_lines(source: Source) -> Iterator[Output]:
+    for number, line in source.lines():
         if not line.strip():
             continue
-        row = json_object(line, f"{file}:{number}")
+        row = json_object(line, source.at(number))
         keys = list(row)
         at_input, at_output = _column(keys, INPUTS), _column(keys, OUTPUTS)
         if at_output is None:
             near = did_you_mean(keys[0], OUTPUTS) if keys else ""
             raise UserError(
-                f"{file}:{number}: the object must have one of {', '.join(OUTPUTS)}, got: {', '.join(keys)}"
+                f"{source.at(number)}: the object must have one of {', '.join(OUTPUTS)}, got: {', '.join(keys)}"
                 f"{f'; {near}' if near else ''}"
             )
         value = row[keys[at_output]]
         if not isinstance(value, str):
-            raise UserError(f"{file}:{number}: {keys[at_output]!r} must be text, got {value!r}")
+            raise UserError(f"{source.at(number)}: {keys[at_output]!r} must be text, got {value!r}")
+        if fault := half_character(value):
+            raise UserError(f"{source.at(number)}: {keys[at_output]!r} {fault}")
         yield Output(number, None if at_input is None else row[keys[at_input]], value)
 
 
 def _matched(
     outputs: Sequence[Output], examples: Sequence[Example], key: Callable[[Any], str], file: Path, split: str
 ) -> list[str]:
-    """The output of each example, by its input."""
+    """The output of each example, by its input.
+
+    A quote in a TSV file is a character. But tools for CSV write TSV, too, and quote fields: a row is taken to be one
+    of theirs where the data has no input with these quotes, and has it without them.
+    """
     wanted = {key(example["input"]) for example in examples}
     found: dict[str, Output] = {}
     for output in outputs:
         if output.input is None:
             raise UserError(f"{file}:{output.line}: the input is missing, which other lines have")
         name = key(output.input)
+        if name not in wanted and file.suffix == ".tsv" and key(_unquoted(output.input)) in wanted:
+            output = replace(output, input=_unquoted(output.input), text=_unquoted(output.text))
+            name = key(output.input)
         if name not in wanted:
             raise UserError(f"{file}:{output.line}: split {split!r} has no input {str(output.input)[:120]!r}")
         if name in found:
@@ -176,3 +178,10 @@ def _matched(
             f"the first: {str(missing[0])[:120]!r}"
         )
     return [found[key(example["input"])].text for example in examples]
+
+
+def _unquoted(field: str) -> str:
+    """A field as it was before a tool for CSV quoted it; one that is not quoted as it is."""
+    if len(field) < 2 or not field.startswith('"') or not field.endswith('"'):
+        return field
+    return field[1:-1].replace('""', '"')

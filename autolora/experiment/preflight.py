@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from autolora.data.files import column_names, data_folder, is_local, leaves_folder, no_folder, split_file
+from autolora.data.files import column_names, data_folder, is_local, leaves_folder, no_folder, split_files
+from autolora.data.reading.table import column_fault
 from autolora.errors import Fault, RecipeError, UserError
 from autolora.model.inspect import HEADS, model_folder, read_layers
 from autolora.recipe.load import Check, Where, read_recipe
@@ -120,20 +121,20 @@ def _local_faults(data: Data, where: Where) -> list[Fault]:
         return [_folder_fault(data, folder, where)]
     faults: list[Fault] = []
     found: dict[Path, list[str]] = {}
-    train: Path | None = None
+    train: Sequence[Path] = ()
     for field, split in _splits(data):
         if field != "data.splits.train" and split == data.splits.train:
             continue  # a fault already
         try:
-            file = split_file(data, split)
-            found[file] = column_names(file)
+            files = split_files(data, split)
+            found |= {file: column_names(file, data.encoding) for file in files}
         except UserError as error:
             faults.append(_fault(field, str(error), where))
             continue
         if field == "data.splits.train":
-            train = file
-        elif train is not None and file.samefile(train):
-            faults.append(_fault(field, f"{split!r} is the training split's file, {train.name}", where))
+            train = files
+        elif shared := next((mine for file in files for mine in train if file.samefile(mine)), None):
+            faults.append(_fault(field, f"{split!r} is the training split's file, {shared.name}", where))
     return faults + _column_faults(data, found, where)
 
 
@@ -162,9 +163,8 @@ def _column_faults(data: Data, found: Mapping[Path, Sequence[str]], where: Where
     faults = []
     for field, name in wanted:
         for source, columns in found.items():
-            if name not in columns:
-                message = f"no column {name!r} in {source}; it has: {', '.join(columns)}"
-                faults.append(_fault(field, message, where, did_you_mean(name, columns)))
+            if wrong := column_fault(columns, name, str(source)):
+                faults.append(_fault(field, wrong[0], where, wrong[1]))
                 break
     return faults
 

@@ -64,11 +64,47 @@ class Model(Section):
     trust_remote_code: bool = False
 
 
+JOIN = " + "  # between the files of a split
+GLOB = "glob:"  # in front of a pattern of file names
+
+
+def _joined(value: Any) -> Any:
+    """A list of files is one split: its name joins theirs."""
+    if isinstance(value, list | tuple) and value and all(isinstance(part, str) and part for part in value):
+        return JOIN.join(value)
+    return value
+
+
+def _column(value: Any) -> Any:
+    """The number of a column is its name."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else value
+
+
+def _encoding(value: str) -> str:
+    try:
+        "a".encode(value)  # a codec of bytes, hex for instance, is none of text
+    except (LookupError, UnicodeError, ValueError):
+        rule = "must be a text encoding, utf-8, latin-1 or utf-16 for instance, got {value}"
+        raise PydanticCustomError("encoding", rule, {"value": repr(value)}) from None
+    return value
+
+
+def _once(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    if twice := next((name for i, name in enumerate(names or ()) if name in (names or ())[:i]), None):
+        raise PydanticCustomError("name_twice", "must have each name once, got {name} twice", {"name": repr(twice)})
+    return names
+
+
+# A split of a data set; or a file with its suffix, a list of files, or a pattern such as glob:train-*.parquet.
+Split = Annotated[Name, BeforeValidator(_joined)]
+Column = Annotated[Name, BeforeValidator(_column)]  # a name; in .conll files also a number, from 0
+
+
 class Splits(Section):
     """The split that is trained on (it is divided into D_tr and D_val) and the splits that are only evaluated on."""
 
-    train: Name = "train"
-    eval: Annotated[tuple[Name, ...], Field(min_length=1, strict=False)] = ("validation",)
+    train: Split = "train"
+    eval: Annotated[tuple[Split, ...], Field(min_length=1, strict=False)] = ("validation",)
 
 
 class Limits(Section):
@@ -87,11 +123,14 @@ class Data(Section):
     path: str | None = None  # folder below root with one file a split: train.jsonl, validation.csv, …
     root: str | None = None  # folder that `path` is relative to; null: the recipe's own folder
     generated: Literal["acceptability"] | None = None  # synthetic data from the package's own grammar
-    columns: Annotated[tuple[Name, ...], Field(min_length=1, max_length=2, strict=False)] = ("sentence",)
-    label: Name = "label"
+    columns: Annotated[tuple[Column, ...], Field(min_length=1, max_length=2, strict=False)] = ("sentence",)
+    label: Column = "label"
     category: Name | None = None  # column that says what an example is about, where results are split by it
     linearise: Annotated[str, _one_of(LINEARISERS)] = "none"  # how a structured input becomes text (generation)
-    labels: Annotated[tuple[Name, ...], Field(min_length=2, strict=False)] | None = None  # names, by label id
+    # The classes' names, by id. Where none of them is a number, a whole number in a file is an id.
+    labels: Annotated[tuple[Name, ...], Field(min_length=2, strict=False), AfterValidator(_once)] | None = None
+    encoding: Annotated[str, AfterValidator(_encoding)] = "utf-8"  # of text files
+    missing: Literal["refuse", "drop"] = "refuse"  # what is done about rows with an empty cell
     splits: Splits = Splits()
     limits: Limits = Limits()
     max_length: PositiveInt = 128

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from autolora.data.cells import Kind
+from autolora.data.splits import Place
 from autolora.errors import UserError
 from autolora.metrics.base import Score
 from autolora.metrics.compute import headline
@@ -44,6 +46,7 @@ class Task(ABC):
     new_head: ClassVar[bool] = True  # whether that class adds a head which the checkpoint lacks, and which is trained
     predicts_training: ClassVar[bool] = True  # whether training examples can be predicted as they are, and scored
     decodes: ClassVar[bool] = False  # whether its outputs are decoded token by token, by a causal language model
+    named_labels: ClassVar[bool] = False  # whether its labels are names of classes
     tokenizer_options: ClassVar[Mapping[str, Any]] = {}  # what the tokenizer must be loaded with
 
     def __init__(
@@ -64,29 +67,22 @@ class Task(ABC):
         """
 
     @classmethod
-    def text_columns(cls, data: Data) -> tuple[str, ...]:
-        """The columns to be read as text, whatever they look like.
+    def kinds(cls, data: Data) -> Mapping[str, Kind]:
+        """What each column must hold; one that is left out holds names."""
+        return dict.fromkeys(data.columns, "text")
+
+    @classmethod  # noqa: B027  # the kinds may be all there is
+    def check_rows(cls, rows: Any, data: Data, place: Place) -> None:
+        """Check what the columns' kinds don't say. No cell is missing here.
 
         Args:
-            data: The recipe's data section; a subset of its columns is meant.
-        """
-        return data.columns
-
-    @classmethod
-    def check_rows(cls, rows: Any, data: Data, split: str) -> None:
-        """Make sure that a split's columns hold what this family needs; called for every split that is loaded.
-
-        Args:
-            rows: The split's rows, of which no cell is null.
-            data: The recipe's data section.
-            split: The split's name, for messages.
+            rows: Of one split, all of them.
+            data: The recipe's section.
+            place: The file and the line of a row, which is counted from 0.
 
         Raises:
-            UserError: A column holds something else.
+            UserError: A row does not hold what this family needs.
         """
-        for name in data.columns:
-            if getattr(rows.features[name], "dtype", "") not in ("string", "large_string"):
-                raise UserError(f"split {split!r}: column {name!r} must be text, it holds {rows.features[name]}")
 
     @abstractmethod
     def head_config(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,9 +12,14 @@ from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase
 from typing_extensions import override
 
+from autolora.console import warn
+from autolora.data.labels import check, ids, near_twins, settle_for
+from autolora.data.splits import Place
 from autolora.errors import UserError
 from autolora.metrics.compute import score
+from autolora.recipe.schema import Data
 from autolora.tasks.base import Purpose, Task, full_precision
+from autolora.tasks.encoding import Packer, beginning, columns_of, in_batches
 from autolora.tasks.scored import Scored
 from autolora.training.batches import Example, TensorBatch
 
@@ -31,13 +37,16 @@ class _SequenceTask(Task):
 
     @override
     def encode(self, rows: Any, tokenizer: PreTrainedTokenizerBase, split: str, purpose: Purpose) -> list[Example]:
-        columns = [list(rows[name]) for name in self.data.columns]
-        encoded = tokenizer(*columns, truncation=True, max_length=self.data.max_length)
-        labels = rows[self.data.label]
-        return [
-            {**{key: encoded[key][i] for key in encoded}, "label": self.label(labels[i], f"split {split}, row {i + 1}")}
-            for i in range(len(labels))
-        ]
+        size, longest = len(self.data.columns), self.data.max_length
+        examples: list[Example] = []
+        pack = Packer()
+        for batch in in_batches(columns_of(rows, [*self.data.columns, self.data.label]), size):
+            texts = [[beginning(row[i], tokenizer, longest) for row in batch] for i in range(size)]
+            encoded = tokenizer(*texts, truncation=True, max_length=longest)
+            for i, row in enumerate(batch):
+                label = self.label(row[-1], f"split {split}, row {len(examples) + 1}")
+                examples.append(pack({**{key: encoded[key][i] for key in encoded}, "label": label}))
+        return examples
 
     @override
     def collate(self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase) -> TensorBatch:
@@ -64,33 +73,30 @@ class _SequenceTask(Task):
 
 
 class Classification(_SequenceTask):
-    """Two or more classes; labels are integers from 0, or names."""
+    """Two or more classes; labels are names."""
+
+    named_labels = True
 
     @override
     def prepare(self, splits: Mapping[str, Any]) -> None:
-        self.names = (
-            list(self.data.labels)
-            if self.data.labels
-            else _label_names(splits[self.data.splits.train], self.data.label)
-        )
-        self.ids = {name: i for i, name in enumerate(self.names)}
+        self.names = settle_for(self.data, splits)
+        self.ids = ids(self.names, self.data.labels)
+        for name, twin in near_twins(self.names):
+            warn(f"the labels {name!r} and {twin!r} are two classes, and nearly the same name")
 
     @override
     def head_config(self) -> dict[str, Any]:
         return {
             "num_labels": len(self.names),
             "id2label": dict(enumerate(self.names)),
-            "label2id": self.ids,
+            "label2id": {name: i for i, name in enumerate(self.names)},
             "problem_type": "single_label_classification",
         }
 
     @override
     def label(self, value: Any, where: str) -> int:
-        if isinstance(value, str) and value in self.ids:
-            return self.ids[value]
-        if isinstance(value, int) and 0 <= value < len(self.names):
-            return int(value)
-        raise UserError(f"{where}: label {value!r} is none of {len(self.names)} labels: {', '.join(self.names[:20])}")
+        check(self.ids, self.names, {value: where})
+        return self.ids[value]
 
     @override
     def loss(self, model: nn.Module, batch: TensorBatch) -> Tensor:
@@ -107,18 +113,18 @@ class Regression(_SequenceTask):
     """One real number a sequence, fitted by squared error."""
 
     @override
+    @classmethod
+    def check_rows(cls, rows: Any, data: Data, place: Place) -> None:
+        for i, (label,) in enumerate(columns_of(rows, [data.label])):
+            _finite(label, place(i))
+
+    @override
     def head_config(self) -> dict[str, Any]:
         return {"num_labels": 1, "problem_type": "regression"}
 
     @override
     def label(self, value: Any, where: str) -> float:
-        try:
-            number = float(value)
-        except (TypeError, ValueError):
-            raise UserError(f"{where}: label {value!r} is not a number") from None
-        if number - number != 0:
-            raise UserError(f"{where}: label {value!r} is not finite")
-        return number
+        return _finite(value, where)
 
     @override
     def loss(self, model: nn.Module, batch: TensorBatch) -> Tensor:
@@ -130,18 +136,11 @@ class Regression(_SequenceTask):
         return [{"prediction": float(value)} for value in self.logits(model, batch).squeeze(-1).cpu()]
 
 
-def _label_names(rows: Any, column: str) -> list[str]:
-    """Names of the labels: the data set's own, sorted strings, or the integers from 0 to the largest."""
-    names = getattr(rows.features[column], "names", None)
-    if names:
-        return [str(name) for name in names]
-    values = set(rows[column])
-    if all(isinstance(value, str) for value in values):
-        return sorted(values)
-    if all(isinstance(value, int) and value >= 0 for value in values) and len(values) > 1:
-        return [str(i) for i in range(max(values) + 1)]
-    shown = ", ".join(sorted(map(repr, values))[:5])
-    raise UserError(
-        f"column {column!r} holds no class labels: they must be strings or integers from 0, at least two different "
-        f"ones, got {shown}; is the task 'regression'?"
-    )
+def _finite(value: Any, where: str) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise UserError(f"{where}: label {value!r} is not a number") from None
+    if not math.isfinite(number):
+        raise UserError(f"{where}: label {value!r} is not finite")
+    return number

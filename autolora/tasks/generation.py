@@ -19,12 +19,16 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 from typing_extensions import override
 
+from autolora.console import warn
+from autolora.data.cells import Kind
+from autolora.data.splits import Place
 from autolora.errors import UserError
 from autolora.metrics.compute import score
 from autolora.recipe.schema import Data
 from autolora.registry import LINEARISERS
 from autolora.tables import Cell
 from autolora.tasks.base import WHOLE, Purpose, Task, full_precision
+from autolora.tasks.encoding import Packer, beginning, columns_of, in_batches
 from autolora.tasks.scored import Scored
 from autolora.training.batches import Example, TensorBatch
 
@@ -44,20 +48,19 @@ class Generation(Task):
     def prepare(self, splits: Mapping[str, Any]) -> None:
         self.seen = set(splits[self.data.splits.train][self.data.category]) if self.data.category else set()
 
-    @classmethod
     @override
-    def text_columns(cls, data: Data) -> tuple[str, ...]:
-        return (*data.columns, data.label)
+    @classmethod
+    def kinds(cls, data: Data) -> Mapping[str, Kind]:
+        return dict.fromkeys((*data.columns, data.label), "any")
 
-    @classmethod
     @override
-    def check_rows(cls, rows: Any, data: Data, split: str) -> None:
+    @classmethod
+    def check_rows(cls, rows: Any, data: Data, place: Place) -> None:
         if len(data.columns) != 1:
             raise UserError(f"data.columns: generation takes one input column, got {', '.join(data.columns)}")
         to_text = LINEARISERS.load(data.linearise)
-        columns = zip(rows[data.columns[0]], rows[data.label], strict=True)
-        for i, (value, references) in enumerate(columns, 1):
-            where = f"split {split!r}, row {i}"
+        for i, (value, references) in enumerate(columns_of(rows, [data.columns[0], data.label])):
+            where = place(i)
             to_text(value, f"{where}: {data.columns[0]!r}")
             for reference in _several(references):
                 if not isinstance(reference, str) or not reference.strip():
@@ -79,10 +82,9 @@ class Generation(Task):
         """One example per distinct input, in the order of first appearance: raw input, references, category."""
         to_text = LINEARISERS.load(self.data.linearise)
         found: dict[str, dict[str, Any]] = {}
-        categories = rows[self.data.category] if self.data.category else [None] * len(rows)
-        for value, references, category in zip(
-            rows[self.data.columns[0]], rows[self.data.label], categories, strict=True
-        ):
+        names = [self.data.columns[0], self.data.label, *([self.data.category] if self.data.category else [])]
+        for value, references, *rest in columns_of(rows, names):
+            category = rest[0] if rest else None
             text = to_text(value, "input")
             example = found.setdefault(text, {"input": value, "text": text, "references": [], "category": category})
             example["references"] += _several(references)
@@ -113,20 +115,23 @@ class Generation(Task):
 
     def _pairs(self, rows: Any, prompts: Mapping[str, list[int]], tokenizer: PreTrainedTokenizerBase) -> list[Example]:
         """In the rows' order. An output that would make the sequence too long loses its end, <eos> included."""
-        to_text = LINEARISERS.load(self.data.linearise)
-        pairs = [
-            (prompts[to_text(value, "input")], reference)
-            for value, references in zip(rows[self.data.columns[0]], rows[self.data.label], strict=True)
+        to_text, longest = LINEARISERS.load(self.data.linearise), self.data.max_length
+        pairs = (
+            (f" {reference.strip()}", prompts[to_text(value, "input")])
+            for value, references in columns_of(rows, [self.data.columns[0], self.data.label])
             for reference in _several(references)
-        ]
-        outputs = _ids(tokenizer, [f" {reference.strip()}" for _, reference in pairs])
-        whole = [[*prompt, *output, tokenizer.eos_token_id] for (prompt, _), output in zip(pairs, outputs, strict=True)]
-        longest = self.data.max_length
-        if cut := sum(len(ids) > longest for ids in whole):
-            warn(f"{cut} of {len(whole)} training outputs lose their end at data.max_length {longest}")
-        return [
-            {"input_ids": ids[:longest], "prompt": len(prompt)} for ids, (prompt, _) in zip(whole, pairs, strict=True)
-        ]
+        )
+        examples: list[Example] = []
+        pack, cut = Packer(), 0
+        for batch in in_batches(pairs, 1):
+            outputs = [beginning(output, tokenizer, longest) for output, _ in batch]
+            for ids, (_, prompt) in zip(_ids(tokenizer, outputs), batch, strict=True):
+                whole = [*prompt, *ids, tokenizer.eos_token_id]
+                cut += len(whole) > longest
+                examples.append(pack({"input_ids": whole[:longest], "prompt": len(prompt)}))
+        if cut:
+            warn(f"{cut} of {len(examples)} training outputs lose their end at data.max_length {longest}")
+        return examples
 
     def _check_lengths(self, prompts: Sequence[list[int]], examples: Sequence[Example], split: str) -> None:
         for prompt, example in zip(prompts, examples, strict=True):
@@ -220,20 +225,15 @@ class Generation(Task):
         return Scored(scores, cells, {"empty outputs": empty}, whole=name in ("", WHOLE))
 
 
-def warn(message: str) -> None:
-    """Say why a column stays empty."""
-    from rich.console import Console
-
-    Console(stderr=True).print(message, markup=False, highlight=False, soft_wrap=True)
-
-
 def _several(references: str | list[str]) -> list[str]:
     """A cell of references, which may be one text, as a list."""
     return [references] if isinstance(references, str) else references
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
-    found: list[list[int]] = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+    found: list[list[int]] = []
+    for batch in in_batches(((text,) for text in texts), 1):
+        found += tokenizer([text for (text,) in batch], add_special_tokens=False)["input_ids"]
     return found
 
 

@@ -7,7 +7,7 @@ that the tokenizer makes nothing of, are predicted O, and counted.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,11 +16,15 @@ from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase
 from typing_extensions import override
 
+from autolora.data.cells import Kind
+from autolora.data.labels import check, ids, listed, settle_for
+from autolora.data.splits import Place
 from autolora.errors import UserError
 from autolora.metrics.compute import score
 from autolora.metrics.entities import METRIC, entities_by_type, entity_count
 from autolora.recipe.schema import Data
 from autolora.tasks.base import WHOLE, Purpose, Task, full_precision
+from autolora.tasks.encoding import beginning, columns_of, in_batches
 from autolora.tasks.scored import Scored
 from autolora.training.batches import Example, TensorBatch
 
@@ -37,58 +41,69 @@ class Tagging(Task):
     peft_task_type = "TOKEN_CLS"
     auto_class = "AutoModelForTokenClassification"
     tokenizer_options = {"add_prefix_space": True}  # noqa: RUF012  # byte-level tokenizers need it to take words
+    named_labels = True
 
     @override
     def prepare(self, splits: Mapping[str, Any]) -> None:
-        self.names = _names(self.data, splits)
-        self.ids = {name: i for i, name in enumerate(self.names)}
+        _check_scheme(self.data.labels)
+        self.names = settle_for(self.data, splits, "tag", _in_order)
+        _check_scheme(self.names)
+        self.ids = ids(self.names, self.data.labels)
 
-    @classmethod
     @override
-    def text_columns(cls, data: Data) -> tuple[str, ...]:
-        return ()
+    @classmethod
+    def kinds(cls, data: Data) -> Mapping[str, Kind]:
+        return dict.fromkeys((*data.columns, data.label), "list")
 
-    @classmethod
     @override
-    def check_rows(cls, rows: Any, data: Data, split: str) -> None:
+    @classmethod
+    def check_rows(cls, rows: Any, data: Data, place: Place) -> None:
         if len(data.columns) != 1:
             raise UserError(f"data.columns: tagging takes one column of words, got {', '.join(data.columns)}")
-        names = data.labels or _feature_names(rows, data.label)
-        for i, (words, tags) in enumerate(zip(rows[data.columns[0]], rows[data.label], strict=True), 1):
-            where = f"split {split!r}, row {i}"
+        _check_scheme(data.labels)
+        names = data.labels or ()
+        known = ids(names, names)
+        for i, (words, tags) in enumerate(columns_of(rows, [data.columns[0], data.label])):
+            where = place(i)
             if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
                 raise UserError(f"{where}: {data.columns[0]!r} must be a list of words, got {repr(words)[:60]}")
             if not isinstance(tags, list) or len(tags) != len(words):
                 count = len(tags) if isinstance(tags, list) else "no list of"
                 raise UserError(f"{where}: {len(words)} words but {count} tags in {data.label!r}")
             for j, tag in enumerate(tags, 1):
-                _check_tag(tag, names, f"{where}, word {j} ({words[j - 1]!r})")
+                _check_tag(tag, known, names, f"{where}, word {j} ({words[j - 1]!r})")
 
     @override
     def head_config(self) -> dict[str, Any]:
-        return {"num_labels": len(self.names), "id2label": dict(enumerate(self.names)), "label2id": self.ids}
+        return {
+            "num_labels": len(self.names),
+            "id2label": dict(enumerate(self.names)),
+            "label2id": {name: i for i, name in enumerate(self.names)},
+        }
 
     @override
     def encode(self, rows: Any, tokenizer: PreTrainedTokenizerBase, split: str, purpose: Purpose) -> list[Example]:
-        words, tags = list(rows[self.data.columns[0]]), list(rows[self.data.label])
-        encoded = tokenizer(words, is_split_into_words=True, truncation=True, max_length=self.data.max_length)
-        return [
-            {
-                "input_ids": encoded["input_ids"][i],
-                "first": _first_pieces(encoded.word_ids(i)),
-                "tokens": words[i],
-                "tags": [
-                    self._tag(tag, f"split {split!r}, row {i + 1}, word {j + 1}") for j, tag in enumerate(tags[i])
-                ],
-            }
-            for i in range(len(words))
-        ]
+        longest = self.data.max_length
+        examples: list[Example] = []
+        for batch in in_batches(columns_of(rows, [self.data.columns[0], self.data.label]), 1):
+            words = [beginning(row[0], tokenizer, longest) for row in batch]
+            encoded = tokenizer(words, is_split_into_words=True, truncation=True, max_length=longest)
+            for i, (tokens, tags) in enumerate(batch):
+                where = f"split {split!r}, row {len(examples) + 1}"
+                examples.append(
+                    {
+                        "input_ids": encoded["input_ids"][i],
+                        "first": _first_pieces(encoded.word_ids(i)),
+                        "tokens": tokens,
+                        "tags": [self._tag(tag, f"{where}, word {j}") for j, tag in enumerate(tags, 1)],
+                    }
+                )
+        return examples
 
-    def _tag(self, value: Any, where: str) -> str:
-        name = value if isinstance(value, str) else self.names[value]
-        if name not in self.ids:
-            raise UserError(f"{where}: the tag {name!r} is none of {', '.join(self.names)}")
-        return name
+    def _tag(self, value: str, where: str) -> str:
+        """A tag of the data by its name."""
+        check(self.ids, self.names, {value: where}, "tag")
+        return self.names[self.ids[value]]
 
     @override
     def units(self, examples: Sequence[Example]) -> int:
@@ -165,32 +180,20 @@ def _first_pieces(word_ids: Sequence[int | None]) -> list[tuple[int, int]]:
     return [(position, word) for word, position in found.items()]
 
 
-def _check_tag(tag: Any, names: Sequence[str] | None, where: str) -> None:
-    if isinstance(tag, int):
-        if names is None:
-            raise UserError(f"{where}: the tag is a number, {tag}; name the tags in data.labels")
-        if not 0 <= tag < len(names):
-            raise UserError(f"{where}: the tag {tag} is none of the {len(names)} of data.labels")
+def _check_scheme(names: Sequence[str] | None) -> None:
+    if names and (OUTSIDE not in names or not all(_TAG.fullmatch(name) for name in names)):
+        raise UserError(f"data.labels: tags are O, B-… and I-… (IOB2), got {listed(names)}")
+
+
+def _check_tag(tag: Any, known: Mapping[str, int], names: Sequence[str], where: str) -> None:
+    if names:
+        check(known, names, {tag: where}, "tag")
+    elif isinstance(tag, str) and tag.isdecimal():
+        raise UserError(f"{where}: the tag is a number, {tag}; name the tags in data.labels")
     elif not isinstance(tag, str) or not _TAG.fullmatch(tag):
         raise UserError(f"{where}: the tag must be O, B-… or I-… (IOB2), got {tag!r}")
-    elif names is not None and tag not in names:
-        raise UserError(f"{where}: the tag {tag!r} is none of {', '.join(names)}")
 
 
-def _feature_names(rows: Any, column: str) -> list[str] | None:
-    """The data set's own names of its tags."""
-    feature = getattr(rows.features[column], "feature", None)
-    names = getattr(feature, "names", None)
-    return None if names is None else [str(name) for name in names]
-
-
-def _names(data: Data, splits: Mapping[str, Any]) -> list[str]:
-    """The tags by id: the recipe's, the data set's own, or all that occur: O, then by type, B- before I-."""
-    rows = splits[data.splits.train]
-    names = list(data.labels) if data.labels else _feature_names(rows, data.label)
-    if names is None:
-        found = {tag for split in splits.values() for tags in split[data.label] for tag in tags}
-        names = [OUTSIDE, *sorted(found - {OUTSIDE}, key=lambda tag: (tag[2:], tag))]
-    if OUTSIDE not in names or not all(_TAG.fullmatch(name) for name in names):
-        raise UserError(f"data.labels: tags are O, B-… and I-… (IOB2), got {', '.join(names)}")
-    return names
+def _in_order(found: Collection[str]) -> list[str]:
+    """O, then by type, B- before I-."""
+    return [OUTSIDE, *sorted(set(found) - {OUTSIDE}, key=lambda tag: (tag[2:], tag))]

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from autolora.data.files import column_names, is_local, leaves_folder, split_file
+from autolora.data.files import column_names, is_local, leaves_folder, split_files
 from autolora.errors import UserError
 from autolora.recipe.schema import Data
 
@@ -13,41 +13,41 @@ def data(root: Path, path: str = ".") -> Data:
     return Data(path=path, root=str(root))
 
 
-@pytest.mark.parametrize("suffix", ["jsonl", "json", "csv", "tsv", "parquet"])
+@pytest.mark.parametrize("suffix", ["jsonl", "json", "csv", "tsv", "parquet", "conll", "jsonl.gz", "csv.zst"])
 def test_a_split_is_the_file_of_its_name_with_any_known_suffix(tmp_path: Path, suffix: str) -> None:
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / f"train.{suffix}").touch()
-    assert split_file(data(tmp_path, "d"), "train") == tmp_path / "d" / f"train.{suffix}"
-    assert split_file(data(tmp_path, "d"), f"train.{suffix}") == tmp_path / "d" / f"train.{suffix}"
+    assert split_files(data(tmp_path, "d"), "train") == [tmp_path / "d" / f"train.{suffix}"]
+    assert split_files(data(tmp_path, "d"), f"train.{suffix}") == [tmp_path / "d" / f"train.{suffix}"]
 
 
 def test_a_split_with_two_files_has_to_be_named_in_full(tmp_path: Path) -> None:
     for suffix in ("csv", "jsonl"):
         (tmp_path / f"train.{suffix}").touch()
     with pytest.raises(UserError, match=r"'train' is ambiguous in .*: train\.jsonl, train\.csv; name the file, suffix"):
-        split_file(data(tmp_path), "train")
-    assert split_file(data(tmp_path), "train.csv").name == "train.csv"
+        split_files(data(tmp_path), "train")
+    assert [file.name for file in split_files(data(tmp_path), "train.csv")] == ["train.csv"]
 
 
 def test_a_missing_split_lists_those_there_are(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no split 'train' in .*; it has no file that ends in \.jsonl, "):
-        split_file(data(tmp_path), "train")
+        split_files(data(tmp_path), "train")
     (tmp_path / "validation.csv").touch()
     (tmp_path / "notes.txt").touch()
     with pytest.raises(UserError, match=r"it has: validation; did you mean 'validation'\?$"):
-        split_file(data(tmp_path), "validatoin")
+        split_files(data(tmp_path), "validatoin")
 
 
 def test_a_missing_folder_names_the_part_that_is_missing(tmp_path: Path) -> None:
     (tmp_path / "glue").mkdir()
     with pytest.raises(UserError, match=r"no data folder .*/gleu/cola; .* has no 'gleu'; did you mean 'glue'\?"):
-        split_file(data(tmp_path, "gleu/cola"), "train")
+        split_files(data(tmp_path, "gleu/cola"), "train")
 
 
 @pytest.mark.parametrize("split", ["../train", "/etc/train.csv"])
 def test_a_split_does_not_leave_its_folder(tmp_path: Path, split: str) -> None:
     with pytest.raises(UserError, match="must name a file inside"):
-        split_file(data(tmp_path), split)
+        split_files(data(tmp_path), split)
 
 
 @pytest.mark.parametrize(
@@ -100,10 +100,10 @@ def test_a_parquet_file_without_rows_is_an_error(tmp_path: Path) -> None:
         ("a.jsonl", b'\n{"a": \n', r"a\.jsonl:2: the line is no JSON: Expecting value at character 6"),
         ("a.jsonl", b"[1, 2]\n", r"a\.jsonl:1: the line must be a JSON object, got \[1, 2\]"),
         ("a.json", b"[1, 2]", "must be a JSON array of objects"),
-        ("a.jsonl", b'{"\xff": 1}\n', "the file is not UTF-8 text"),
+        ("a.jsonl", b'{"\xff": 1}\n', r"a\.jsonl:1: the line is not UTF-8 text"),
         ("a.csv", b"\na,b\n", r"a\.csv:1: the first line must name the columns"),
         ("a.csv", b"a,b\n\n", "the file has no rows, only the columns' names"),
-        ("a.json", b'[{"a": 1,\n  b}]', r"a\.json:2: the first object is no JSON"),
+        ("a.json", b'[{"a": 1,\n  b}]', r"a\.json:2: the file is no JSON: "),
         ("a.parquet", b"no parquet", "this is no Parquet file"),
     ],
 )

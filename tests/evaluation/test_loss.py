@@ -18,7 +18,7 @@ from tests.model.tiny import LABELS, collate, logits, tiny_examples, tiny_model
 TASK = Classification(
     Data(path="x"),
     Eval(),
-    {"train": Dataset.from_dict({"sentence": ["a"] * LABELS, "label": list(range(LABELS))})},
+    {"train": Dataset.from_dict({"sentence": ["a"] * LABELS, "label": list(map(str, range(LABELS)))})},
 )
 
 

@@ -16,7 +16,7 @@ from autolora.tasks.classification import Classification
 from autolora.training.compute import Compute
 from tests.model.tiny import LABELS, collate, tiny_examples, tiny_model
 
-ROWS = Dataset.from_dict({"sentence": ["a"] * LABELS, "label": list(range(LABELS))})
+ROWS = Dataset.from_dict({"sentence": ["a"] * LABELS, "label": list(map(str, range(LABELS)))})
 
 
 def task(kind: type[Classification] = Classification) -> Classification:

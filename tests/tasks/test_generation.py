@@ -38,6 +38,10 @@ def task(rows: dict[str, list[Any]] = ROWS, smoothing: float = 0.0, evaluation: 
     return Generation(Data.model_validate(settings), found, splits, Loss(label_smoothing=smoothing))
 
 
+def place(row: int) -> str:
+    return f"test, row {row + 1}"
+
+
 def model(kind: str) -> Any:
     torch.manual_seed(0)
     common = {
@@ -190,12 +194,12 @@ def test_a_malformed_input_is_named(function: Any, value: Any, message: str) -> 
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ({"input": ["a", "b"], "output": ["c", " "]}, "split 'test', row 2: 'output' must be text that is not empty"),
-        ({"input": ["a", " "], "output": ["c", "d"]}, "split 'test', row 2: 'input' must be text that is not empty"),
-        ({"input": ["a"], "output": [[]]}, "split 'test', row 1: 'output' holds no reference"),
+        ({"input": ["a", "b"], "output": ["c", " "]}, "test, row 2: 'output' must be text that is not empty"),
+        ({"input": ["a", " "], "output": ["c", "d"]}, "test, row 2: 'input' must be text that is not empty"),
+        ({"input": ["a"], "output": [[]]}, "test, row 1: 'output' holds no reference"),
     ],
 )
 def test_an_empty_input_or_reference_is_named(rows: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError) as error:
-        Generation.check_rows(Dataset.from_dict(rows), Data(path="x", columns=("input",), label="output"), "test")
+        Generation.check_rows(Dataset.from_dict(rows), Data(path="x", columns=("input",), label="output"), place)
     assert message in str(error.value)

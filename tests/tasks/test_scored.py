@@ -45,7 +45,7 @@ def test_a_score_that_one_split_lacks_has_no_mean(missing: float | None) -> None
 
 @pytest.mark.parametrize(("metrics", "name", "value"), [(("accuracy", "f1"), "accuracy", 0.75), (("f1",), "f1", 0.8)])
 def test_the_headline_is_the_recipes_first_metric(metrics: tuple[str, ...], name: str, value: float) -> None:
-    rows = Dataset.from_dict({"sentence": ["a"] * 2, "label": [0, 1]})
+    rows = Dataset.from_dict({"sentence": ["a"] * 2, "label": ["0", "1"]})
     task = Classification(Data(path="x"), Eval(metrics=metrics), {"train": rows})
     examples: list[dict[str, Any]] = [{"label": label} for label in (1, 1, 0, 0)]
     scored = task.metrics([{"prediction": label} for label in (1, 1, 1, 0)], examples)

@@ -1,0 +1,135 @@
+"""Where the rows of a split come from: files, the Hugging Face hub, or the package's own grammar.
+
+opened = open_source(data, ["train", "validation"])
+opened("train", columns)                            # `Opened`: its rows, as `autolora.data.spool` takes them
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import datasets
+
+from autolora.data.files import is_local, read_table, split_files
+from autolora.data.labels import own_names
+from autolora.data.reading.parquet import named
+from autolora.data.reading.table import Row, Table, require
+from autolora.data.spool import Column, Part
+from autolora.errors import UserError
+from autolora.recipe.schema import Data
+from autolora.words import did_you_mean
+
+AT_ONCE = 250  # rows of a data set in memory
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A split before it is read.
+
+    Args:
+        parts: Its rows, the cells in the columns' order.
+        columns: Those of the wanted ones that are there: only optional ones may not be.
+        names: What the labels of each column are called, where they carry names.
+    """
+
+    parts: Sequence[Part]
+    columns: Sequence[Column]
+    names: Mapping[str, Sequence[str]]
+
+
+Open = Callable[[str, Sequence[Column]], Opened]
+
+
+def open_source(data: Data, names: Sequence[str]) -> Open:
+    """What opens each of these splits.
+
+    Raises:
+        UserError: The data set, or one of its splits, is not there.
+    """
+    if data.generated is not None:
+        return partial(_open_dataset, _pick(_generated(), names, "generated data"))
+    if is_local(data):
+        return partial(_open_files, data)
+    return partial(_open_dataset, _from_hub(data, names))
+
+
+def _open_files(data: Data, split: str, columns: Sequence[Column]) -> Opened:
+    tables = [read_table(path, data) for path in split_files(data, split)]
+    kept = [column for column in columns if not column.optional or all(column.name in t.columns for t in tables)]
+    wanted = [column.name for column in kept]
+    for table in tables:
+        require(table.columns, wanted, table.file)
+    parts = [Part(partial(table.rows, wanted), table.at) for table in tables]
+    return Opened(parts, kept, {name: names for name in wanted if (names := _together(tables, name))})
+
+
+def _together(tables: Sequence[Table], column: str) -> list[str]:
+    """The class names of all files, those of the first file first."""
+    return list(dict.fromkeys(name for table in tables for name in table.names.get(column, ())))
+
+
+def _open_dataset(splits: Mapping[str, datasets.Dataset], split: str, columns: Sequence[Column]) -> Opened:
+    rows = splits[split]
+    kept = [column for column in columns if not column.optional or column.name in rows.column_names]
+    wanted = [column.name for column in kept]
+    require(rows.column_names, wanted, f"split {split!r}")
+    names = {name: own for name in wanted if (own := own_names(rows, name))}
+    part = Part(partial(_dataset_rows, rows, wanted, names, split), partial(_row, split))
+    return Opened([part], kept, names)
+
+
+def _row(split: str, number: int) -> str:
+    return f"split {split!r}, row {number}"
+
+
+def _dataset_rows(
+    rows: datasets.Dataset, wanted: Sequence[str], names: Mapping[str, Sequence[str]], split: str
+) -> Iterator[Row]:
+    number = 0
+    for batch in rows.with_format(None).select_columns(list(wanted)).iter(AT_ONCE):
+        for cells in zip(*(batch[name] for name in wanted), strict=True):
+            number += 1
+            try:
+                yield number, [named(cell, names.get(name)) for cell, name in zip(cells, wanted, strict=True)]
+            except UserError as error:
+                raise UserError(f"{_row(split, number)}: {error}") from None
+
+
+def _generated() -> dict[str, datasets.Dataset]:
+    from autolora.data.grammar import LABELS, acceptability
+
+    label = datasets.ClassLabel(names=list(LABELS))
+    tables = {n: datasets.Dataset.from_list([asdict(e) for e in rows]) for n, rows in acceptability(seed=0).items()}
+    return {name: rows.cast_column("label", label) for name, rows in tables.items()}
+
+
+def _pick(splits: Any, names: Sequence[str], source: str) -> dict[str, datasets.Dataset]:
+    for name in names:
+        if name not in splits:
+            near = did_you_mean(name, splits)
+            raise UserError(f"no split {name!r} in {source}; it has: {', '.join(splits)}{f'; {near}' if near else ''}")
+    return {name: splits[name] for name in names}
+
+
+def _from_hub(data: Data, names: Sequence[str]) -> dict[str, datasets.Dataset]:
+    parts = {"configuration": data.config, "revision": data.revision}
+    detail = "".join(f", {key} {value}" for key, value in parts.items() if value)
+    source = f"data set {data.hub!r}{detail} of the Hugging Face hub"
+    try:
+        splits = datasets.load_dataset(data.hub, data.config, revision=data.revision)
+    except Exception as error:  # no network, no such data set, no such configuration, …
+        files = f"{data.path or '.'}/{data.splits.train}.jsonl"
+        raise UserError(
+            f"cannot fetch {source}: {_root_cause(error)}. Where the hub cannot be reached, "
+            f"--data-root DIR reads local files instead (DIR/{files}, …)"
+        ) from error
+    return _pick(splits, names, source)
+
+
+def _root_cause(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return " ".join(str(error).split())[:300] or type(error).__name__

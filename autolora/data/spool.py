@@ -1,0 +1,153 @@
+"""From rows of cells to a `datasets.Dataset` that lies on disk: ``rows, report = spool(parts, columns)``.
+
+Memory holds a batch of rows, however many there are and however long their texts.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+
+from autolora.data.cells import Cell, Kind, cell, half_character
+from autolora.data.reading.table import Row
+from autolora.data.splits import Report, Seen
+from autolora.errors import UserError
+
+ROWS, CHARACTERS = 1000, 2**22  # of a batch, at most
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column to keep. optional: a row may lack it."""
+
+    name: str
+    kind: Kind
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class Part:
+    """One file of a split, or another source of rows: these, anew at each call, and how a row's place is written."""
+
+    rows: Callable[[], Iterator[Row]]
+    place: Callable[[int], str]
+
+
+class _MixedError(Exception):
+    """A list, in a column of texts so far."""
+
+
+def spool(
+    parts: Sequence[Part], columns: Sequence[Column], *, drop: bool = False, names_in: str | None = None
+) -> tuple[datasets.Dataset, Report]:
+    """The rows of a split.
+
+    Args:
+        parts: In order.
+        columns: What is kept; the cells of the parts' rows are these, in order.
+        drop: Leave out rows with a missing cell, instead of refusing them.
+        names_in: The column whose labels are counted, if one is.
+
+    Raises:
+        UserError: A cell is missing, or is none of its kind; the message has the row's place.
+    """
+    lists = {column.name for column in columns if column.kind == "list"}
+    while True:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # the rows stay mapped when it is gone
+            path = Path(folder) / "rows.arrow"
+            spooler = _Spooler(columns, lists, drop, names_in)
+            try:
+                spooler.write(parts, path)
+            except _MixedError as mixed:  # begin anew: texts will be lists of one
+                lists.add(str(mixed))
+                continue
+            return datasets.Dataset.from_file(str(path)), spooler.report
+
+
+class _Spooler:
+    def __init__(self, columns: Sequence[Column], lists: set[str], drop: bool, names_in: str | None) -> None:
+        self.columns, self.lists, self.drop, self.names_in = columns, lists, drop, names_in
+        self.report = Report()
+        self.batch: list[list[Cell]] = []
+        self.size = 0
+
+    def write(self, parts: Iterable[Part], path: Path) -> None:
+        types = [pa.list_(pa.string()) if column.name in self.lists else pa.string() for column in self.columns]
+        schema = pa.schema(list(zip((column.name for column in self.columns), types, strict=True)))
+        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
+            for part in parts:
+                self.report.places.begin(part.place)
+                for number, cells in part.rows():
+                    if (row := self._row(cells, number, part)) is None:
+                        continue
+                    self._note(row, number)
+                    if len(self.batch) >= ROWS or self.size >= CHARACTERS:
+                        self._flush(writer, schema)
+            self._flush(writer, schema)
+
+    def _row(self, cells: Sequence[Any], number: int, part: Part) -> list[Cell] | None:
+        """The cells of a row as they are written; None where the row is dropped."""
+        row: list[Cell] = []
+        for value, column in zip(cells, self.columns, strict=True):
+            found = self._cell(value, column, part, number)
+            if found is None and not column.optional:
+                if not self.drop:
+                    raise UserError(
+                        f"{part.place(number)}: {column.name!r} is missing; fill it in, or leave such rows out with "
+                        "data.missing: drop"
+                    )
+                self.report.dropped += 1
+                self.report.first_dropped = self.report.first_dropped or part.place(number)
+                return None
+            row.append(found)
+        return row
+
+    def _cell(self, value: Any, column: Column, part: Part, number: int) -> Cell:
+        try:
+            found = cell(value, column.kind)
+        except UserError as error:
+            if column.optional:
+                return None
+            raise UserError(f"{part.place(number)}: {column.name!r} {error}") from None
+        if isinstance(found, list) and column.name not in self.lists:
+            raise _MixedError(column.name)
+        return [found] if isinstance(found, str) and column.name in self.lists else found
+
+    def _note(self, row: list[Cell], number: int) -> None:
+        self.batch.append(row)
+        self.size += sum(
+            sum(map(len, filter(None, found))) if isinstance(found, list) else len(found or "") for found in row
+        )
+        self.report.places.add(number)
+        for column, found in zip(self.columns, row, strict=True):
+            if column.name == self.names_in:
+                for name in found if isinstance(found, list) else [found]:
+                    if name is not None:
+                        self.report.labels.setdefault(name, Seen(0, self.report.rows)).count += 1
+        self.report.rows += 1
+
+    def _flush(self, writer: Any, schema: Any) -> None:
+        if not self.batch:
+            return
+        try:
+            columns = [list(column) for column in zip(*self.batch, strict=True)]
+            writer.write_batch(pa.record_batch(columns, schema=schema))
+        except UnicodeEncodeError:
+            raise self._half_character() from None
+        self.batch, self.size = [], 0
+
+    def _half_character(self) -> UserError:
+        """Says in which row of the batch a text has half a character, which JSON can write and nothing else."""
+        first = self.report.rows - len(self.batch)
+        for i, row in enumerate(self.batch):
+            for column, found in zip(self.columns, row, strict=True):
+                for text in found if isinstance(found, list) else [found]:
+                    if fault := half_character(text or ""):
+                        return UserError(f"{self.report.places(first + i)}: {column.name!r} {fault}")
+        raise AssertionError("a text that cannot be encoded has a surrogate in it")

@@ -1,0 +1,106 @@
+"""Token ids of many texts, a few at a time and truncated as it goes, and examples that take little memory.
+
+    for batch in in_batches(columns_of(rows, ["sentence", "label"]), 1): ...
+    pack = Packer()
+    example = pack({"input_ids": [2, 5, 3], "label": 1})
+
+A tokenizer holds everything it cuts off until it has done the batch, some hundred bytes a token. So batches have a
+number of characters, and of a text far longer than `max_length` only the beginning is given to it.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+ROWS, CHARACTERS = 1000, 2**21  # of a batch, at most
+READ = 100  # rows that are read at once
+A_TOKEN = 32  # characters, generously
+MARGIN = 4  # so many times max_length tokens show that a beginning holds all tokens that are kept
+
+
+class Packed(Mapping[str, Any]):
+    """An example whose lists of numbers take two bytes a number where they can; they are given as lists."""
+
+    __slots__ = ("_cells", "_names")
+
+    def __init__(self, names: tuple[str, ...], cells: tuple[Any, ...]) -> None:
+        self._names, self._cells = names, cells
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._names:
+            raise KeyError(name)
+        cell = self._cells[self._names.index(name)]
+        return cell.tolist() if isinstance(cell, array) else cell
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+class Packer:
+    """Packs the examples of a split: ``pack = Packer()``, ``pack({"input_ids": [2, 5, 3], "label": 1})``.
+
+    They share their names and all masks that are the same.
+    """
+
+    def __init__(self) -> None:
+        self.names: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self.masks: dict[bytes, array[int]] = {}
+
+    def __call__(self, example: Mapping[str, Any]) -> Packed:
+        """The example with its lists of numbers packed."""
+        names = tuple(example)
+        cells = (self._numbers(cell, name) if isinstance(cell, list) else cell for name, cell in example.items())
+        return Packed(self.names.setdefault(names, names), tuple(cells))
+
+    def _numbers(self, cell: list[int], name: str) -> array[int]:
+        try:
+            numbers = array("H", cell)
+        except OverflowError:
+            return array("q", cell)
+        return numbers if name == "input_ids" else self.masks.setdefault(numbers.tobytes(), numbers)
+
+
+def columns_of(rows: Any, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+    """The rows of a `datasets.Dataset`, or of a dict of columns, as tuples of these columns' cells."""
+    if not hasattr(rows, "iter"):
+        yield from zip(*(rows[name] for name in names), strict=True)
+        return
+    for batch in rows.select_columns(list(dict.fromkeys(names))).iter(READ):
+        yield from zip(*(batch[name] for name in names), strict=True)
+
+
+def in_batches(rows: Iterator[tuple[Any, ...]], size: int) -> Iterator[list[tuple[Any, ...]]]:
+    """The rows, so many at a time as a tokenizer should get at once; it gets the first `size` cells of each."""
+    batch: list[tuple[Any, ...]] = []
+    length = 0
+    for row in rows:
+        more = sum(len(cell) for cell in row[:size])
+        if batch and (len(batch) >= ROWS or length + more > CHARACTERS):
+            yield batch
+            batch, length = [], 0
+        batch.append(row)
+        length += more
+    if batch:
+        yield batch
+
+
+def beginning(text: Any, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Any:
+    """As much of a text, or of a list of words, as has its first `max_length` tokens; a short one as it is.
+
+    Nothing is left out where the tokenizer cuts texts off at their beginning.
+    """
+    size = A_TOKEN * max_length
+    words = isinstance(text, list)
+    while size < len(text) and getattr(tokenizer, "truncation_side", "right") == "right":
+        found = tokenizer(text[:size], is_split_into_words=words, add_special_tokens=False, verbose=False)
+        if len(found["input_ids"]) >= MARGIN * max_length:
+            return text[:size]
+        size *= MARGIN
+    return text
