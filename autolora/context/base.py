@@ -38,6 +38,7 @@ class Context:
     def __init__(self, recipe: Recipe, compute: Compute | None = None, *, show: bool = True) -> None:
         self.recipe, self.show = recipe, show
         self.compute = compute or Compute(recipe.model.dtype)
+        self.kept_labels: Sequence[str] | None = None  # what the run was trained with, for a task that is made later
         self._examples: dict[str, list[Example]] = {}
         TASKS.ensure(recipe.task)
         METHODS.ensure(recipe.method.name)
@@ -73,7 +74,7 @@ class Context:
     @cached_property
     def task(self) -> Task:
         """The family on the recipe's data."""
-        return self.family(self.recipe.data, self.recipe.eval, self.splits, self.recipe.loss)
+        return self.family(self.recipe.data, self.recipe.eval, self.splits, self.recipe.loss, self.kept_labels)
 
     def examples(self, split: str) -> list[Example]:
         """The encoded examples of a split, which are kept.

@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+from autolora.console import warn
 from autolora.data.splits import Splits
 from autolora.errors import UserError
 from autolora.recipe.schema import Data
@@ -20,7 +21,14 @@ Order = Callable[[Collection[str]], list[str]]
 _WHOLE = re.compile(r"0|-?[1-9][0-9]*")
 
 
-def settle_for(data: Data, splits: Mapping[str, Any], what: str = "label", order: Order | None = None) -> list[str]:
+def settle_for(
+    data: Data,
+    splits: Mapping[str, Any],
+    what: str = "label",
+    order: Order | None = None,
+    *,
+    kept: Sequence[str] | None = None,
+) -> list[str]:
     """The names of a recipe's classes, by id; every label of every split is one of them.
 
     Args:
@@ -29,16 +37,20 @@ def settle_for(data: Data, splits: Mapping[str, Any], what: str = "label", order
             recipe says the names.
         what: What the labels are called.
         order: The order of names that neither recipe nor data puts in order; `in_order` where it is None.
+        kept: The names that were settled before, at training; None where they are settled now.
 
     Raises:
         UserError: There are fewer than two names, or a label is none of them.
     """
     train = data.splits.train
     own = _own(splits, train, data.label) if train in splits else None
-    names = settle(data.labels, own, _found(splits, train, data.label) if train in splits else {}, data.label, order)
+    found = _found(splits, train, data.label) if train in splits else {}
+    names = settle(data.labels, own, found, data.label, order) if kept is None else list(kept)
     known = ids(names, data.labels)
     for split in splits:
         check(known, names, _found(splits, split, data.label), what)
+    for name, twin in near_twins(names):
+        warn(f"the {what}s {name!r} and {twin!r} are two classes, and nearly the same name")
     return names
 
 

@@ -8,6 +8,7 @@ line in the order of the data's inputs. Where inputs are given, outputs are matc
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -131,7 +132,7 @@ def _json_lines(source: Source) -> Iterator[Output]:
     for number, line in source.lines():
         if not line.strip():
             continue
-        row = json_object(line, source.at(number))
+        row = json_object(line, source, number, json.JSONDecoder())
         keys = list(row)
         at_input, at_output = _column(keys, INPUTS), _column(keys, OUTPUTS)
         if at_output is None:

@@ -12,6 +12,7 @@ from autolora.data.load import load_splits
 from autolora.errors import UserError
 from autolora.evaluation.predict import Part
 from autolora.evaluation.submission import submission_lines
+from autolora.experiment.labels import settle_labels
 from autolora.files import file_hash, write_atomic, write_records
 from autolora.methods.base import method_of
 from autolora.model.load import check_length, weights_hash
@@ -39,6 +40,7 @@ def evaluate(run: Run, context: Context) -> list[Row]:
     rows: list[Row] = []
     scored: list[Scored] = []
     with run.stage("eval"):
+        settle_labels(run, context)
         begun = time.monotonic()
         base = context.model()
         pretrained = weights_hash(base, [])
@@ -93,6 +95,7 @@ def submit(run: Run, context: Context) -> list[Path]:
     if how is None:
         raise UserError(f"--submission: the recipe {run.recipe.name} says no eval.submission (see recipes/glue/)")
     _adapter(run)
+    settle_labels(run, context)
     base = context.model()
     model = method_of(run).load(base, context)
     written = []
@@ -104,7 +107,7 @@ def submit(run: Run, context: Context) -> list[Path]:
         predictions = predictions_of(context, model, examples, f"eval {split}")
         path = run.path / "submission" / f"{name}.tsv"
         if context.main:
-            write_atomic(path, submission_lines(raw, predictions, getattr(context.task, "names", ()), how))
+            write_atomic(path, submission_lines(raw, predictions, context.task.names, how))
         written.append(path)
     return written
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from autolora.context.base import Context
 from autolora.context.steps import forget_seconds, run_in
+from autolora.experiment.labels import settle_labels
 from autolora.methods.base import method_of
 from autolora.model.load import check_length, weights_hash
 from autolora.runs.manifest import device_record
@@ -35,6 +36,7 @@ def retrain(run: Run, context: Context, *, anew: bool = False) -> Path:
     method.check()
     forget_seconds(run, "retrain")
     with run.stage("retrain"):
+        settle_labels(run, context)
         examples = context.examples(run.recipe.data.splits.train)
         model = context.model()
         check_length(model, context.task.longest(examples))

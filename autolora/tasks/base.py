@@ -39,6 +39,7 @@ class Task(ABC):
         evaluation: The recipe's eval section: metrics, decoding, batch size.
         splits: Raw rows by split name (`datasets.Dataset`).
         loss: The recipe's loss section.
+        kept: The names of the classes, where a run was trained with some already.
     """
 
     peft_task_type: ClassVar[str]  # PEFT's name of the family, written into the adapter
@@ -49,14 +50,17 @@ class Task(ABC):
     named_labels: ClassVar[bool] = False  # whether its labels are names of classes
     tokenizer_options: ClassVar[Mapping[str, Any]] = {}  # what the tokenizer must be loaded with
 
+    names: Sequence[str] = ()  # of the classes, by id; empty where the family has none
+
     def __init__(
         self,
         data: Data,
         evaluation: Eval,
         splits: Mapping[str, Any],
         loss: Loss = Loss(),  # noqa: B008  # it is frozen
+        kept: Sequence[str] | None = None,
     ) -> None:
-        self.data, self.evaluation, self.loss_settings = data, evaluation, loss
+        self.data, self.evaluation, self.loss_settings, self.kept = data, evaluation, loss, kept
         self.prepare(splits)
 
     def prepare(self, splits: Mapping[str, Any]) -> None:  # noqa: B027  # most families have nothing to do here

@@ -12,8 +12,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase
 from typing_extensions import override
 
-from autolora.console import warn
-from autolora.data.labels import check, ids, near_twins, settle_for
+from autolora.data.labels import check, ids, settle_for
 from autolora.data.splits import Place
 from autolora.errors import UserError
 from autolora.metrics.compute import score
@@ -27,7 +26,6 @@ from autolora.training.batches import Example, TensorBatch
 class _SequenceTask(Task):
     """What classification and regression share: one label a sequence."""
 
-    names: Sequence[str] = ()  # of the labels, by id
     peft_task_type = "SEQ_CLS"
     auto_class = "AutoModelForSequenceClassification"
 
@@ -79,10 +77,8 @@ class Classification(_SequenceTask):
 
     @override
     def prepare(self, splits: Mapping[str, Any]) -> None:
-        self.names = settle_for(self.data, splits)
+        self.names = settle_for(self.data, splits, kept=self.kept)
         self.ids = ids(self.names, self.data.labels)
-        for name, twin in near_twins(self.names):
-            warn(f"the labels {name!r} and {twin!r} are two classes, and nearly the same name")
 
     @override
     def head_config(self) -> dict[str, Any]:

@@ -46,7 +46,7 @@ class Tagging(Task):
     @override
     def prepare(self, splits: Mapping[str, Any]) -> None:
         _check_scheme(self.data.labels)
-        self.names = settle_for(self.data, splits, "tag", _in_order)
+        self.names = settle_for(self.data, splits, "tag", _in_order, kept=self.kept)
         _check_scheme(self.names)
         self.ids = ids(self.names, self.data.labels)
 

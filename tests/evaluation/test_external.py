@@ -73,6 +73,29 @@ def test_outputs_are_scored_against_all_references_of_their_input_in_any_order(r
     assert [record["references"] for record in records] == [["x y", "y x"], ["z"]]
 
 
+@pytest.mark.parametrize("sign", ["\u2028", "\x0b", "\x0c", "\x85"])
+@pytest.mark.parametrize("suffix", ["tsv", "csv", "jsonl", "txt"])
+def test_lines_end_at_line_feeds_only(tmp_path: Path, suffix: str, sign: str) -> None:
+    text = f"one{sign}line"
+    record = json.dumps({"input": "c", "output": text}, ensure_ascii=False)
+    forms = {"tsv": f"input\toutput\r\nc\t{text}\r\n", "csv": f"input,output\nc,{text}\n", "jsonl": record}
+    (tmp_path / f"a.{suffix}").write_bytes(forms.get(suffix, f"{text}\n").encode())
+    assert [output.text for output in read_outputs(tmp_path / f"a.{suffix}")] == [text]
+
+
+def test_a_quote_in_a_tsv_file_is_a_character_but_where_a_tool_for_csv_wrote_it(recipe: Recipe, tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text('input\toutput\nc\t"z"\na b\t"y" x\n', encoding="utf-8")
+    assert [record["prediction"] for record in score_file(recipe, tmp_path / "a.tsv")[1]] == ['"y" x', '"z"']
+    (tmp_path / "a.tsv").write_text('input\toutput\n"c"\t"z ""z"""\n"a b"\ty x\n', encoding="utf-8")
+    assert [record["prediction"] for record in score_file(recipe, tmp_path / "a.tsv")[1]] == ["y x", 'z "z"']
+
+
+def test_half_a_character_is_refused_by_line(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('\n{"output": "a \\ud83d"}\n', encoding="utf-8")
+    with pytest.raises(UserError, match=r"a\.jsonl:2: 'output' has half a character in it, \\ud83d; write"):
+        list(read_outputs(tmp_path / "a.jsonl"))
+
+
 def test_a_recipe_with_two_evaluation_splits_is_refused(recipe: Recipe, tmp_path: Path) -> None:
     splits = recipe.data.splits.model_copy(update={"eval": ("test", "test2")})
     two = recipe.model_copy(update={"data": recipe.data.model_copy(update={"splits": splits})})

@@ -37,7 +37,11 @@ def open_json(source: Source) -> Table:
 
 def _rows(source: Source, wanted: Sequence[str]) -> Iterator[Row]:
     for number, row in enumerate(_objects(source), 1):
-        yield number, cells(row, wanted, ROW.format(file=source.path, number=number))
+        yield number, cells(row, wanted, partial(_place, source), number)
+
+
+def _place(source: Source, number: int) -> str:
+    return ROW.format(file=source.path, number=number)
 
 
 def _objects(source: Source) -> Iterator[dict[str, Any]]:

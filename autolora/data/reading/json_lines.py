@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -48,38 +48,38 @@ def open_json_lines(source: Source) -> Table:
 
 def _rows(source: Source, wanted: Sequence[str]) -> Iterator[Row]:
     for number, row in _objects(source):
-        yield number, cells(row, wanted, source.at(number))
+        yield number, cells(row, wanted, source.at, number)
 
 
 def _objects(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in source.lines():
         if line.strip():
-            yield number, json_object(line, source.at(number))
+            yield number, json_object(line, source, number)
 
 
-def json_object(line: str, where: str) -> dict[str, Any]:
-    """One line of JSON Lines.
+def json_object(line: str, source: Source, number: int, decoder: json.JSONDecoder = DECODER) -> dict[str, Any]:
+    """One line of JSON Lines; numbers are numbers with another decoder.
 
     Raises:
-        UserError: It is no object; the message has `where` in front.
+        UserError: It is no object; the message has the line's place in front.
     """
     try:
-        row = DECODER.decode(line.rstrip(WHITE))
+        row = decoder.decode(line.rstrip(WHITE))
     except json.JSONDecodeError as error:
-        raise UserError(f"{where}: the line is no JSON: {error.msg} at character {error.pos + 1}") from None
+        raise UserError(f"{source.at(number)}: the line is no JSON: {error.msg} at character {error.pos + 1}") from None
     except RecursionError:
-        raise UserError(f"{where}: the line is no JSON that can be read: it is nested too deeply") from None
+        raise UserError(f"{source.at(number)}: the line is no JSON that can be read: it is nested too deeply") from None
     if not isinstance(row, dict):
-        raise UserError(f"{where}: the line must be a JSON object, got {line.strip()[:60]}")
+        raise UserError(f"{source.at(number)}: the line must be a JSON object, got {line.strip()[:60]}")
     return row
 
 
-def cells(row: dict[str, Any], wanted: Sequence[str], where: str) -> list[Any]:
-    """The cells of an object.
+def cells(row: dict[str, Any], wanted: Sequence[str], place: Callable[[int], str], number: int) -> list[Any]:
+    """The cells of the object with this number.
 
     Raises:
         UserError: It has one of these keys twice.
     """
     if isinstance(row, _Doubled) and (twice := [name for name in wanted if name in row.doubled]):
-        raise UserError(f"{where}: the object has the key {twice[0]!r} twice; leave one out")
+        raise UserError(f"{place(number)}: the object has the key {twice[0]!r} twice; leave one out")
     return [row.get(name) for name in wanted]

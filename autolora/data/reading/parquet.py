@@ -80,17 +80,9 @@ def _rows(source: Source, names: Mapping[str, Sequence[str]], wanted: Sequence[s
                 columns = [batch.column(name).to_pylist() for name in wanted]
                 for cells in zip(*columns, strict=True):
                     number += 1
-                    yield number, _named_cells(cells, wanted, names, ROW.format(file=source.path, number=number))
+                    try:
+                        yield number, [named(cell, names.get(name)) for cell, name in zip(cells, wanted, strict=True)]
+                    except UserError as error:
+                        raise UserError(f"{ROW.format(file=source.path, number=number)}: {error}") from None
     except (ArrowException, OSError) as error:
         raise UserError(f"{source.path}: the file cannot be read: {' '.join(str(error).split())}") from None
-
-
-def _named_cells(
-    cells: Sequence[Any], wanted: Sequence[str], names: Mapping[str, Sequence[str]], where: str
-) -> Sequence[Any]:
-    if not names:
-        return cells
-    try:
-        return [named(cell, names.get(name)) for cell, name in zip(cells, wanted, strict=True)]
-    except UserError as error:
-        raise UserError(f"{where}: {error}") from None

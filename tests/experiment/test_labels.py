@@ -1,0 +1,110 @@
+"""Names of classes are settled at training, kept with the run and the adapter, and read there by what follows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from peft import PeftModel
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, pipeline
+
+from autolora.context.base import Context
+from autolora.errors import UserError
+from autolora.experiment.evaluate import evaluate
+from autolora.experiment.preflight import load_recipe
+from autolora.experiment.retrain import retrain
+from autolora.experiment.search import search
+from autolora.recipe.schema import Recipe
+from autolora.runs.store import Run
+from tests.laboratory import TINY_RECIPE, write_laboratory
+
+NAMES = ["bad", "good", "so-so"]
+
+
+def rows(laboratory: Path, split: str) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (laboratory / "data" / f"{split}.jsonl").read_text().splitlines()]
+
+
+def write(laboratory: Path, split: str, labelled: list[dict[str, object]]) -> None:
+    text = "".join(json.dumps(row) + "\n" for row in labelled)
+    (laboratory / "data" / f"{split}.jsonl").write_text(text, encoding="utf-8")
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A laboratory whose sentences have one of three names."""
+    folder = tmp_path / "laboratory"
+    folder.mkdir()
+    write_laboratory(folder)
+    for split in ("train", "validation"):
+        write(folder, split, [{**row, "label": NAMES[i % 3]} for i, row in enumerate(rows(folder, split))])
+    (folder / "tiny.yaml").write_text(TINY_RECIPE, encoding="utf-8")
+    return folder
+
+
+def read(place: Path, *overrides: str) -> Recipe:
+    return load_recipe(
+        place / "tiny.yaml", ["search.steps=2", "retrain.steps=2", "eval.metrics=[accuracy]", *overrides]
+    )
+
+
+def trained(place: Path) -> Run:
+    run = Run.create(place / "runs", read(place))
+    context = Context(run.recipe, show=False)
+    search(run, context)
+    retrain(run, context)
+    return run
+
+
+def evaluated(run: Run, recipe: Recipe) -> list[str]:
+    """The rows of the table, by a process that begins now."""
+    run.recipe = recipe
+    evaluate(run, Context(recipe, show=False))
+    records = [json.loads(line) for line in (run.path / "predictions" / "validation.jsonl").read_text().splitlines()]
+    return [NAMES[record["reference"]] for record in records]
+
+
+def test_another_split_with_fewer_or_reordered_names_is_mapped_by_the_runs_names(place: Path) -> None:
+    run = trained(place)
+    assert json.loads((run.path / "labels.json").read_text()) == {"names": NAMES}
+    # Both files are other ones now: neither says of itself which class is which.
+    write(place, "train", [{**row, "label": ["so-so", "good"][i % 2]} for i, row in enumerate(rows(place, "train"))])
+    left = [row for row in rows(place, "validation") if row["label"] != "bad"]
+    write(place, "validation", left)
+    assert evaluated(run, read(place)) == [row["label"] for row in left]
+
+
+def test_an_unknown_name_is_refused_by_name(place: Path) -> None:
+    run = trained(place)
+    write(place, "validation", [*rows(place, "validation"), {"sentence": "the king", "label": "awful"}])
+    with pytest.raises(UserError, match=r"validation\.jsonl:24: the label 'awful' is none of the 3 labels: bad"):
+        evaluated(run, read(place))
+
+
+def test_a_recipe_that_names_other_classes_than_the_run_is_refused(place: Path) -> None:
+    run = trained(place)
+    message = "data.labels: .* was trained with the classes bad, good, so-so, and the recipe names good, bad, so-so"
+    with pytest.raises(UserError, match=message):
+        evaluated(run, read(place, "data.labels=[good, bad, so-so]"))
+
+
+def test_a_damaged_file_of_names_is_named(place: Path) -> None:
+    run = trained(place)
+    (run.path / "labels.json").write_text('{"names": "bad"}')
+    with pytest.raises(UserError, match=r"labels\.json holds no names of classes; remove it"):
+        evaluated(run, read(place))
+
+
+def test_the_adapter_carries_the_names_for_transformers(place: Path) -> None:
+    run = trained(place)
+    config = AutoConfig.from_pretrained(run.path / "adapter")
+    assert config.id2label == dict(enumerate(NAMES))
+    assert config.label2id == {name: i for i, name in enumerate(NAMES)}
+    base = AutoModelForSequenceClassification.from_pretrained(place / "model", config=config)
+    model = PeftModel.from_pretrained(base, run.path / "adapter")
+    tokenizer = AutoTokenizer.from_pretrained(place / "model")
+    found = pipeline("text-classification", model=model.merge_and_unload(), tokenizer=tokenizer)(
+        "the king sees the cat"
+    )
+    assert found[0]["label"] in NAMES
