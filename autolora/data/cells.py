@@ -70,7 +70,7 @@ def _number(written: str, kind: Kind) -> str | None:
     number = float(written)
     if math.isnan(number):
         return None
-    if kind not in ("name", "list") or not math.isfinite(number):
+    if kind != "name" or not math.isfinite(number):
         return written
     return str(int(number)) if number.is_integer() and abs(number) < 2**53 else repr(number)
 

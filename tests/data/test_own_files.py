@@ -186,6 +186,17 @@ def test_references_may_be_texts_and_lists_of_them(own: Write) -> None:
     assert [e["references"] for e in context_task(recipe)] == [['"quoted"'], ["one", "two"], ["three"]]
 
 
+def test_words_that_are_numbers_stay_as_they_stand(own: Write) -> None:
+    line = '{"text": ["v", 1.0, 42, "42", 1e3], "label": ["O", "B-x", "O", "O", "O"]}\n'
+    recipe = own("train.jsonl", line, task="tagging", more={"validation.jsonl": line})
+    assert read(recipe)["train"]["text"] == [["v", "1.0", "42", "42", "1e3"]]
+
+
+def test_the_index_is_kept_where_there_is_one_and_may_be_missing(own: Write) -> None:
+    rows = [{**ROWS[0], "idx": 7}, {**ROWS[1], "idx": None}, {**ROWS[1], "idx": {"a": 1}}]
+    assert read(own("train.jsonl", rows))["train"]["idx"] == ["7", None, None]
+
+
 def context_task(recipe: Path) -> list[Any]:
     from tests.own_data import context
 
