@@ -86,8 +86,8 @@ def test_validate_says_how_many_recipes_are_faulty(tmp_path: Path, minilm: Path)
 
 
 def test_run_leaves_everything_that_a_run_consists_of(finished: Path) -> None:
-    top = {"adapter", "manifest.json", "metrics.csv", "metrics.json", "metrics.md", "predictions", "recipe.yaml"}
-    assert {path.name for path in finished.iterdir()} == top | {"retrain", "search", "status.json"}
+    top = {"adapter", "labels.json", "manifest.json", "metrics.csv", "metrics.json", "metrics.md", "predictions"}
+    assert {path.name for path in finished.iterdir()} == top | {"recipe.yaml", "retrain", "search", "status.json"}
     assert read(finished / "metrics.json")[0].items() >= {"split": "validation", "examples": 23}.items()
     assert [line["index"] for line in lines(finished / "predictions" / "validation.jsonl")] == list(range(23))
     found = read(finished / "search" / "ranks.json")["ranks"]
