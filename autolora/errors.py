@@ -12,6 +12,10 @@ class UserError(Exception):
     """Something in the input is wrong; the message says the rule, the value, where, and what to do."""
 
 
+class UnreachableError(UserError):
+    """What would have to be fetched cannot be, here and now."""
+
+
 @dataclass(frozen=True)
 class Fault:
     """One fault of a recipe.

@@ -56,6 +56,11 @@ class Registry(Generic[T]):
     def __contains__(self, name: object) -> bool:
         return name in self._own or any(entry.name == name for entry in _outside(self.group))
 
+    @property
+    def ours(self) -> tuple[str, ...]:
+        """The names that this package brings."""
+        return tuple(self._own)
+
     def __len__(self) -> int:
         return len(list(iter(self)))
 

@@ -131,6 +131,8 @@ def _show_plan(console: Console, trials: Sequence[Trial], jobs: int) -> None:
 
     console.print("timing a few steps of every recipe for the estimate", markup=False)
     found = estimates(trials)
+    if faulty := [estimate for estimate in found if estimate.faulty]:
+        raise UserError("; ".join(f"{estimate.recipe}: {estimate.problem}" for estimate in faulty))
     console.print(render([estimate.row() for estimate in found], "Plan", console.width))
     for estimate in found:
         if estimate.problem:

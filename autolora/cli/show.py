@@ -31,6 +31,8 @@ def show_stage(run: Run, context: Context, stage: str, result: Any) -> None:
         console.print(rank_map.render(result, result.initial_rank))
     elif stage == "eval":
         console.print(tables.render(result, f"{run.recipe.name}, seed {run.recipe.seed}", console.width))
+        if context.task.positive is not None:
+            line(console, f"f1 is that of the class {context.task.positive!r}; eval.positive sets another")
     written(console, *(path for name in FILES[stage] if (path := run.path / name).exists()))
 
 

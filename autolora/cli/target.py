@@ -5,7 +5,6 @@ The recipe is read and checked first: torch and transformers are imported only a
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,9 +33,9 @@ def begin(target: str, options: Options, *, resume: bool) -> tuple[Run, Context]
         return _open(path, options)
     recipe = options.read(find_recipe(target))
     if not resume:
-        return _launch(recipe, lambda: Run.create(options.runs, recipe))
+        return _launch(recipe, None, options)
     if same := same_runs(options.runs, recipe):
-        return _launch(recipe, lambda: same[-1])
+        return _launch(recipe, same[-1], options)
     raise UserError(
         f"nothing to resume: {options.runs / recipe.name} holds no run of exactly this recipe; leave out --resume to "
         "start one, or name the run's directory"
@@ -78,16 +77,25 @@ def _open(path: Path, options: Options) -> tuple[Run, Context]:
     recipe = options.read(path / "recipe.yaml")
     check_unchanged(run, recipe)
     run.recipe = recipe
-    return _launch(recipe, lambda: run)
+    return _launch(recipe, run, options)
 
 
-def _launch(recipe: Recipe, make: Callable[[], Run]) -> tuple[Run, Context]:
-    """The heavy imports, the device, and the run directory: made by the main process, told to the others."""
+def _launch(recipe: Recipe, before: Run | None, options: Options) -> tuple[Run, Context]:
+    """The heavy imports, the device, and the run directory: made by the main process, told to the others.
+
+    A new one is made when the data is read and encoded, so that faulty data leaves none behind.
+    """
     hush()
     from autolora.context.base import Context
+    from autolora.experiment.prepare import prepare
 
     context = Context(recipe)
-    path = context.compute.from_main(str(make().path) if context.main else "")
+    path = ""
+    if before is None:
+        prepare(context)
+    if context.main:
+        path = str((before or Run.create(options.runs, recipe)).path)
+    path = context.compute.from_main(path)
     run = Run(Path(path), recipe, main=context.main)
     if context.main:
         line(Console(stderr=True), f"run {run.path}")

@@ -17,7 +17,7 @@ from autolora.comparison.plan import Trial
 from autolora.comparison.processes import end_with_parent, process_context
 from autolora.console import hush
 from autolora.data.files import is_local
-from autolora.errors import UserError
+from autolora.errors import UnreachableError, UserError
 from autolora.methods.base import method_class
 from autolora.recipe.schema import MethodSettings, Recipe
 from autolora.tables import Row
@@ -64,6 +64,7 @@ class Estimate:
         seconds: What they will take.
         size: Bytes that they will write.
         problem: Why it could not be measured.
+        faulty: Whether that is for the user to mend before anything is run.
     """
 
     recipe: str
@@ -74,6 +75,7 @@ class Estimate:
     seconds: float | None
     size: int | None
     problem: str = ""
+    faulty: bool = False
 
     def row(self) -> Row:
         """The row of the table, in hours and MiB."""
@@ -89,7 +91,7 @@ class Estimate:
 
 
 def estimates(trials: Sequence[Trial]) -> list[Estimate]:
-    """One for each recipe, in order. A data set or model that cannot be had is said, not raised.
+    """One for each recipe, in order. What is wrong with data or model is said, not raised.
 
     Args:
         trials: From `autolora.comparison.plan.plan`.
@@ -108,6 +110,9 @@ def estimates(trials: Sequence[Trial]) -> list[Estimate]:
             found.append(Estimate(*counts, None, None, None, None, f"as {unreachable[data.hub]}"))
             continue
         result = run_probe(todo[0].recipe)
+        if isinstance(result, UserError):
+            found.append(Estimate(*counts, None, None, None, None, str(result), faulty=True))
+            continue
         if isinstance(result, str) and not is_local(data) and data.hub is not None:
             unreachable[data.hub] = name
         found.append(
@@ -127,8 +132,8 @@ def _of(counts: tuple[str, int, int], todo: Sequence[Trial], probe: Probe) -> Es
     return Estimate(*counts, search, plain, seconds, size)
 
 
-def run_probe(recipe: Recipe) -> Probe | str:
-    """The probe of a recipe, or why there is none.
+def run_probe(recipe: Recipe) -> Probe | UserError | str:
+    """The probe of a recipe, or why there is none: what the user has to mend, or anything else.
 
     Args:
         recipe: With any method; what is timed is the recipe's search and a LoRA of rank k.
@@ -139,7 +144,7 @@ def run_probe(recipe: Recipe) -> Probe | str:
     process.start()
     sender.close()
     try:
-        result: Probe | str = receiver.recv()
+        result: Probe | UserError | str = receiver.recv()
     except EOFError:
         result = "the probe ended without a word; was memory short?"
     process.join()
@@ -152,15 +157,18 @@ def _probe_into(sender: Connection, recipe: Recipe) -> None:
     hush()
     try:
         sender.send(probe(recipe))
-    except UserError as error:
+    except UnreachableError as error:
         sender.send(str(error))
+    except UserError as error:
+        sender.send(UserError(str(error)))  # a kind that every process can read
     except Exception as error:
         sender.send(f"{type(error).__name__}: {error}")
 
 
 def probe(recipe: Recipe) -> Probe:
-    """Time a few steps. Raises UserError where data or model cannot be had."""
+    """Time a few steps. Raises UserError where data or model cannot be had, or cannot be used."""
     from autolora.context.base import Context
+    from autolora.experiment.prepare import prepare
     from autolora.lora.adapter import add_adapter, uses_conv1d
     from autolora.lora.config import lora_config
     from autolora.lora.ranks import Ranks
@@ -171,6 +179,7 @@ def probe(recipe: Recipe) -> Probe:
     begun = time.monotonic()
     recipe = recipe.model_copy(update={"method": MethodSettings()})
     context = Context(recipe, show=False)
+    prepare(context)
     examples = context.examples(recipe.data.splits.train)
     model = context.model()
     head, k = context.head(model), recipe.search.rank

@@ -6,14 +6,14 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
-from typing import Any
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from autolora.data.load import content_hash, load_splits
+from autolora.data.splits import Splits
 from autolora.lora.targets import head_modules
-from autolora.model.load import load_model, load_tokenizer
+from autolora.model.load import load_model, load_skeleton, load_tokenizer
 from autolora.recipe.schema import Recipe, Steps
 from autolora.registry import ESTIMATORS, METHODS, METRICS, TASKS
 from autolora.tasks.base import Purpose, Task
@@ -52,8 +52,8 @@ class Context:
         return self.compute.main
 
     @cached_property
-    def splits(self) -> dict[str, Any]:
-        """Raw rows of the training split and the evaluation splits, by name (`datasets.Dataset`)."""
+    def splits(self) -> Splits:
+        """Raw rows of the training split and the evaluation splits, by name, and how they were read."""
         return load_splits(self.recipe.data, self.recipe.seed, self.family)
 
     @cached_property
@@ -86,6 +86,11 @@ class Context:
             purpose: Purpose = "train" if split == self.recipe.data.splits.train else "eval"
             self._examples[split] = self.task.encode(self.splits[split], self.tokenizer, split, purpose)
         return self._examples[split]
+
+    @cached_property
+    def skeleton(self) -> PreTrainedModel:
+        """The pretrained model without its weights, as configured."""
+        return load_skeleton(self.recipe.model, self.family.auto_class)
 
     def model(self) -> PreTrainedModel:
         """The pretrained model with a new head, the same one every time, on the device."""

@@ -46,6 +46,11 @@ def settle_for(
     own = _own(splits, train, data.label) if train in splits else None
     found = _found(splits, train, data.label) if train in splits else {}
     names = settle(data.labels, own, found, data.label, order) if kept is None else list(kept)
+    if kept is None and len(found) == 1:
+        raise UserError(
+            f"column {data.label!r}: all {what}s of the training split are {listed(list(found))!r}, so there is "
+            "nothing to learn; look at the data, and at data.label"
+        )
     known = ids(names, data.labels)
     for split in splits:
         check(known, names, _found(splits, split, data.label), what)

@@ -1,8 +1,8 @@
 """The examples of a recipe, as `datasets.Dataset`s of text: ``load_splits(recipe.data, recipe.seed, family)``.
 
 They come from local files, the Hugging Face hub or the package's own grammar. Only the columns that are used are kept:
-text, label, and ``idx`` if there is one. Empty splits, missing columns and rows without text or label are UserErrors.
-`content_hash` says whether two splits hold the same rows.
+text, label, and ``idx`` if there is one. Empty splits, missing columns and rows without text or label are UserErrors;
+but an evaluation split may have no labels at all. `content_hash` says whether two splits hold the same rows.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ import datasets
 import numpy as np
 
 from autolora.console import warn
-from autolora.data.cells import Kind
-from autolora.data.sources import open_source
+from autolora.data.cells import Kind, cell
+from autolora.data.sources import Opened, open_source
 from autolora.data.splits import Place, Report, Splits
 from autolora.data.spool import Column, spool
 from autolora.errors import UserError
 from autolora.recipe.schema import Data
 
+NO_LABEL = "-1"  # how benchmarks write that a label is withheld
 INDEX = "idx"  # GLUE's row number, kept where there is one
 HASHED_AT_ONCE = 10_000  # rows that are one piece of what is hashed
 READ_AT_ONCE = 250  # of which so many are in memory
@@ -41,6 +42,9 @@ class Family(Protocol):
     def check_rows(self, rows: Any, data: Data, place: Place) -> None:
         """Refuse rows that the family cannot use."""
 
+    def groups(self, rows: Any, data: Data) -> Sequence[int] | None:
+        """Which example each row of an evaluation split belongs to, from 0 on; None where each is one."""
+
 
 def load_splits(
     data: Data, seed: int, family: Family, *, only: Sequence[str] | None = None, labelled: bool = True
@@ -52,7 +56,8 @@ def load_splits(
         seed: Of the shuffle that comes before a limit.
         family: What the columns must hold.
         only: Leave out the other splits.
-        labelled: Whether labels are read; where they are not, they may be missing.
+        labelled: Whether labels are read; where they are not, they may be missing. The training split must have some;
+            an evaluation split where no row has one is read without.
 
     Raises:
         UserError: Something is not there, or is not as the family needs it.
@@ -61,19 +66,23 @@ def load_splits(
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # what goes wrong is raised, once
     names = list(dict.fromkeys((data.splits.train, *data.splits.eval) if only is None else only))
     source = open_source(data, names)
-    columns = _columns(data, family, labelled)
     rows: dict[str, Any] = {}
     reports: dict[str, Report] = {}
     for name in names:
-        opened = source(name, columns)
-        counted = data.label if labelled and family.named_labels else None
+        train = name == data.splits.train
+        opened = source(name, _columns(data, family, labelled, absent=not train))
+        has_labels = labelled and (train or _has_labels(opened, data, family, rows, reports))
+        if labelled and not has_labels:
+            warn(f"split {name!r} has no labels ({data.label!r}): it is predicted, not scored")
+            opened = source(name, _columns(data, family, labelled=False))
+        counted = data.label if has_labels and family.named_labels else None
         found, report = spool(opened.parts, opened.columns, drop=data.missing == "drop", names_in=counted)
+        report.labelled = has_labels
         report.names = opened.names.get(data.label) if counted else None
         _check_count(report, name)
-        if labelled:
-            family.check_rows(found, data, report.places)
-        limit = data.limits.train if name == data.splits.train else data.limits.eval
-        rows[name], reports[name] = _limited(found, limit, seed), report
+        family.check_rows(found, data, report.places)
+        rows[name] = _limited(found, data.limits.train, seed) if train else _limited_examples(found, data, family, seed)
+        reports[name] = report
     return Splits(rows, reports)
 
 
@@ -105,11 +114,37 @@ def _pieces(column: datasets.Dataset, name: str, begin: int, end: int) -> Iterat
         yield (f", {text}" if start > begin else text).encode()
 
 
-def _columns(data: Data, family: Family, labelled: bool) -> list[Column]:
+def _has_labels(
+    opened: Opened, data: Data, family: Family, rows: Mapping[str, Any], reports: Mapping[str, Report]
+) -> bool:
+    """Whether any row of an evaluation split has a label. It is looked for up to the first that has one."""
+    names = [column.name for column in opened.columns]
+    if data.label not in names:
+        return False
+    at, kind = names.index(data.label), family.kinds(data).get(data.label, "name")
+    train = reports.get(data.splits.train)
+    known = {*(data.labels or ()), *(opened.names.get(data.label) or ()), *(train.labels if train else ())}
+    if kind == "name" and train and not family.named_labels:
+        known |= set(rows[data.splits.train].unique(data.label))
+    for part in opened.parts:
+        for _, cells in part.rows():
+            try:
+                found = cell(cells[at], kind)
+            except UserError:
+                return True  # whatever it is; it is refused where the rows are read
+            several = found if isinstance(found, list) else [found]
+            if any(name is not None and (name != NO_LABEL or kind == "any" or name in known) for name in several):
+                return True
+    return False
+
+
+def _columns(data: Data, family: Family, labelled: bool, absent: bool = False) -> list[Column]:
     """What is kept of every row. Without labels, the label's column is left out."""
     kinds = family.kinds(data)
     wanted = [*data.columns, *([data.label] if labelled else []), *([data.category] if data.category else [])]
-    columns = [Column(name, kinds.get(name, "name")) for name in dict.fromkeys(wanted)]
+    columns = [
+        Column(name, kinds.get(name, "name"), absent=absent and name == data.label) for name in dict.fromkeys(wanted)
+    ]
     return columns if INDEX in wanted else [*columns, Column(INDEX, "name", optional=True)]
 
 
@@ -122,6 +157,19 @@ def _check_count(report: Report, split: str) -> None:
             f"split {split!r}: {report.dropped} of {report.dropped + report.rows} rows are dropped, since a cell is "
             f"missing; the first: {report.first_dropped}"
         )
+
+
+def _limited_examples(rows: datasets.Dataset, data: Data, family: Family, seed: int) -> datasets.Dataset:
+    """The rows of as many examples as the limit says, the first of a seeded shuffle: each with all its rows."""
+    limit = data.limits.eval
+    groups = None if limit is None else family.groups(rows, data)
+    if limit is None or groups is None or limit >= len(set(groups)):
+        return rows if groups is not None else _limited(rows, limit, seed)
+    members: dict[int, list[int]] = {}
+    for row, group in enumerate(groups):
+        members.setdefault(group, []).append(row)
+    chosen = np.random.default_rng(seed).permutation(len(members))[:limit]
+    return rows.select([row for group in chosen for row in members[int(group)]], keep_in_memory=True)
 
 
 def _limited(rows: datasets.Dataset, limit: int | None, seed: int) -> datasets.Dataset:

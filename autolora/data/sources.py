@@ -18,7 +18,7 @@ from autolora.data.labels import own_names
 from autolora.data.reading.parquet import named
 from autolora.data.reading.table import Row, Table, require
 from autolora.data.spool import Column, Part
-from autolora.errors import UserError
+from autolora.errors import UnreachableError, UserError
 from autolora.recipe.schema import Data
 from autolora.words import did_you_mean
 
@@ -31,7 +31,7 @@ class Opened:
 
     Args:
         parts: Its rows, the cells in the columns' order.
-        columns: Those of the wanted ones that are there: only optional ones may not be.
+        columns: Those of the wanted ones that are there: all but optional ones and those that may be absent.
         names: What the labels of each column are called, where they carry names.
     """
 
@@ -58,12 +58,18 @@ def open_source(data: Data, names: Sequence[str]) -> Open:
 
 def _open_files(data: Data, split: str, columns: Sequence[Column]) -> Opened:
     tables = [read_table(path, data) for path in split_files(data, split)]
-    kept = [column for column in columns if not column.optional or all(column.name in t.columns for t in tables)]
+    kept = [column for column in columns if _kept(column, [table.columns for table in tables])]
     wanted = [column.name for column in kept]
     for table in tables:
         require(table.columns, wanted, table.file)
     parts = [Part(partial(table.rows, wanted), table.at) for table in tables]
     return Opened(parts, kept, {name: names for name in wanted if (names := _together(tables, name))})
+
+
+def _kept(column: Column, there: Sequence[Sequence[str]]) -> bool:
+    """Whether a column is read: an optional one where all files have it, one that may be absent where any does."""
+    found = [column.name in names for names in there]
+    return all(found) if column.optional else any(found) if column.absent else True
 
 
 def _together(tables: Sequence[Table], column: str) -> list[str]:
@@ -73,7 +79,7 @@ def _together(tables: Sequence[Table], column: str) -> list[str]:
 
 def _open_dataset(splits: Mapping[str, datasets.Dataset], split: str, columns: Sequence[Column]) -> Opened:
     rows = splits[split]
-    kept = [column for column in columns if not column.optional or column.name in rows.column_names]
+    kept = [column for column in columns if _kept(column, [rows.column_names])]
     wanted = [column.name for column in kept]
     require(rows.column_names, wanted, f"split {split!r}")
     names = {name: own for name in wanted if (own := own_names(rows, name))}
@@ -122,7 +128,7 @@ def _from_hub(data: Data, names: Sequence[str]) -> dict[str, datasets.Dataset]:
         splits = datasets.load_dataset(data.hub, data.config, revision=data.revision)
     except Exception as error:  # no network, no such data set, no such configuration, …
         files = f"{data.path or '.'}/{data.splits.train}.jsonl"
-        raise UserError(
+        raise UnreachableError(
             f"cannot fetch {source}: {_root_cause(error)}. Where the hub cannot be reached, "
             f"--data-root DIR reads local files instead (DIR/{files}, …)"
         ) from error

@@ -28,6 +28,7 @@ class Report:
         first_dropped: The place of the first of these.
         names: Those that the labels carry in the data, by id.
         labels: Those there are, by name; empty for families whose labels are no names.
+        labelled: Whether the rows have labels; where they have none, they can be predicted, not scored.
     """
 
     rows: int = 0
@@ -35,6 +36,7 @@ class Report:
     first_dropped: str = ""
     names: Sequence[str] | None = None
     labels: dict[str, Seen] = field(default_factory=dict)
+    labelled: bool = True
     places: Places = field(default_factory=lambda: Places())
 
 

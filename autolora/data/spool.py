@@ -24,11 +24,19 @@ ROWS, CHARACTERS = 1000, 2**22  # of a batch, at most
 
 @dataclass(frozen=True)
 class Column:
-    """A column to keep. optional: a row may lack it."""
+    """A column to keep.
+
+    Args:
+        name: In the data.
+        kind: What it holds.
+        optional: Whether a row may lack it.
+        absent: Whether a whole split may lack it, in all of its files; one that has it has it in every row.
+    """
 
     name: str
     kind: Kind
     optional: bool = False
+    absent: bool = False
 
 
 @dataclass(frozen=True)

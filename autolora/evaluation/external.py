@@ -20,7 +20,7 @@ from autolora.data.reading.json_lines import json_object
 from autolora.data.reading.source import Source
 from autolora.data.reading.tables import csv_records, tsv_records
 from autolora.errors import UserError
-from autolora.recipe.schema import Recipe
+from autolora.recipe.schema import Limits, Recipe
 from autolora.registry import TASKS
 from autolora.tables import Row
 from autolora.training.batches import Example
@@ -64,7 +64,10 @@ def score_file(recipe: Recipe, file: Path) -> tuple[list[Row], list[dict[str, An
     (split,) = recipe.data.splits.eval
     outputs = list(read_outputs(file))
     names = [recipe.data.splits.train, split] if recipe.data.category else [split]
-    splits = load_splits(recipe.data, recipe.seed, family, only=names)
+    data = recipe.data.model_copy(update={"limits": Limits()})  # the file has an output for every input
+    splits = load_splits(data, recipe.seed, family, only=names)
+    if not splits.reports[split].labelled:
+        raise UserError(f"split {split!r} has no references ({recipe.data.label!r}) to score the outputs against")
     task = family(recipe.data, recipe.eval, splits, recipe.loss)
     examples = task.grouped(splits[split])
     if any(output.input is not None for output in outputs):
@@ -76,6 +79,11 @@ def score_file(recipe: Recipe, file: Path) -> tuple[list[Row], list[dict[str, An
                 "and there must be one output for each, in their order"
             )
         texts = [output.text for output in outputs]
+    if recipe.data.limits.eval is not None:
+        limited = load_splits(recipe.data, recipe.seed, family, only=[split])[split]
+        wanted = {task.key(example["input"]) for example in task.grouped(limited)}
+        kept = [i for i, example in enumerate(examples) if task.key(example["input"]) in wanted]
+        examples, texts = [examples[i] for i in kept], [texts[i] for i in kept]
     predictions = [{"prediction": " ".join(text.split())} for text in texts]
     rows: list[Row] = [
         {"split": split, "examples": len(examples), **each.row()} for each in task.metrics(predictions, examples)

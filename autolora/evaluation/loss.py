@@ -39,4 +39,4 @@ def mean_loss(
         for indices in batches[compute.process :: compute.processes]:
             batch = {k: v.to(compute.device) for k, v in collate([examples[i] for i in indices]).items()}
             total += task.loss(model, batch)
-    return float(compute.sum(total)) / task.units(examples)
+    return float(compute.sum(total)) / max(1, task.units(examples))

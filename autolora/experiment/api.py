@@ -7,6 +7,7 @@ from pathlib import Path
 from autolora.context.base import Context
 from autolora.experiment.line import run_stages
 from autolora.experiment.preflight import check_recipe, load_recipe
+from autolora.experiment.prepare import prepare
 from autolora.experiment.search import search as search_stage
 from autolora.lora.ranks import Ranks
 from autolora.recipe.load import override_recipe
@@ -108,6 +109,8 @@ def resolve(
 def _begin(recipe: Recipe, output: Path, *, resume: bool, show: bool) -> tuple[Run, Context]:
     context = Context(recipe, show=show)
     before = same_runs(output, recipe) if resume else []
+    if not before:
+        prepare(context)
     path = ""
     if context.main:
         path = str(before[-1].path if before else Run.create(output, recipe).path)

@@ -12,12 +12,13 @@ from autolora.data.load import load_splits
 from autolora.errors import UserError
 from autolora.evaluation.predict import Part
 from autolora.evaluation.submission import submission_lines
-from autolora.experiment.labels import settle_labels
+from autolora.experiment.prepare import keep_labels, prepare
 from autolora.files import file_hash, write_atomic, write_records
 from autolora.methods.base import method_of
 from autolora.model.load import check_length, weights_hash
 from autolora.recipe.schema import Limits
 from autolora.runs.manifest import device_record
+from autolora.runs.predictions import prediction_files
 from autolora.runs.store import Run, ranks_file
 from autolora.tables import Row, write_table
 from autolora.tasks.scored import Scored, over_splits
@@ -37,10 +38,12 @@ def evaluate(run: Run, context: Context) -> list[Row]:
         UserError: There is no adapter yet, or it cannot be loaded.
     """
     adapter, method = _adapter(run), method_of(run)
+    prepare(context, run, training=False)
+    files = prediction_files(run.path, run.recipe.data.splits.eval)
     rows: list[Row] = []
     scored: list[Scored] = []
     with run.stage("eval"):
-        settle_labels(run, context)
+        keep_labels(run, context)
         begun = time.monotonic()
         base = context.model()
         pretrained = weights_hash(base, [])
@@ -49,17 +52,20 @@ def evaluate(run: Run, context: Context) -> list[Row]:
         made_by = [pretrained, *(file_hash(path) for path in sorted(adapter.glob("*")) if path.is_file())]
         for split in run.recipe.data.splits.eval:
             examples = context.examples(split)
-            check_length(base, context.task.longest(examples))
-            part = _part(run, context, made_by, split)
+            part = _part(context, files[split], made_by, split)
             predictions = predictions_of(context, model, examples, f"eval {split}", part)
             if context.main:
                 records = [
                     {**context.task.reference_record(e), **p} for e, p in zip(examples, predictions, strict=True)
                 ]
-                write_records(run.path / "predictions" / f"{Path(split).stem}.jsonl", records)
+                write_records(files[split], records)
             part.remove()
+            about: Row = {"split": split, "examples": len(examples)}
+            if not context.splits.reports[split].labelled:
+                rows.append({**about, **size})
+                continue
             of_split = context.task.metrics(predictions, examples)
-            rows += [{"split": split, "examples": len(examples), **each.row(), **size} for each in of_split]
+            rows += [{**about, **each.row(), **size} for each in of_split]
             scored += of_split
         headline = context.task.headline(scored)
         if context.main:
@@ -72,6 +78,7 @@ def evaluate(run: Run, context: Context) -> list[Row]:
             metric=headline.name,
             score=headline.value,
             higher_is_better=headline.higher_is_better,
+            positive=context.task.positive,
             scores=[asdict(score) for score in over_splits(scored)],
         )
         run.save_recipe()
@@ -94,15 +101,17 @@ def submit(run: Run, context: Context) -> list[Path]:
     how = run.recipe.eval.submission
     if how is None:
         raise UserError(f"--submission: the recipe {run.recipe.name} says no eval.submission (see recipes/glue/)")
+    if not context.family.submits:
+        raise UserError("--submission: only classification and regression tasks have submission files")
     _adapter(run)
-    settle_labels(run, context)
+    prepare(context, run, training=False)
     base = context.model()
     model = method_of(run).load(base, context)
     written = []
     for name, split in how.files.items():
         data = run.recipe.data.model_copy(update={"limits": Limits()})
         raw = load_splits(data, run.recipe.seed, context.family, only=[split], labelled=False)[split]
-        examples = context.task.encode(context.task.unlabelled(raw), context.tokenizer, split, "eval")
+        examples = context.task.encode(raw, context.tokenizer, split, "eval")
         check_length(base, context.task.longest(examples))
         predictions = predictions_of(context, model, examples, f"eval {split}")
         path = run.path / "submission" / f"{name}.tsv"
@@ -133,9 +142,9 @@ def _size(run: Run) -> dict[str, int]:
     return {"total rank": run.ranks().total, "LoRA parameters": parameters}
 
 
-def _part(run: Run, context: Context, made_by: list[str], split: str) -> Part:
+def _part(context: Context, whole: Path, made_by: list[str], split: str) -> Part:
     """Where this process keeps the predictions of a split until all are there."""
     process, processes = context.compute.process, context.compute.processes
     settings = context.recipe.eval.model_dump(mode="json")
     identity = context.identity("eval", made_by, settings, split, context.recipe.data.limits.eval, processes)
-    return Part(run.path / "predictions" / f".{Path(split).stem}-{process}.part", identity)
+    return Part(whole.with_name(f".{whole.stem}-{process}.part"), identity)

@@ -6,7 +6,7 @@ well under three seconds. `where` gives the place (file and line, or option) of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from autolora.data.reading.table import column_fault
 from autolora.errors import Fault, RecipeError, UserError
 from autolora.model.inspect import HEADS, model_folder, read_layers
 from autolora.recipe.load import Check, Where, read_recipe
-from autolora.recipe.schema import Data, Model, Recipe
+from autolora.recipe.schema import Data, Eval, Model, Recipe
+from autolora.registry import TASKS
 from autolora.words import did_you_mean
 
 GENERATED_SPLITS = ("train", "validation")
@@ -55,7 +56,9 @@ def check_recipe(recipe: Recipe) -> None:
         RecipeError: With every fault that its files show.
     """
     if faults := [
-        fault for name, check in CHECKS.items() for fault in check(getattr(recipe, name), _in_python, recipe.task)
+        fault
+        for names, check in CHECKS.items()
+        for fault in check(*(getattr(recipe, name) for name in names.split()), _in_python, recipe.task)
     ]:
         raise RecipeError(faults)
 
@@ -121,21 +124,26 @@ def _local_faults(data: Data, where: Where) -> list[Fault]:
         return [_folder_fault(data, folder, where)]
     faults: list[Fault] = []
     found: dict[Path, list[str]] = {}
+    unlabelled: set[Path] = set()  # files of evaluation splits that have no labels at all
     train: Sequence[Path] = ()
     for field, split in _splits(data):
         if field != "data.splits.train" and split == data.splits.train:
             continue  # a fault already
         try:
             files = split_files(data, split)
-            found |= {file: column_names(file, data.encoding) for file in files}
+            columns = {file: column_names(file, data.encoding) for file in files}
         except UserError as error:
             faults.append(_fault(field, str(error), where))
             continue
+        found |= columns
         if field == "data.splits.train":
             train = files
-        elif shared := next((mine for file in files for mine in train if file.samefile(mine)), None):
+            continue
+        if not any(data.label in names for names in columns.values()):
+            unlabelled.update(files)
+        if shared := next((mine for file in files for mine in train if file.samefile(mine)), None):
             faults.append(_fault(field, f"{split!r} is the training split's file, {shared.name}", where))
-    return faults + _column_faults(data, found, where)
+    return faults + _column_faults(data, found, where, unlabelled)
 
 
 def _folder_fault(data: Data, folder: Path, where: Where) -> Fault:
@@ -155,7 +163,9 @@ def lacks_only_data(error: RecipeError) -> bool:
     )
 
 
-def _column_faults(data: Data, found: Mapping[Path, Sequence[str]], where: Where) -> list[Fault]:
+def _column_faults(
+    data: Data, found: Mapping[Path, Sequence[str]], where: Where, unlabelled: Collection[Path] = ()
+) -> list[Fault]:
     """For each column that is used, the first file that lacks it."""
     wanted = [(f"data.columns.{index}", name) for index, name in enumerate(data.columns)] + [("data.label", data.label)]
     if data.category:
@@ -163,10 +173,31 @@ def _column_faults(data: Data, found: Mapping[Path, Sequence[str]], where: Where
     faults = []
     for field, name in wanted:
         for source, columns in found.items():
+            if field == "data.label" and source in unlabelled:
+                continue
             if wrong := column_fault(columns, name, str(source)):
                 faults.append(_fault(field, wrong[0], where, wrong[1]))
                 break
     return faults
+
+
+def check_family(data: Data, evaluation: Eval, where: Where, task: str | None = None) -> list[Fault]:
+    """What the sections say that the task's family cannot do, its metrics for instance.
+
+    Args:
+        data: The recipe's data section.
+        evaluation: The recipe's eval section.
+        where: Gives the place of a dotted field.
+        task: The recipe's task family; None where the recipe names none that there is.
+    """
+    if task is None:
+        return []
+    try:
+        family = TASKS.load(task)
+        found = list(family.faults(data, family.with_metrics(evaluation)))
+    except UserError as error:  # another package's, which cannot be imported
+        return [Fault(where("task"), "task", str(error))]
+    return [_fault(field, message, where, hint) for field, message, hint in found]
 
 
 def check_model(model: Model, where: Where, task: str | None = None) -> list[Fault]:
@@ -212,4 +243,4 @@ def _fault(field: str, message: str, where: Where, hint: str = "") -> Fault:
     return Fault(where(field), head if last.isdigit() else field, message, hint)
 
 
-CHECKS: Mapping[str, Check] = {"data": check_data, "model": check_model}
+CHECKS: Mapping[str, Check] = {"data": check_data, "data eval": check_family, "model": check_model}

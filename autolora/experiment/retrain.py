@@ -9,9 +9,9 @@ from pathlib import Path
 
 from autolora.context.base import Context
 from autolora.context.steps import forget_seconds, run_in
-from autolora.experiment.labels import settle_labels
+from autolora.experiment.prepare import keep_labels, prepare
 from autolora.methods.base import method_of
-from autolora.model.load import check_length, weights_hash
+from autolora.model.load import weights_hash
 from autolora.runs.manifest import device_record
 from autolora.runs.store import Run
 from autolora.training.finetune import Finetuning
@@ -34,12 +34,12 @@ def retrain(run: Run, context: Context, *, anew: bool = False) -> Path:
         (run.path / "retrain" / "checkpoint.safetensors").unlink(missing_ok=True)
     context.compute.wait()
     method.check()
+    prepare(context, run)
     forget_seconds(run, "retrain")
     with run.stage("retrain"):
-        settle_labels(run, context)
+        keep_labels(run, context)
         examples = context.examples(run.recipe.data.splits.train)
         model = context.model()
-        check_length(model, context.task.longest(examples))
         head = context.head(model)
         run.note(
             "retrain",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from autolora.context.base import Context
 from autolora.context.steps import forget_seconds
-from autolora.experiment.labels import settle_labels
+from autolora.experiment.prepare import keep_labels, prepare
 from autolora.lora.ranks import Ranks
 from autolora.methods.base import method_of
 from autolora.runs.store import Run
@@ -21,9 +21,11 @@ def search(run: Run, context: Context) -> Ranks:
         UserError: The method searches for nothing, or a checkpoint belongs to other settings, data or model.
     """
     method = method_of(run)
+    if method.searches:
+        prepare(context, run)
     forget_seconds(run, "search")
     with run.stage("search"):
-        settle_labels(run, context)
+        keep_labels(run, context)
         ranks = method.search(context)
         context.compute.wait()  # the next stage reads what the main process has written
     return ranks

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sklearn.metrics import accuracy_score
-
 from autolora.metrics.base import Metric, Output
 from autolora.metrics.numeric import floats
 
 
 def accuracy(predictions: Sequence[float], references: Sequence[float]) -> dict[str, float]:
     """The share of predictions that equal their reference."""
+    from sklearn.metrics import accuracy_score
+
     return {"accuracy": float(accuracy_score(floats(references), floats(predictions)))}
 
 
-METRIC = Metric("accuracy", accuracy, (Output("accuracy"),))
+METRIC = Metric("accuracy", accuracy, (Output("accuracy"),), takes="classes")

@@ -12,7 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
+
+# What a metric's predictions and references are: class ids, numbers, a list of tags each, or texts (with a list of
+# reference texts each).
+Takes = Literal["classes", "numbers", "tags", "texts"]
+Scoring = Callable[[Sequence[Any], Sequence[Any]], Mapping[str, float]]
 
 NO_EXAMPLES = "no predictions to score: the metric got no examples"
 
@@ -61,6 +66,19 @@ class Score:
 
 
 @dataclass(frozen=True)
+class Classes:
+    """What a metric has to know of a task's classes, since a split need not hold all of them.
+
+    Args:
+        count: how many the task has.
+        positive: the id of the one that a metric of two classes is about.
+    """
+
+    count: int
+    positive: int = 1
+
+
+@dataclass(frozen=True)
 class Metric:
     """A function of predictions and references, and what it gives.
 
@@ -71,16 +89,20 @@ class Metric:
         compared_by: the output that methods are compared by; None: the first.
         check: raises ValueError for predictions or references that `function` has no use for. It is called before
             `function`, and by users' shells for each batch (see `autolora.metrics.shells`); there may be no examples.
+        takes: what the predictions and references are; None: whatever a task gives.
+        of_classes: the function for a task of certain classes, where it depends on them.
 
     Raises:
         ValueError: there are no outputs, two of one name, or none that is `compared_by`.
     """
 
     name: str
-    function: Callable[[Sequence[Any], Sequence[Any]], Mapping[str, float]]
+    function: Scoring
     outputs: tuple[Output, ...]
     compared_by: str | None = None
     check: Callable[[Sequence[Any], Sequence[Any]], None] | None = None
+    takes: Takes | None = None
+    of_classes: Callable[[Classes], Scoring] | None = None
 
     def __post_init__(self) -> None:
         names = [output.name for output in self.outputs]
@@ -105,8 +127,15 @@ class Metric:
         if self.check is not None:
             self.check(predictions, references)
 
-    def scores(self, predictions: Sequence[Any], references: Sequence[Any]) -> tuple[Score, ...]:
+    def scores(
+        self, predictions: Sequence[Any], references: Sequence[Any], classes: Classes | None = None
+    ) -> tuple[Score, ...]:
         """The scores of n predictions against their n references, in the order of `outputs`.
+
+        Args:
+            predictions: n of what the metric takes.
+            references: n of the same.
+            classes: the task's; None where it has none, or nobody knows.
 
         Raises:
             ValueError: there are no examples, or `validate` or the function refuses them.
@@ -116,7 +145,10 @@ class Metric:
         self.validate(predictions, references)
         if not len(predictions):
             raise ValueError(NO_EXAMPLES)
-        values = self.function(predictions, references)
+        function = self.function
+        if self.of_classes is not None and classes is not None:
+            function = self.of_classes(classes)
+        values = function(predictions, references)
         names = [output.name for output in self.outputs]
         if set(values) != set(names):
             raise RuntimeError(f"metric {self.name!r} gave {', '.join(values)}; its outputs are {', '.join(names)}")

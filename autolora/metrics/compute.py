@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from autolora.metrics.base import Metric, NeedsJavaError, Output, Score
+from autolora.metrics.base import Classes, Metric, NeedsJavaError, Output, Score
 from autolora.registry import METRICS
 
 
@@ -26,17 +26,20 @@ def score(
     predictions: Sequence[Any],
     references: Sequence[Any],
     on_missing: Callable[[str], None] | None = None,
+    classes: Classes | None = None,
 ) -> tuple[Score, ...]:
     """The scores of n predictions against their n references, metric by metric.
 
-    F1 is that of class 1 where all labels are 0 and 1, and the mean over the classes (macro) otherwise. A correlation
-    with a constant series is NaN.
+    F1 is that of the positive class where the task has two classes, and the mean over the classes (macro) otherwise.
+    Where the task's classes are not known, it is that of class 1 where all labels are 0 and 1. A correlation with a
+    constant series is NaN.
 
     Args:
         names: metrics, by the recipe's words.
         predictions: what the metrics take: n labels, numbers, texts, or lists of tags.
         references: n of the same; for texts n lists of texts.
         on_missing: is told, once, that there is no Java; the scores that need it are then None.
+        classes: the task's.
 
     Raises:
         UserError: no metric has one of these names.
@@ -47,7 +50,7 @@ def score(
     said = False
     for metric in map(_metric, names):
         try:
-            found += metric.scores(predictions, references)
+            found += metric.scores(predictions, references, classes)
         except NeedsJavaError as error:
             if on_missing is None:
                 raise

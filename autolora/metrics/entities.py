@@ -108,4 +108,5 @@ METRIC = Metric(
     (Output("precision"), Output("recall"), Output("f1"), Output("accuracy")),
     compared_by="f1",
     check=check_sentences,
+    takes="tags",
 )

@@ -33,4 +33,4 @@ def meteor(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> d
     return {"meteor": float(scores[-1])}
 
 
-METRIC = Metric("meteor", meteor, (Output("meteor"),), check=check_texts)
+METRIC = Metric("meteor", meteor, (Output("meteor"),), check=check_texts, takes="texts")

@@ -9,8 +9,6 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
-
 from autolora.metrics.base import Metric, Output
 from autolora.metrics.text import check_texts
 
@@ -22,6 +20,8 @@ Ngram = tuple[str, ...]
 
 def nist(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
     """Information-weighted n-gram precision (n to 5) of lower-cased 13a tokens, less a penalty for brevity."""
+    from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
+
     tokenize = Tokenizer13a()
     outputs = [tokenize(text.lower()).split() for text in predictions]
     truths = [[tokenize(text.lower()).split() for text in texts] for texts in references]
@@ -61,4 +61,4 @@ def _ngrams(tokens: Sequence[str]) -> Iterator[Ngram]:
             yield tuple(tokens[start : start + n])
 
 
-METRIC = Metric("nist", nist, (Output("nist", high=None),), check=check_texts)
+METRIC = Metric("nist", nist, (Output("nist", high=None),), check=check_texts, takes="texts")

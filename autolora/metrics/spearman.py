@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from scipy.stats import spearmanr
-
 from autolora.metrics.base import Metric, Output
 from autolora.metrics.numeric import correlation
 
@@ -15,7 +13,9 @@ def spearman(predictions: Sequence[float], references: Sequence[float]) -> dict[
 
     NaN where it is undefined (a constant side, one example).
     """
+    from scipy.stats import spearmanr
+
     return {"spearman": correlation(spearmanr, predictions, references)}
 
 
-METRIC = Metric("spearman", spearman, (Output("spearman", low=-1.0),))
+METRIC = Metric("spearman", spearman, (Output("spearman", low=-1.0),), takes="numbers")

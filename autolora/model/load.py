@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from autolora.errors import UserError
+from autolora.errors import UnreachableError, UserError
 from autolora.model.inspect import bundled, bundled_folder
 from autolora.recipe.schema import Model
 
@@ -101,6 +101,26 @@ def load_model(model: Model, auto_class: str, head_config: dict[str, Any], pad_t
     return loaded
 
 
+def load_skeleton(model: Model, auto_class: str) -> PreTrainedModel:
+    """The model without its weights, on torch's meta device: its configuration and its modules' shapes.
+
+    Args:
+        model: The recipe's model section.
+        auto_class: Of transformers.
+
+    Raises:
+        UserError: There is no such model, or none can be made of its configuration.
+    """
+    options = {"trust_remote_code": model.trust_remote_code}
+    with _explained(model), _quiet():
+        config = AutoConfig.from_pretrained(
+            source(model.name), revision=model.revision, **options, **_weight_file(model.name)
+        )
+        with torch.device("meta"):
+            made: PreTrainedModel = getattr(transformers, auto_class).from_config(config, **options)
+    return made
+
+
 def check_length(model: PreTrainedModel, longest: int) -> None:
     """Make sure that the model has a position for every token.
 
@@ -145,7 +165,7 @@ def _explained(model: Model) -> Iterator[None]:
     except (OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         revision = f" (revision {model.revision})" if model.revision else ""
-        raise UserError(
+        raise UnreachableError(
             f"model.name: {model.name!r}{revision} could not be loaded: it is neither a local directory with a model "
             f"nor in the local cache, and fetching it from the Hugging Face hub failed ({first}); "
             "--model DIR re-points the recipe"

@@ -26,7 +26,7 @@ from autolora.recipe.messages import dotted_names, section_at, unknown_key_hint,
 from autolora.recipe.schema import Recipe
 
 Where = Callable[[str], str]  # the place (file and line, or option) of a dotted field path
-Check = Callable[[Any, Where, str | None], list[Fault]]  # of a section; the last is the recipe's task, if it has one
+Check = Callable[..., list[Fault]]  # of one or more sections; then a Where, and the recipe's task if it has one
 
 RECIPE_FOLDERS = ("recipes", "_recipes")  # a recipe below one of these is named by its path from there
 # Giving the first makes the second meaningless.
@@ -66,7 +66,8 @@ def read_recipe(
         data_root: Instead of ``data.root``, relative to the working directory.
         model: Instead of ``model.name``.
         seed: Instead of ``seed``.
-        checks: By section (``data``, ``model``), what compares it with files. Only a section that is right is checked.
+        checks: By section (``data``), or by several with blanks between, what the schema cannot say of them: what
+            compares them with files, for instance. Only sections that are right are checked.
 
     Raises:
         RecipeError: With every fault.
@@ -266,11 +267,12 @@ def _file_faults(
 ) -> Iterator[Fault]:
     """What only files can show, for the sections that are right in what these checks look at."""
     wrong = {fault.field for fault in faults}
-    for name, check in checks.items():
-        section = section_at((name,))
-        if section is not None and (found := _checkable(name, values, wrong)) is not None:
-            task = values.get("task")
-            yield from check(section.model_validate(found), where, task if isinstance(task, str) else None)
+    task = None if "task" in wrong else values.get("task")
+    for names, check in checks.items():
+        found = [(section_at((name,)), _checkable(name, values, wrong)) for name in names.split()]
+        sections = [cls.model_validate(mine) for cls, mine in found if cls is not None and mine is not None]
+        if len(sections) == len(found):
+            yield from check(*sections, where, task)
 
 
 def _checkable(section: str, values: Mapping[str, Any], wrong: set[str]) -> dict[str, Any] | None:
@@ -279,4 +281,4 @@ def _checkable(section: str, values: Mapping[str, Any], wrong: set[str]) -> dict
     keys = {".".join(field.split(".")[:2]) for field in mine}
     if not keys <= UNCHECKED:
         return None
-    return {key: value for key, value in values[section].items() if f"{section}.{key}" not in keys}
+    return {key: value for key, value in (values.get(section) or {}).items() if f"{section}.{key}" not in keys}

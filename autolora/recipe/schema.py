@@ -255,7 +255,9 @@ class Submission(Section):
 class Eval(Section):
     """What is measured on the evaluation splits."""
 
-    metrics: Annotated[tuple[Annotated[str, _one_of(METRICS)], ...], Field(min_length=1, strict=False)] = ("accuracy",)
+    # The first is what methods are compared by; left out: the task family's own.
+    metrics: Annotated[tuple[Annotated[str, _one_of(METRICS)], ...], Field(min_length=1, strict=False)] = ()
+    positive: Name | None = None  # the class that F1 is about, of two; null: the second
     batch_size: PositiveInt = 64
     generation: Decoding = Decoding()
     submission: Submission | None = None  # file name to split, for --submission
@@ -275,6 +277,11 @@ class Recipe(Section):
     retrain: Retrain = Retrain()
     eval: Eval = Eval()
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+    @model_validator(mode="after")
+    def _family_metrics(self) -> Self:
+        object.__setattr__(self, "eval", TASKS.load(self.task).with_metrics(self.eval))  # it is frozen from here on
+        return self
 
     @property
     def retrain_alpha(self) -> float:

@@ -13,6 +13,7 @@ from autolora.lora.ranks import Ranks
 from autolora.metrics.base import Score
 from autolora.recipe.method import label
 from autolora.registry import METRICS
+from autolora.runs.predictions import prediction_files
 from autolora.runs.store import Run, ranks_file
 
 
@@ -93,7 +94,10 @@ class Result:
         """
         if self.run is None:
             raise UserError("this result is of no run on this disk, so it has no predictions")
-        return read_records(self.run / "predictions" / f"{Path(split).stem}.jsonl")
+        splits = dict.fromkeys(str(row["split"]) for row in self.rows)
+        if split not in splits:
+            raise UserError(f"{self.run} has no predictions of a split {split!r}; it has: {', '.join(splits)}")
+        return read_records(prediction_files(self.run, list(splits))[split])
 
     @property
     def total_seconds(self) -> float | None:

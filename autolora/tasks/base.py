@@ -11,24 +11,27 @@ and the raw splits:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
-
-import torch
-from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from autolora.data.cells import Kind
 from autolora.data.splits import Place
 from autolora.errors import UserError
-from autolora.metrics.base import Score
+from autolora.metrics.base import Score, Takes
 from autolora.metrics.compute import headline
 from autolora.recipe.schema import Data, Eval, Loss
+from autolora.registry import METRICS
 from autolora.tasks.scored import Scored, over_splits
-from autolora.training.batches import Example, TensorBatch
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from transformers import PreTrainedTokenizerBase
+
+    from autolora.training.batches import Example, TensorBatch
 
 WHOLE = "all"
 Purpose = Literal["train", "eval"]
+Wrong = tuple[str, str, str]  # of a recipe: the dotted field, the rule with the value, and what to do
 
 
 class Task(ABC):
@@ -45,9 +48,12 @@ class Task(ABC):
     peft_task_type: ClassVar[str]  # PEFT's name of the family, written into the adapter
     auto_class: ClassVar[str]  # transformers' auto class with this family's head
     new_head: ClassVar[bool] = True  # whether that class adds a head which the checkpoint lacks, and which is trained
+    submits: ClassVar[bool] = False  # whether benchmarks take submission files of its predictions
     predicts_training: ClassVar[bool] = True  # whether training examples can be predicted as they are, and scored
     decodes: ClassVar[bool] = False  # whether its outputs are decoded token by token, by a causal language model
     named_labels: ClassVar[bool] = False  # whether its labels are names of classes
+    gives: ClassVar[Takes | None] = None  # what its metrics are about; None: each says so itself
+    default_metrics: ClassVar[tuple[str, ...]] = ()  # where the recipe names none
     tokenizer_options: ClassVar[Mapping[str, Any]] = {}  # what the tokenizer must be loaded with
 
     names: Sequence[str] = ()  # of the classes, by id; empty where the family has none
@@ -60,8 +66,37 @@ class Task(ABC):
         loss: Loss = Loss(),  # noqa: B008  # it is frozen
         kept: Sequence[str] | None = None,
     ) -> None:
-        self.data, self.evaluation, self.loss_settings, self.kept = data, evaluation, loss, kept
+        self.data, self.loss_settings, self.kept = data, loss, kept
+        self.evaluation = self.with_metrics(evaluation)
+        for field, message, hint in self.faults(data, self.evaluation):
+            raise UserError(f"{field}: {message}; {hint}")
         self.prepare(splits)
+
+    @classmethod
+    def with_metrics(cls, evaluation: Eval) -> Eval:
+        """The eval section with the family's metrics where it names none."""
+        return evaluation if evaluation.metrics else evaluation.model_copy(update={"metrics": cls.default_metrics})
+
+    @classmethod
+    def faults(cls, data: Data, evaluation: Eval) -> Iterator[Wrong]:
+        """What the recipe's sections say that the family cannot do, without a look at the data.
+
+        Args:
+            data: The recipe's section.
+            evaluation: Likewise.
+        """
+        suitable = [name for name in METRICS.ours if METRICS.load(name).takes == cls.gives]
+        hint = f"choose from: {', '.join(suitable)}"
+        if not evaluation.metrics:
+            yield "eval.metrics", "the recipe names no metric, and its task family has none of its own", hint
+        for i, name in enumerate(evaluation.metrics):
+            takes = METRICS.load(name).takes
+            if takes is not None and cls.gives is not None and takes != cls.gives:
+                yield (
+                    f"eval.metrics.{i}",
+                    f"{name!r} is a metric of {takes}, and the task's outputs are {cls.gives}",
+                    hint,
+                )
 
     def prepare(self, splits: Mapping[str, Any]) -> None:  # noqa: B027  # most families have nothing to do here
         """Take from the raw splits what the family keeps of them: the names of the labels, for instance.
@@ -80,13 +115,23 @@ class Task(ABC):
         """Check what the columns' kinds don't say. No cell is missing here.
 
         Args:
-            rows: Of one split, all of them.
+            rows: Of one split, all of them; without the label's column where the split has no labels.
             data: The recipe's section.
             place: The file and the line of a row, which is counted from 0.
 
         Raises:
             UserError: A row does not hold what this family needs.
         """
+
+    @classmethod
+    def groups(cls, rows: Any, data: Data) -> Sequence[int] | None:
+        """Which example each row of an evaluation split belongs to, from 0 on; None where each is one.
+
+        Args:
+            rows: Of the split, as `check_rows` accepts them.
+            data: The recipe's section.
+        """
+        return None
 
     @abstractmethod
     def head_config(self) -> dict[str, Any]:
@@ -105,7 +150,7 @@ class Task(ABC):
         """Token ids and the target of every row, in order.
 
         Args:
-            rows: A split's raw rows, which `check_rows` has accepted.
+            rows: A split's raw rows, which `check_rows` has accepted; without labels, examples are without them, too.
             tokenizer: The model's.
             split: Its name, for messages.
             purpose: Whether the examples are trained on or predicted.
@@ -117,16 +162,15 @@ class Task(ABC):
             UserError: A row cannot be encoded; the message names the split and the row.
         """
 
-    def unlabelled(self, rows: Any) -> Any:
-        """The rows with some label or other, so that `encode` takes them; for families with submission files.
+    def sees_words(self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase) -> bool:
+        """Whether anything of the data reaches the model.
 
         Args:
-            rows: A benchmark's test split, without its labels.
-
-        Raises:
-            UserError: The family has no submission files.
+            examples: Of the training split, as `encode` gives them.
+            tokenizer: The model's, whose special tokens say nothing.
         """
-        raise UserError("--submission: only classification and regression tasks have submission files")
+        special = set(tokenizer.all_special_ids)
+        return any(not special.issuperset(example["input_ids"]) for example in examples)
 
     def grouped(self, rows: Any) -> list[Any]:
         """The examples of an evaluation split without a tokenizer, to score what another system made of them.
@@ -203,7 +247,7 @@ class Task(ABC):
         Args:
             example: As `encode` or `grouped` gives it.
         """
-        return {"reference": example["label"]}
+        return {"reference": example["label"]} if "label" in example else {}
 
     @abstractmethod
     def metrics(self, predictions: Sequence[dict[str, Any]], examples: Sequence[Example]) -> list[Scored]:
@@ -217,14 +261,20 @@ class Task(ABC):
             The scores of the whole split, or of each of its parts, the whole among them.
         """
 
+    @property
+    def positive(self) -> str | None:
+        """The name of the class that metrics of two classes are about; None where no metric of the recipe is."""
+        return None
+
     def headline(self, scored: Sequence[Scored]) -> Score:
         """The score that methods are compared by: the recipe's first metric over whole splits, averaged over them.
 
         Args:
-            scored: What `metrics` gave for each of the evaluation splits.
+            scored: What `metrics` gave for each of the evaluation splits with labels; where there is none, the score
+                has no value.
         """
-        wanted = headline(self.evaluation.metrics[0]).name
-        return next(score for score in over_splits(scored) if score.name == wanted)
+        wanted = headline(self.evaluation.metrics[0])
+        return next((score for score in over_splits(scored) if score.name == wanted.name), wanted.score(None))
 
 
 def full_precision(logits: Tensor) -> Tensor:
@@ -233,4 +283,6 @@ def full_precision(logits: Tensor) -> Tensor:
     Args:
         logits: Of any shape.
     """
+    import torch
+
     return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
-from transformers import PreTrainedTokenizerBase
 from typing_extensions import override
 
-from autolora.data.labels import check, ids, settle_for
+from autolora.data.labels import check, ids, listed, settle_for
 from autolora.data.splits import Place
 from autolora.errors import UserError
+from autolora.metrics.base import Classes
 from autolora.metrics.compute import score
-from autolora.recipe.schema import Data
-from autolora.tasks.base import Purpose, Task, full_precision
-from autolora.tasks.encoding import Packer, beginning, columns_of, in_batches
+from autolora.recipe.schema import Data, Eval
+from autolora.registry import METRICS
+from autolora.tasks.base import Purpose, Task, Wrong, full_precision
+from autolora.tasks.encoding import Packer, beginning, columns_of, has_column, in_batches
 from autolora.tasks.scored import Scored
-from autolora.training.batches import Example, TensorBatch
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from transformers import PreTrainedTokenizerBase
+
+    from autolora.training.batches import Example, TensorBatch
 
 
 class _SequenceTask(Task):
@@ -28,6 +31,8 @@ class _SequenceTask(Task):
 
     peft_task_type = "SEQ_CLS"
     auto_class = "AutoModelForSequenceClassification"
+    submits = True
+    classes: Classes | None = None
 
     def label(self, value: Any, where: str) -> int | float:
         """The training target of a row's label. Raises UserError for one that is not valid, naming `where`."""
@@ -36,32 +41,34 @@ class _SequenceTask(Task):
     @override
     def encode(self, rows: Any, tokenizer: PreTrainedTokenizerBase, split: str, purpose: Purpose) -> list[Example]:
         size, longest = len(self.data.columns), self.data.max_length
+        labelled = has_column(rows, self.data.label)
         examples: list[Example] = []
         pack = Packer()
-        for batch in in_batches(columns_of(rows, [*self.data.columns, self.data.label]), size):
+        for batch in in_batches(columns_of(rows, [*self.data.columns, self.data.label], self.data.label), size):
             texts = [[beginning(row[i], tokenizer, longest) for row in batch] for i in range(size)]
             encoded = tokenizer(*texts, truncation=True, max_length=longest)
             for i, row in enumerate(batch):
-                label = self.label(row[-1], f"split {split}, row {len(examples) + 1}")
-                examples.append(pack({**{key: encoded[key][i] for key in encoded}, "label": label}))
+                example = {key: encoded[key][i] for key in encoded}
+                if labelled:
+                    example["label"] = self.label(row[-1], f"split {split}, row {len(examples) + 1}")
+                examples.append(pack(example))
         return examples
 
     @override
     def collate(self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase) -> TensorBatch:
+        import torch
+
         inputs = [{key: value for key, value in example.items() if key != "label"} for example in examples]
         batch = dict(tokenizer.pad(inputs, padding=True, return_tensors="pt"))
-        batch["labels"] = torch.tensor([example["label"] for example in examples])
+        if "label" in examples[0]:
+            batch["labels"] = torch.tensor([example["label"] for example in examples])
         return batch
-
-    @override
-    def unlabelled(self, rows: Any) -> Any:
-        return rows.add_column(self.data.label, [self.names[0] if self.names else 0.0] * len(rows))
 
     @override
     def metrics(self, predictions: Sequence[dict[str, Any]], examples: Sequence[Example]) -> list[Scored]:
         references = [example["label"] for example in examples]
         found = [record["prediction"] for record in predictions]
-        return [Scored(score(self.evaluation.metrics, found, references))]
+        return [Scored(score(self.evaluation.metrics, found, references, classes=self.classes))]
 
     def logits(self, model: nn.Module, batch: TensorBatch) -> Tensor:
         """(batch, labels), float32."""
@@ -74,11 +81,35 @@ class Classification(_SequenceTask):
     """Two or more classes; labels are names."""
 
     named_labels = True
+    gives = "classes"
+    default_metrics = ("accuracy",)
+
+    @override
+    @classmethod
+    def faults(cls, data: Data, evaluation: Eval) -> Iterator[Wrong]:
+        yield from super().faults(data, evaluation)
+        if evaluation.positive is None:
+            return
+        if not any(METRICS.load(name).of_classes for name in evaluation.metrics):
+            message = f"no metric is about one class, got {evaluation.positive!r}"
+            yield "eval.positive", message, "leave it out, or add f1 to eval.metrics"
+        elif data.labels:
+            yield from _positive_faults(evaluation.positive, data.labels)
 
     @override
     def prepare(self, splits: Mapping[str, Any]) -> None:
         self.names = settle_for(self.data, splits, kept=self.kept)
         self.ids = ids(self.names, self.data.labels)
+        positive = self.evaluation.positive
+        for field, message, hint in _positive_faults(positive, self.names) if positive is not None else ():
+            raise UserError(f"{field}: {message}; {hint}")
+        self.classes = Classes(len(self.names), 1 if positive is None else self.names.index(positive))
+
+    @property
+    @override
+    def positive(self) -> str | None:
+        one_class = any(METRICS.load(name).of_classes for name in self.evaluation.metrics)
+        return self.names[self.classes.positive] if one_class and self.classes and self.classes.count == 2 else None
 
     @override
     def head_config(self) -> dict[str, Any]:
@@ -96,23 +127,48 @@ class Classification(_SequenceTask):
 
     @override
     def loss(self, model: nn.Module, batch: TensorBatch) -> Tensor:
+        from torch.nn import functional as F
+
         smoothing = self.loss_settings.label_smoothing
         return F.cross_entropy(self.logits(model, batch), batch["labels"], reduction="sum", label_smoothing=smoothing)
 
     @override
     def predict(self, model: nn.Module, batch: TensorBatch, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
         rows = self.logits(model, batch).cpu()
-        return [{"prediction": int(row.argmax()), "logits": row.tolist()} for row in rows]
+        best = rows.argmax(-1).tolist()
+        return [
+            {"prediction": found, "prediction_name": self.names[found], "logits": row.tolist()}
+            for found, row in zip(best, rows, strict=True)
+        ]
+
+    @override
+    def reference_record(self, example: Example) -> dict[str, Any]:
+        """The class as an id and by its name."""
+        if "label" not in example:
+            return {}
+        return {"reference": example["label"], "reference_name": self.names[example["label"]]}
+
+
+def _positive_faults(positive: str, names: Sequence[str]) -> Iterator[Wrong]:
+    if len(names) != 2:
+        message = f"only one of two classes can be the positive one, and there are {len(names)}, got {positive!r}"
+        yield "eval.positive", message, "leave it out: F1 is then the mean over the classes"
+    elif positive not in names:
+        yield "eval.positive", f"must be one of the classes, got {positive!r}", f"choose from: {listed(names)}"
 
 
 class Regression(_SequenceTask):
     """One real number a sequence, fitted by squared error."""
 
+    gives = "numbers"
+    default_metrics = ("pearson", "spearman")
+
     @override
     @classmethod
     def check_rows(cls, rows: Any, data: Data, place: Place) -> None:
-        for i, (label,) in enumerate(columns_of(rows, [data.label])):
-            _finite(label, place(i))
+        if has_column(rows, data.label):
+            for i, (label,) in enumerate(columns_of(rows, [data.label])):
+                _finite(label, place(i))
 
     @override
     def head_config(self) -> dict[str, Any]:
@@ -124,6 +180,8 @@ class Regression(_SequenceTask):
 
     @override
     def loss(self, model: nn.Module, batch: TensorBatch) -> Tensor:
+        from torch.nn import functional as F
+
         logits = self.logits(model, batch).squeeze(-1)
         return F.mse_loss(logits, batch["labels"].to(logits.dtype), reduction="sum")
 

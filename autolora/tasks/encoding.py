@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from transformers import PreTrainedTokenizerBase
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 ROWS, CHARACTERS = 1000, 2**21  # of a batch, at most
 READ = 100  # rows that are read at once
@@ -67,8 +68,27 @@ class Packer:
         return numbers if name == "input_ids" else self.masks.setdefault(numbers.tobytes(), numbers)
 
 
-def columns_of(rows: Any, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-    """The rows of a `datasets.Dataset`, or of a dict of columns, as tuples of these columns' cells."""
+def has_column(rows: Any, name: str) -> bool:
+    """Whether a `datasets.Dataset`, or a dict of columns, has this column; a split without labels has no label's."""
+    return name in getattr(rows, "column_names", rows)
+
+
+def columns_of(rows: Any, names: Sequence[str], absent: str | None = None) -> Iterator[tuple[Any, ...]]:
+    """The rows of a `datasets.Dataset`, or of a dict of columns, as tuples of these columns' cells.
+
+    Args:
+        rows: Of a split.
+        names: Of the columns.
+        absent: The one of them that may not be there; its cells are None then.
+    """
+    if absent is not None and not has_column(rows, absent):
+        places = [i for i, name in enumerate(names) if name == absent]
+        for cells in columns_of(rows, [name for name in names if name != absent]):
+            filled = list(cells)
+            for place in places:
+                filled.insert(place, None)
+            yield tuple(filled)
+        return
     if not hasattr(rows, "iter"):
         yield from zip(*(rows[name] for name in names), strict=True)
         return

@@ -9,14 +9,9 @@ Rows with the same input are one example of an evaluation split, with all their 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.nn.utils.rnn import pad_sequence
-from transformers import PreTrainedTokenizerBase
 from typing_extensions import override
 
 from autolora.console import warn
@@ -24,13 +19,18 @@ from autolora.data.cells import Kind
 from autolora.data.splits import Place
 from autolora.errors import UserError
 from autolora.metrics.compute import score
-from autolora.recipe.schema import Data
+from autolora.recipe.schema import Data, Eval
 from autolora.registry import LINEARISERS
 from autolora.tables import Cell
-from autolora.tasks.base import WHOLE, Purpose, Task, full_precision
+from autolora.tasks.base import WHOLE, Purpose, Task, Wrong, full_precision
 from autolora.tasks.encoding import Packer, beginning, columns_of, in_batches
 from autolora.tasks.scored import Scored
-from autolora.training.batches import Example, TensorBatch
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from transformers import PreTrainedTokenizerBase
+
+    from autolora.training.batches import Example, TensorBatch
 
 IGNORED = -100  # label of what the loss leaves out
 
@@ -43,6 +43,15 @@ class Generation(Task):
     new_head = False
     decodes = True
     predicts_training = False  # they hold their outputs; and one input is several of them
+    gives = "texts"
+    default_metrics = ("bleu", "nist", "chrf")
+
+    @override
+    @classmethod
+    def faults(cls, data: Data, evaluation: Eval) -> Iterator[Wrong]:
+        yield from super().faults(data, evaluation)
+        if len(data.columns) != 1:
+            yield "data.columns", f"generation takes one input column, got {', '.join(data.columns)}", "name one"
 
     @override
     def prepare(self, splits: Mapping[str, Any]) -> None:
@@ -56,17 +65,25 @@ class Generation(Task):
     @override
     @classmethod
     def check_rows(cls, rows: Any, data: Data, place: Place) -> None:
-        if len(data.columns) != 1:
-            raise UserError(f"data.columns: generation takes one input column, got {', '.join(data.columns)}")
         to_text = LINEARISERS.load(data.linearise)
-        for i, (value, references) in enumerate(columns_of(rows, [data.columns[0], data.label])):
+        for i, (value, references) in enumerate(columns_of(rows, [data.columns[0], data.label], data.label)):
             where = place(i)
             to_text(value, f"{where}: {data.columns[0]!r}")
+            if references is None:
+                continue
             for reference in _several(references):
                 if not isinstance(reference, str) or not reference.strip():
                     raise UserError(f"{where}: {data.label!r} must be text that is not empty, got {reference!r}")
             if not references:
                 raise UserError(f"{where}: {data.label!r} holds no reference")
+
+    @override
+    @classmethod
+    def groups(cls, rows: Any, data: Data) -> Sequence[int]:
+        """By the text of the input."""
+        to_text = LINEARISERS.load(data.linearise)
+        found: dict[str, int] = {}
+        return [found.setdefault(to_text(value, "input"), len(found)) for (value,) in columns_of(rows, data.columns)]
 
     @override
     def longest(self, examples: Sequence[Example]) -> int:
@@ -83,11 +100,11 @@ class Generation(Task):
         to_text = LINEARISERS.load(self.data.linearise)
         found: dict[str, dict[str, Any]] = {}
         names = [self.data.columns[0], self.data.label, *([self.data.category] if self.data.category else [])]
-        for value, references, *rest in columns_of(rows, names):
+        for value, references, *rest in columns_of(rows, names, self.data.label):
             category = rest[0] if rest else None
             text = to_text(value, "input")
             example = found.setdefault(text, {"input": value, "text": text, "references": [], "category": category})
-            example["references"] += _several(references)
+            example["references"] += [] if references is None else _several(references)
         return list(found.values())
 
     @override
@@ -153,6 +170,9 @@ class Generation(Task):
         Training: padded on the right, with labels for the last positions only, from the shortest input on. Evaluation:
         padded on the left, so that all outputs begin at the same position.
         """
+        import torch
+        from torch.nn.utils.rnn import pad_sequence
+
         sequences = [torch.tensor(example["input_ids"]) for example in examples]
         side = "right" if "prompt" in examples[0] else "left"
         ids = pad_sequence(sequences, batch_first=True, padding_value=int(tokenizer.pad_token_id), padding_side=side)
@@ -167,6 +187,8 @@ class Generation(Task):
 
     @override
     def loss(self, model: nn.Module, batch: TensorBatch) -> Tensor:
+        from torch.nn import functional as F
+
         labels = batch["labels"]
         inputs: dict[str, Tensor | int] = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
         if _keeps_logits(model):  # the vocabulary's logits are made only where there is a label
@@ -184,7 +206,7 @@ class Generation(Task):
     @override
     def predict(self, model: nn.Module, batch: TensorBatch, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
         settings = self.evaluation.generation
-        generate = cast(Callable[..., Tensor], model.generate)  # of transformers' models, and of PEFT's around them
+        generate = cast("Callable[..., Tensor]", model.generate)  # of transformers' models, and of PEFT's around them
         output = generate(
             input_ids=batch["input_ids"],
             attention_mask=batch["attention_mask"],
@@ -202,7 +224,8 @@ class Generation(Task):
     @override
     def reference_record(self, example: Example) -> dict[str, Any]:
         category = {"category": example["category"]} if self.data.category else {}
-        return {"input": example["input"], **category, "references": example["references"]}
+        references = {"references": example["references"]} if example["references"] else {}
+        return {"input": example["input"], **category, **references}
 
     @override
     def metrics(self, predictions: Sequence[dict[str, Any]], examples: Sequence[Example]) -> list[Scored]:

@@ -38,7 +38,7 @@ def over_splits(scored: Sequence[Scored]) -> tuple[Score, ...]:
     """
     whole = [each for each in scored if each.whole]
     found = []
-    for place, score in enumerate(whole[0].scores):
+    for place, score in enumerate(whole[0].scores if whole else ()):
         values = [value for each in whole if (value := each.scores[place].value) is not None and math.isfinite(value)]
         found.append(replace(score, value=sum(values) / len(values) if len(values) == len(whole) else None))
     return tuple(found)

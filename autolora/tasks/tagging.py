@@ -8,12 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
-from transformers import PreTrainedTokenizerBase
 from typing_extensions import override
 
 from autolora.data.cells import Kind
@@ -22,11 +18,16 @@ from autolora.data.splits import Place
 from autolora.errors import UserError
 from autolora.metrics.compute import score
 from autolora.metrics.entities import METRIC, entities_by_type, entity_count
-from autolora.recipe.schema import Data
-from autolora.tasks.base import WHOLE, Purpose, Task, full_precision
+from autolora.recipe.schema import Data, Eval
+from autolora.tasks.base import WHOLE, Purpose, Task, Wrong, full_precision
 from autolora.tasks.encoding import beginning, columns_of, in_batches
 from autolora.tasks.scored import Scored
-from autolora.training.batches import Example, TensorBatch
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from transformers import PreTrainedTokenizerBase
+
+    from autolora.training.batches import Example, TensorBatch
 
 IGNORED = -100  # label of the pieces that are left out of the loss
 NO_WORD = -1
@@ -42,12 +43,24 @@ class Tagging(Task):
     auto_class = "AutoModelForTokenClassification"
     tokenizer_options = {"add_prefix_space": True}  # noqa: RUF012  # byte-level tokenizers need it to take words
     named_labels = True
+    gives = "tags"
+    default_metrics = (ENTITIES,)
+
+    @override
+    @classmethod
+    def faults(cls, data: Data, evaluation: Eval) -> Iterator[Wrong]:
+        yield from super().faults(data, evaluation)
+        if len(data.columns) != 1:
+            yield "data.columns", f"tagging takes one column of words, got {', '.join(data.columns)}", "name one"
+        if data.labels and not _is_scheme(data.labels):
+            message = f"tags are O, B-… and I-… (IOB2), got {listed(data.labels)}"
+            yield "data.labels", message, "rename them in recipe and data"
 
     @override
     def prepare(self, splits: Mapping[str, Any]) -> None:
-        _check_scheme(self.data.labels)
         self.names = settle_for(self.data, splits, "tag", _in_order, kept=self.kept)
-        _check_scheme(self.names)
+        if not _is_scheme(self.names):
+            raise UserError(f"column {self.data.label!r}: tags are O, B-… and I-… (IOB2), got {listed(self.names)}")
         self.ids = ids(self.names, self.data.labels)
 
     @override
@@ -58,15 +71,14 @@ class Tagging(Task):
     @override
     @classmethod
     def check_rows(cls, rows: Any, data: Data, place: Place) -> None:
-        if len(data.columns) != 1:
-            raise UserError(f"data.columns: tagging takes one column of words, got {', '.join(data.columns)}")
-        _check_scheme(data.labels)
         names = data.labels or ()
         known = ids(names, names)
-        for i, (words, tags) in enumerate(columns_of(rows, [data.columns[0], data.label])):
+        for i, (words, tags) in enumerate(columns_of(rows, [data.columns[0], data.label], data.label)):
             where = place(i)
             if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
                 raise UserError(f"{where}: {data.columns[0]!r} must be a list of words, got {repr(words)[:60]}")
+            if tags is None:
+                continue
             if not isinstance(tags, list) or len(tags) != len(words):
                 count = len(tags) if isinstance(tags, list) else "no list of"
                 raise UserError(f"{where}: {len(words)} words but {count} tags in {data.label!r}")
@@ -85,19 +97,16 @@ class Tagging(Task):
     def encode(self, rows: Any, tokenizer: PreTrainedTokenizerBase, split: str, purpose: Purpose) -> list[Example]:
         longest = self.data.max_length
         examples: list[Example] = []
-        for batch in in_batches(columns_of(rows, [self.data.columns[0], self.data.label]), 1):
+        for batch in in_batches(columns_of(rows, [self.data.columns[0], self.data.label], self.data.label), 1):
             words = [beginning(row[0], tokenizer, longest) for row in batch]
             encoded = tokenizer(words, is_split_into_words=True, truncation=True, max_length=longest)
             for i, (tokens, tags) in enumerate(batch):
                 where = f"split {split!r}, row {len(examples) + 1}"
-                examples.append(
-                    {
-                        "input_ids": encoded["input_ids"][i],
-                        "first": _first_pieces(encoded.word_ids(i)),
-                        "tokens": tokens,
-                        "tags": [self._tag(tag, f"{where}, word {j}") for j, tag in enumerate(tags, 1)],
-                    }
-                )
+                pieces = _first_pieces(encoded.word_ids(i))
+                example = {"input_ids": encoded["input_ids"][i], "first": pieces, "tokens": tokens}
+                if tags is not None:
+                    example["tags"] = [self._tag(tag, f"{where}, word {j}") for j, tag in enumerate(tags, 1)]
+                examples.append(example)
         return examples
 
     def _tag(self, value: str, where: str) -> str:
@@ -106,12 +115,18 @@ class Tagging(Task):
         return self.names[self.ids[value]]
 
     @override
+    def sees_words(self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase) -> bool:
+        return self.units(examples) > 0 and super().sees_words(examples, tokenizer)
+
+    @override
     def units(self, examples: Sequence[Example]) -> int:
         """Words that the model sees."""
         return sum(len(example["first"]) for example in examples)
 
     @override
     def collate(self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase) -> TensorBatch:
+        import torch
+
         inputs = [{"input_ids": example["input_ids"]} for example in examples]
         batch = dict(tokenizer.pad(inputs, padding=True, return_tensors="pt"))
         width = batch["input_ids"].shape[1]
@@ -120,7 +135,8 @@ class Tagging(Task):
         batch["counts"] = torch.tensor([len(example["tokens"]) for example in examples])
         for row, example in enumerate(examples):
             for position, word in example["first"]:
-                batch["labels"][row, position] = self.ids[example["tags"][word]]
+                if "tags" in example:
+                    batch["labels"][row, position] = self.ids[example["tags"][word]]
                 batch["words"][row, position] = word
         return batch
 
@@ -131,6 +147,8 @@ class Tagging(Task):
 
     @override
     def loss(self, model: nn.Module, batch: TensorBatch) -> Tensor:
+        from torch.nn import functional as F
+
         return F.cross_entropy(
             self.logits(model, batch).flatten(0, 1),
             batch["labels"].flatten(),
@@ -153,7 +171,8 @@ class Tagging(Task):
 
     @override
     def reference_record(self, example: Example) -> dict[str, Any]:
-        return {"tokens": example["tokens"], "reference": example["tags"]}
+        reference = {"reference": example["tags"]} if "tags" in example else {}
+        return {"tokens": example["tokens"], **reference}
 
     @override
     def metrics(self, predictions: Sequence[dict[str, Any]], examples: Sequence[Example]) -> list[Scored]:
@@ -180,9 +199,8 @@ def _first_pieces(word_ids: Sequence[int | None]) -> list[tuple[int, int]]:
     return [(position, word) for word, position in found.items()]
 
 
-def _check_scheme(names: Sequence[str] | None) -> None:
-    if names and (OUTSIDE not in names or not all(_TAG.fullmatch(name) for name in names)):
-        raise UserError(f"data.labels: tags are O, B-… and I-… (IOB2), got {listed(names)}")
+def _is_scheme(names: Sequence[str]) -> bool:
+    return OUTSIDE in names and all(_TAG.fullmatch(name) for name in names)
 
 
 def _check_tag(tag: Any, known: Mapping[str, int], names: Sequence[str], where: str) -> None:

@@ -113,7 +113,7 @@ class BatchStream:
         mine = chosen[self.process :: self.processes]
         size = -(-len(mine) // self.accumulation) if mine else 1
         parts = [mine[i : i + size] for i in range(0, len(mine), size)]
-        return Batch(tuple(self._to_device(self.collate(part)) for part in parts), self.units(chosen))
+        return Batch(tuple(self._to_device(self.collate(part)) for part in parts), max(1, self.units(chosen)))
 
     def _epoch_order(self, epoch: int) -> list[list[int]]:
         # Grouping sorts by length within mega-batches; the order of the batches is then shuffled, as it would

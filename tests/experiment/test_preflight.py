@@ -85,9 +85,20 @@ def test_missing_columns_list_the_columns_there_are_once(root: Path) -> None:
 
 
 def test_a_column_that_only_the_evaluation_split_lacks_names_that_file(root: Path) -> None:
-    (root / "glue/cola/validation.jsonl").write_text('{"sentence": "a"}\n')
+    (root / "glue/cola/validation.jsonl").write_text('{"text": "a", "label": 1}\n')
     assert messages(check_data(data(root), where)) == [
-        f"data.label: no column 'label' in {root}/glue/cola/validation.jsonl; it has: sentence"
+        f"data.columns: no column 'sentence' in {root}/glue/cola/validation.jsonl; it has: text, label"
+    ]
+
+
+def test_an_evaluation_split_may_lack_the_labels_in_all_of_its_files_but_not_in_some(root: Path) -> None:
+    (root / "glue/cola/validation.jsonl").unlink()
+    for number, row in enumerate(['{"sentence": "a"}', '{"sentence": "a"}']):
+        (root / f"glue/cola/validation-0000{number}-of-00002.jsonl").write_text(f"{row}\n")
+    assert check_data(data(root), where) == []
+    (root / "glue/cola/validation-00001-of-00002.jsonl").write_text('{"sentence": "a", "label": 1}\n')
+    assert messages(check_data(data(root), where)) == [
+        f"data.label: no column 'label' in {root}/glue/cola/validation-00000-of-00002.jsonl; it has: sentence"
     ]
 
 

@@ -1,8 +1,9 @@
-"""Names of classes are settled at training, kept with the run and the adapter, and read there by what follows."""
+"""Data is read, mapped and encoded before anything is written; names of classes stay with the run and the adapter."""
 
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,13 @@ from autolora.context.base import Context
 from autolora.errors import UserError
 from autolora.experiment.evaluate import evaluate
 from autolora.experiment.preflight import load_recipe
+from autolora.experiment.prepare import prepare
 from autolora.experiment.retrain import retrain
 from autolora.experiment.search import search
 from autolora.recipe.schema import Recipe
+from autolora.runs.results import read_result
 from autolora.runs.store import Run
+from tests import own_data
 from tests.laboratory import TINY_RECIPE, write_laboratory
 
 NAMES = ["bad", "good", "so-so"]
@@ -108,3 +112,83 @@ def test_the_adapter_carries_the_names_for_transformers(place: Path) -> None:
         "the king sees the cat"
     )
     assert found[0]["label"] in NAMES
+
+
+def test_predictions_have_the_names_of_the_classes_beside_their_ids(place: Path) -> None:
+    run = trained(place)
+    evaluated(run, read(place))
+    records = read_result(run).predictions("validation")
+    assert [record["reference_name"] for record in records] == [row["label"] for row in rows(place, "validation")]
+    assert all(record["prediction_name"] == NAMES[record["prediction"]] for record in records)
+    assert all(record["reference_name"] == NAMES[record["reference"]] for record in records)
+
+
+def test_a_split_without_labels_is_predicted_and_another_scored(place: Path) -> None:
+    run = trained(place)
+    write(place, "test.en", [{"sentence": "the king"}, {"sentence": "the cat sees"}])
+    write(place, "test.de", rows(place, "validation")[:5])
+    run.recipe = read(place, "data.splits.eval=[test.en, test.de]")
+    table = evaluate(run, Context(run.recipe, show=False))
+    assert [(row["split"], row["examples"], "accuracy" in row) for row in table] == [
+        ("test.en", 2, False),
+        ("test.de", 5, True),
+    ]
+    result = read_result(run)
+    assert result.score == table[1]["accuracy"]
+    assert [set(record) for record in result.predictions("test.en")] == [
+        {"index", "prediction", "prediction_name", "logits"}
+    ] * 2
+    assert len(result.predictions("test.de")) == 5
+
+
+def test_without_any_labels_there_is_no_score(place: Path) -> None:
+    run = trained(place)
+    write(place, "test", [{"sentence": "the king", "label": -1}])
+    run.recipe = read(place, "data.splits.eval=[test]")
+    (row,) = evaluate(run, Context(run.recipe, show=False))
+    assert "accuracy" not in row
+    result = read_result(run)
+    assert (result.state, result.metric, result.score) == ("success", "accuracy", None)
+    assert len(result.predictions("test")) == 1
+
+
+def encodes_no_word(folder: Path, laboratory: Path, task: str, **row: object) -> Path:
+    other = {**row, "label": ["O", "B-x"][: len(row["label"])] if isinstance(row["label"], list) else "y"}
+    return own_data.write(
+        folder, laboratory, {"train.jsonl": [row, other], "validation.jsonl": [row]}, task, columns=["text"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("task", "row"),
+    [
+        ("tagging", {"text": ["\u200b", "\u200c"], "label": ["O", "B-x"]}),
+        ("classification", {"text": "\u200b", "label": "x"}),
+    ],
+)
+def test_a_training_split_of_which_no_word_reaches_the_model_is_refused(
+    tmp_path: Path, laboratory: Path, task: str, row: dict[str, object]
+) -> None:
+    recipe = load_recipe(encodes_no_word(tmp_path, laboratory, task, **row))
+    with pytest.raises(
+        UserError, match=r"split 'train': the tokenizer of .* makes nothing of any of its texts \(text\)"
+    ):
+        prepare(Context(recipe, show=False))
+
+
+def test_a_batch_without_a_word_gives_no_nan(tmp_path: Path, laboratory: Path) -> None:
+    rows = [
+        {"text": ["\u200b", "\u200c"], "label": ["O", "B-x"]},
+        {"text": ["the", "cat"], "label": ["O", "B-x"]},
+        {"text": ["\u200b"], "label": ["O"]},
+        {"text": ["a", "dog"], "label": ["O", "B-x"]},
+    ]
+    path = own_data.write(tmp_path, laboratory, {"train.jsonl": rows, "validation.jsonl": rows}, "tagging")
+    steps = ["search.steps=4", "search.batch_size=1", "retrain.steps=4", "retrain.batch_size=1"]
+    run = Run.create(tmp_path / "runs", load_recipe(path, [*steps, "retrain.log_every=1"]))
+    context = Context(run.recipe, show=False)
+    search(run, context)
+    retrain(run, context)
+    losses = [json.loads(line)["train_loss"] for line in (run.path / "retrain" / "log.jsonl").read_text().splitlines()]
+    assert losses
+    assert all(math.isfinite(loss) for loss in losses)

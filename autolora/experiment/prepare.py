@@ -1,0 +1,64 @@
+"""What a run needs of its data, made before anything is trained or written: ``prepare(context)``.
+
+Every split is read, its labels mapped by name, and it is encoded; so whatever is wrong with one of them is said at
+once. The names of the classes are settled on the way: a run's own, where it has been trained with some already.
+"""
+
+from __future__ import annotations
+
+from autolora.context.base import Context
+from autolora.data.labels import listed
+from autolora.errors import UserError
+from autolora.model.load import check_length
+from autolora.runs.labels import read_labels, write_labels
+from autolora.runs.store import Run
+
+
+def prepare(context: Context, run: Run | None = None, *, training: bool = True) -> None:
+    """Read and encode the splits, and check them.
+
+    Args:
+        context: Of the recipe; what is made is kept in it.
+        run: The run, where there is one already, whose class names hold.
+        training: Whether the training split is used, too.
+
+    Raises:
+        UserError: A row cannot be used; the recipe names other classes than the run was trained with; no word of the
+            training split reaches the model; or a sequence is longer than the model can take.
+    """
+    if run is not None:
+        _take_labels(run, context)
+    train = context.recipe.data.splits.train
+    splits = dict.fromkeys([*([train] if training else []), *context.recipe.data.splits.eval])
+    longest = max(context.task.longest(context.examples(split)) for split in splits)
+    if training and not context.task.sees_words(context.examples(train), context.tokenizer):
+        raise UserError(
+            f"split {train!r}: the tokenizer of {context.recipe.model.name} makes nothing of any of its texts "
+            f"({', '.join(context.recipe.data.columns)}): no word would reach the model; look at the texts, or take a "
+            "model of their language"
+        )
+    check_length(context.skeleton, longest)
+
+
+def keep_labels(run: Run, context: Context) -> None:
+    """Write the names of the classes into the run, where it has none yet.
+
+    Args:
+        run: The run.
+        context: Of its recipe.
+    """
+    if context.main and context.task.names and read_labels(run.path) is None:
+        write_labels(run.path, context.task.names)
+    context.compute.wait()
+
+
+def _take_labels(run: Run, context: Context) -> None:
+    """The run's names for the task, which is made with them."""
+    kept = read_labels(run.path)
+    given = run.recipe.data.labels
+    if kept is not None and given is not None and list(given) != kept:
+        raise UserError(
+            f"data.labels: {run.path} was trained with the classes {listed(kept)}, and the recipe names "
+            f"{listed(given)}; take that back, or start a new run"
+        )
+    context.kept_labels = kept
