@@ -1,7 +1,7 @@
 """What a cell of a data file says: a text, a list of texts, or nothing.
 
-No type is guessed: a text is what stands in the file, and a number the text that it is written as. An empty cell, an
-empty list, null and NaN all say nothing.
+No type is guessed: a text is what stands in the file, and a number the text that it is written as. An empty cell, one
+of blanks alone, an empty list, null and NaN all say nothing.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def cell(value: Any, kind: Kind) -> Cell:
     if type(value) is str:
         if kind == "list" and value:
             raise UserError(f"must be a list, got {value[:60]!r}")
-        return value or None
+        return value if value and not value.isspace() else None
     if isinstance(value, list | tuple):
         if kind == "text":
             raise UserError(f"must be text, got the list {value!r:.60}")

@@ -193,6 +193,8 @@ class Regression(_SequenceTask):
 def _finite(value: Any, where: str) -> float:
     try:
         number = float(value)
+        if isinstance(value, str) and "_" in value:  # Python's way to write numbers, and nobody else's
+            raise ValueError(value)
     except (TypeError, ValueError):
         raise UserError(f"{where}: label {value!r} is not a number") from None
     if not math.isfinite(number):

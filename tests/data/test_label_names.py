@@ -200,6 +200,8 @@ def test_names_are_those_of_the_whole_training_split(own: Write) -> None:
 def test_a_regression_label_that_is_no_number_is_refused_by_line(own: Write) -> None:
     made = own("csv", table(1, 2.5), table("1e1", "high"), task="regression")
     assert "validation.csv:3: label 'high' is not a number" in refusal(made)
+    made = own("csv", table(1, 2.5), table("1_0", "2"), task="regression")
+    assert "validation.csv:2: label '1_0' is not a number" in refusal(made)
     made = own("csv", table(1, 2.5), table("1e1", "-3"), task="regression")
     assert [example["label"] for example in context(made).examples("validation")] == [10.0, -3.0]
 

@@ -257,6 +257,18 @@ def test_a_missing_cell_is_refused_or_its_row_dropped_and_counted(
     assert f"data/{place}" in said
 
 
+@pytest.mark.parametrize("sign", [";", "|", "\t"])
+def test_columns_parted_by_another_sign_are_said_to_be(own: Write, sign: str) -> None:
+    text = f"text{sign}label\nthe cat{sign}a\nthe dog{sign}b\n"
+    assert f"are the columns parted by {sign!r}?" in refusal(own("train.csv", text))
+
+
+@pytest.mark.parametrize("row", [["text", " \u00a0 "], ["label", "  "]])
+def test_blanks_alone_are_missing(own: Write, row: list[str]) -> None:
+    lines = [{"text": "the a", "label": "x"}, {"text": "the b", "label": "y", row[0]: row[1]}]
+    assert f"train.jsonl:2: {row[0]!r} is missing" in refusal(own("train.jsonl", text_of(lines)))
+
+
 def test_an_empty_label_is_missing(own: Write) -> None:
     assert "train.jsonl:3: 'label' is missing" in refusal(own("train.jsonl", [*ROWS, {"text": "a", "label": ""}]))
 

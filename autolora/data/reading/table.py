@@ -51,7 +51,14 @@ def require(columns: Sequence[str], wanted: Sequence[str], file: str) -> None:
 def column_fault(columns: Sequence[str], name: str, file: str) -> tuple[str, str] | None:
     """What is wrong with a column that is wanted of a file, and what may be meant; None where nothing is."""
     if name not in columns:
-        return f"no column {name!r} in {file}; it has: {', '.join(columns)}", did_you_mean(name, columns)
+        return f"no column {name!r} in {file}; it has: {', '.join(columns)}", _hint(name, columns)
     if (times := list(columns).count(name)) > 1:
         return f"{file} has {times} columns of the name {name!r}; rename all but the one that is meant", ""
     return None
+
+
+def _hint(name: str, columns: Sequence[str]) -> str:
+    """The column that is meant, or that the columns are parted by another sign than the file's ending says."""
+    if len(columns) == 1 and (sign := next((sign for sign in ";\t|," if sign in columns[0]), None)):
+        return f"are the columns parted by {sign!r}? save the file with commas as .csv, or with tabs as .tsv"
+    return did_you_mean(name, columns)
