@@ -39,6 +39,7 @@ class Context:
         self.recipe, self.show = recipe, show
         self.compute = compute or Compute(recipe.model.dtype)
         self.kept_labels: Sequence[str] | None = None  # what the run was trained with, for a task that is made later
+        self.announced: set[tuple[str, str]] = set()  # of which run and split the data has been described
         self._examples: dict[str, list[Example]] = {}
         TASKS.ensure(recipe.task)
         METHODS.ensure(recipe.method.name)

@@ -69,6 +69,7 @@ def load_splits(
         counted = data.label if labelled and family.named_labels else None
         found, report = spool(opened.parts, opened.columns, drop=data.missing == "drop", names_in=counted)
         report.names = opened.names.get(data.label) if counted else None
+        report.all_rows = found
         _check_count(report, name)
         if labelled:
             family.check_rows(found, data, report.places)

@@ -28,6 +28,8 @@ class Report:
         first_dropped: The place of the first of these.
         names: Those that the labels carry in the data, by id.
         labels: Those there are, by name; empty for families whose labels are no names.
+        places: Where each row stands.
+        all_rows: The rows (`datasets.Dataset`), mapped from disk; those of the split may be fewer.
     """
 
     rows: int = 0
@@ -36,6 +38,7 @@ class Report:
     names: Sequence[str] | None = None
     labels: dict[str, Seen] = field(default_factory=dict)
     places: Places = field(default_factory=lambda: Places())
+    all_rows: Any = None
 
 
 class Places:

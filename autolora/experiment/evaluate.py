@@ -12,6 +12,7 @@ from autolora.data.load import load_splits
 from autolora.errors import UserError
 from autolora.evaluation.predict import Part
 from autolora.evaluation.submission import submission_lines
+from autolora.experiment.announcement import announce_data, announce_lengths
 from autolora.experiment.labels import settle_labels
 from autolora.files import file_hash, write_atomic, write_records
 from autolora.methods.base import method_of
@@ -41,6 +42,7 @@ def evaluate(run: Run, context: Context) -> list[Row]:
     scored: list[Scored] = []
     with run.stage("eval"):
         settle_labels(run, context)
+        announce_data(run, context)
         begun = time.monotonic()
         base = context.model()
         pretrained = weights_hash(base, [])
@@ -49,6 +51,7 @@ def evaluate(run: Run, context: Context) -> list[Row]:
         made_by = [pretrained, *(file_hash(path) for path in sorted(adapter.glob("*")) if path.is_file())]
         for split in run.recipe.data.splits.eval:
             examples = context.examples(split)
+            announce_lengths(run, context, split, examples)
             check_length(base, context.task.longest(examples))
             part = _part(run, context, made_by, split)
             predictions = predictions_of(context, model, examples, f"eval {split}", part)

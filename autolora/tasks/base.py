@@ -11,7 +11,7 @@ and the raw splits:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -48,6 +48,7 @@ class Task(ABC):
     predicts_training: ClassVar[bool] = True  # whether training examples can be predicted as they are, and scored
     decodes: ClassVar[bool] = False  # whether its outputs are decoded token by token, by a causal language model
     named_labels: ClassVar[bool] = False  # whether its labels are names of classes
+    one_label: ClassVar[bool] = True  # whether rows of the same input that have other labels contradict each other
     tokenizer_options: ClassVar[Mapping[str, Any]] = {}  # what the tokenizer must be loaded with
 
     names: Sequence[str] = ()  # of the classes, by id; empty where the family has none
@@ -61,6 +62,7 @@ class Task(ABC):
         kept: Sequence[str] | None = None,
     ) -> None:
         self.data, self.evaluation, self.loss_settings, self.kept = data, evaluation, loss, kept
+        self.cut_off: dict[str, int] = {}  # by split, how many of its encoded examples lost tokens to data.max_length
         self.prepare(splits)
 
     def prepare(self, splits: Mapping[str, Any]) -> None:  # noqa: B027  # most families have nothing to do here
@@ -116,6 +118,31 @@ class Task(ABC):
         Raises:
             UserError: A row cannot be encoded; the message names the split and the row.
         """
+
+    def sources(self, rows: Any, purpose: Purpose) -> Iterator[int]:
+        """The row that each example comes from, in the order of `encode`.
+
+        Args:
+            rows: A split's raw rows.
+            purpose: See `encode`.
+        """
+        return iter(range(len(rows)))
+
+    def targets(self, labels: Iterable[Any]) -> dict[str, float]:
+        """What there is to say of a split's labels, beside how many rows each class has.
+
+        Args:
+            labels: The cells of the label's column.
+        """
+        return {}
+
+    def lost(self, examples: Sequence[Example]) -> dict[str, int]:
+        """What `data.max_length` took from a split, in the family's own units.
+
+        Args:
+            examples: As `encode` gives them.
+        """
+        return {}
 
     def unlabelled(self, rows: Any) -> Any:
         """The rows with some label or other, so that `encode` takes them; for families with submission files.

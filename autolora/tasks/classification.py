@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from autolora.errors import UserError
 from autolora.metrics.compute import score
 from autolora.recipe.schema import Data
 from autolora.tasks.base import Purpose, Task, full_precision
-from autolora.tasks.encoding import Packer, beginning, columns_of, in_batches
+from autolora.tasks.encoding import Packer, beginning, columns_of, cut_off, in_batches
 from autolora.tasks.scored import Scored
 from autolora.training.batches import Example, TensorBatch
 
@@ -37,13 +37,15 @@ class _SequenceTask(Task):
     def encode(self, rows: Any, tokenizer: PreTrainedTokenizerBase, split: str, purpose: Purpose) -> list[Example]:
         size, longest = len(self.data.columns), self.data.max_length
         examples: list[Example] = []
-        pack = Packer()
+        pack, cut = Packer(), 0
         for batch in in_batches(columns_of(rows, [*self.data.columns, self.data.label]), size):
             texts = [[beginning(row[i], tokenizer, longest) for row in batch] for i in range(size)]
             encoded = tokenizer(*texts, truncation=True, max_length=longest)
+            cut += cut_off(encoded, tokenizer, texts, longest)
             for i, row in enumerate(batch):
                 label = self.label(row[-1], f"split {split}, row {len(examples) + 1}")
                 examples.append(pack({**{key: encoded[key][i] for key in encoded}, "label": label}))
+        self.cut_off[split] = cut
         return examples
 
     @override
@@ -113,6 +115,14 @@ class Regression(_SequenceTask):
     def check_rows(cls, rows: Any, data: Data, place: Place) -> None:
         for i, (label,) in enumerate(columns_of(rows, [data.label])):
             _finite(label, place(i))
+
+    @override
+    def targets(self, labels: Iterable[Any]) -> dict[str, float]:
+        count, total, lowest, highest = 0, 0.0, math.inf, -math.inf
+        for number in map(float, labels):
+            count, total = count + 1, total + number
+            lowest, highest = min(lowest, number), max(highest, number)
+        return {"lowest": lowest, "mean": total / count, "highest": highest} if count else {}
 
     @override
     def head_config(self) -> dict[str, Any]:
