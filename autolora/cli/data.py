@@ -48,13 +48,22 @@ def data(
 def _context(target: str, options: Options) -> Context:
     """Of a recipe, or of a run with the names of its classes; no run is begun."""
     from autolora.console import hush
+    from autolora.experiment.preflight import check_data
+    from autolora.recipe.load import read_recipe
     from autolora.recipe.shipped import find_recipe
     from autolora.runs.labels import read_labels
     from autolora.runs.store import Run, is_run
 
     path = Path(target)
     run = Run.open(path) if is_run(path) else None
-    read = options.read(find_recipe(target) if run is None else path / "recipe.yaml")
+    read = read_recipe(
+        find_recipe(target) if run is None else path / "recipe.yaml",
+        options.overrides,
+        data_root=options.data_root,
+        model=options.model,
+        seed=options.seed,
+        checks={"data": check_data},  # of the model the tokenizer is all that is needed
+    )
     hush()
     from autolora.context.base import Context
 
@@ -153,7 +162,7 @@ def _number(value: float | None) -> str:
 
 def _examples(samples: Sequence[Sample]) -> Table:
     table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold", max_width=20)
     table.add_column(overflow="fold")
     for i, sample in enumerate(samples):
         if i:
@@ -162,7 +171,7 @@ def _examples(samples: Sequence[Sample]) -> Table:
             table.add_row(Text(_plain(column)), Text(_shortened(_text(cell))))
         shown = " ".join(_plain(token) for token in sample.tokens[:TOKENS])
         more = f" … ({len(sample.tokens)} tokens)" if len(sample.tokens) > TOKENS else ""
-        table.add_row(Text("tokens"), Text(f"{shown}{more}"))
+        table.add_row(Text("as tokens"), Text(f"{shown}{more}"))
     return table
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -227,14 +226,17 @@ def _samples(context: Context, name: str, examples: Sequence[Example]) -> list[S
     purpose: Purpose = "train" if name == data.splits.train else "eval"
     wanted = dict.fromkeys((*data.columns, data.label, *([data.category] if data.category else [])))
     columns = [column for column in wanted if column in rows.column_names]
-    found = []
-    for place, example in zip(islice(context.task.sources(rows, purpose), SHOWN), examples, strict=False):
-        cells = rows[place]
-        row = {column: cells[column] for column in columns}
-        if data.label in row and context.task.names:
-            row[data.label] = _canonical(context)(row[data.label])
-        found.append(Sample(row, context.tokenizer.convert_ids_to_tokens(list(example["input_ids"]))))
-    return found
+    found: dict[int, Sample] = {}  # of different rows
+    for place, example in zip(context.task.sources(rows, purpose), examples, strict=False):
+        if len(found) == SHOWN:
+            break
+        if place not in found:
+            cells = rows[place]
+            row = {column: cells[column] for column in columns}
+            if data.label in row and context.task.names:
+                row[data.label] = _canonical(context)(row[data.label])
+            found[place] = Sample(row, context.tokenizer.convert_ids_to_tokens(list(example["input_ids"])))
+    return list(found.values())
 
 
 def _warnings(context: Context, splits: Mapping[str, tuple[SplitOverview, Fingerprints]]) -> list[str]:

@@ -96,8 +96,8 @@ def leakage(
     if found is None:
         return []
     one, other = places[split](found.first[0]), places[train](found.first[1])
-    with_other = f", {found.other_label} of them with another label" if labels and found.other_label else ""
-    has = "has" if found.rows == 1 else "have"
+    has, of_them = ("has", "") if found.rows == 1 else ("have", f"{found.other_label} of them ")
+    with_other = f", {of_them}with another label" if labels and found.other_label else ""
     return [
         f"{found.rows} of {len(evaluated.inputs)} rows of split {split!r} {has} the same {_input(columns)} as a "
         f"training row{with_other}; first {one} and {other}"
