@@ -21,6 +21,14 @@ if TYPE_CHECKING:
 
 CLASSES = 40  # whose rows are listed
 CHARACTERS, TOKENS = 300, 60  # of an example that are shown
+TOKEN_LINES = {  # of the table, and the fields of `Lengths`
+    "examples": "examples",
+    "median": "median",
+    "95th percentile": "percentile_95",
+    "longest": "longest",
+    "data.max_length": "max_length",
+    "examples cut off": "cut_off",
+}
 JsonOption = Annotated[bool, typer.Option("--json", help="Print it as JSON, with the whole texts of the examples.")]
 
 
@@ -136,14 +144,10 @@ def _label_lines(label: str, splits: Sequence[SplitOverview]) -> Iterator[Line]:
 def _token_lines(splits: Sequence[SplitOverview]) -> Iterator[Line]:
     tokens = [split.tokens for split in splits]
     yield "tokens:", *("" for _ in splits)
-    yield "  examples", *(_number(each and each.examples) for each in tokens)
-    yield "  median", *(_number(each and each.median) for each in tokens)
-    yield "  95th percentile", *(_number(each and each.percentile_95) for each in tokens)
-    yield "  longest", *(_number(each and each.longest) for each in tokens)
-    yield "  data.max_length", *(_number(each and each.max_length) for each in tokens)
-    yield "  examples cut off", *(_number(each and each.cut_off) for each in tokens)
+    for title, field in TOKEN_LINES.items():
+        yield f"  {title}", *(_number(getattr(each, field, None)) for each in tokens)
     for what in dict.fromkeys(what for each in tokens if each for what in each.lost):
-        yield f"  {what} cut off", *(_number(each and each.lost.get(what)) for each in tokens)
+        yield f"  {what} cut off", *(_number(each.lost.get(what) if each else None) for each in tokens)
 
 
 def _share(split: SplitOverview, name: str) -> str:

@@ -6,12 +6,12 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
-from typing import Any
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from autolora.data.load import content_hash, load_splits
+from autolora.data.splits import Splits
 from autolora.lora.targets import head_modules
 from autolora.model.load import load_model, load_tokenizer
 from autolora.recipe.schema import Recipe, Steps
@@ -53,7 +53,7 @@ class Context:
         return self.compute.main
 
     @cached_property
-    def splits(self) -> dict[str, Any]:
+    def splits(self) -> Splits:
         """Raw rows of the training split and the evaluation splits, by name (`datasets.Dataset`)."""
         return load_splits(self.recipe.data, self.recipe.seed, self.family)
 

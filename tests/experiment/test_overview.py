@@ -35,7 +35,9 @@ TRAIN = [
 VALIDATION = [{"text": "the king", "label": "cat"}, {"text": "a king", "label": "dog"}]
 
 
-def looked_at(folder: Path, laboratory: Path, files: dict[str, Content], task: str = "classification", **data: Any):
+def looked_at(
+    folder: Path, laboratory: Path, files: dict[str, Content], task: str = "classification", **data: Any
+) -> Overview:
     """The overview of a recipe over these files, all splits encoded."""
     made = context(write(folder, laboratory, files, task, **data))
     return overview(made, made.splits)
@@ -69,7 +71,12 @@ def test_rows_labels_and_lengths_are_counted(tmp_path: Path, laboratory: Path) -
 
 
 def test_a_compressed_file_with_dropped_rows(tmp_path: Path, laboratory: Path) -> None:
-    rows = [*TRAIN, {"text": "", "label": "cat"}, {"text": "the", "label": None}, {"text": "king", "label": "cat"}]
+    rows: list[Any] = [
+        *TRAIN,
+        {"text": "", "label": "cat"},
+        {"text": "the", "label": None},
+        {"text": "king", "label": "cat"},
+    ]
     files: dict[str, Content] = {
         "train.jsonl.gz": gzip.compress(text_of(rows).encode()),
         "validation.jsonl": VALIDATION,
