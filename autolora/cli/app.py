@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from autolora.cli.compare import compare
+from autolora.cli.data import data
 from autolora.cli.eval import evaluate
 from autolora.cli.export import export
 from autolora.cli.recipes import app as recipes_app
@@ -23,6 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+app.command("data")(data)
 app.command("search")(search)
 app.command("retrain")(retrain)
 app.command("eval")(evaluate)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 
 from torch import Tensor, nn
@@ -39,6 +39,7 @@ class Context:
         self.recipe, self.show = recipe, show
         self.compute = compute or Compute(recipe.model.dtype)
         self.kept_labels: Sequence[str] | None = None  # what the run was trained with, for a task that is made later
+        self.announced: set[tuple[str, str]] = set()  # of which run and split the data has been described
         self._examples: dict[str, list[Example]] = {}
         TASKS.ensure(recipe.task)
         METHODS.ensure(recipe.method.name)
@@ -91,6 +92,11 @@ class Context:
     def skeleton(self) -> PreTrainedModel:
         """The pretrained model without its weights, as configured."""
         return load_skeleton(self.recipe.model, self.family.auto_class)
+
+    @property
+    def encoded(self) -> Mapping[str, Sequence[Example]]:
+        """The splits that `examples` was asked for."""
+        return self._examples
 
     def model(self) -> PreTrainedModel:
         """The pretrained model with a new head, the same one every time, on the device."""

@@ -79,6 +79,7 @@ def load_splits(
         found, report = spool(opened.parts, opened.columns, drop=data.missing == "drop", names_in=counted)
         report.labelled = has_labels
         report.names = opened.names.get(data.label) if counted else None
+        report.all_rows = found
         _check_count(report, name)
         family.check_rows(found, data, report.places)
         rows[name] = _limited(found, data.limits.train, seed) if train else _limited_examples(found, data, family, seed)

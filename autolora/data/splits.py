@@ -29,6 +29,8 @@ class Report:
         names: Those that the labels carry in the data, by id.
         labels: Those there are, by name; empty for families whose labels are no names.
         labelled: Whether the rows have labels; where they have none, they can be predicted, not scored.
+        places: Where each row stands.
+        all_rows: The rows (`datasets.Dataset`), mapped from disk; those of the split may be fewer.
     """
 
     rows: int = 0
@@ -38,6 +40,7 @@ class Report:
     labels: dict[str, Seen] = field(default_factory=dict)
     labelled: bool = True
     places: Places = field(default_factory=lambda: Places())
+    all_rows: Any = None
 
 
 class Places:

@@ -12,6 +12,7 @@ from autolora.data.load import load_splits
 from autolora.errors import UserError
 from autolora.evaluation.predict import Part
 from autolora.evaluation.submission import submission_lines
+from autolora.experiment.announcement import announce
 from autolora.experiment.prepare import keep_labels, prepare
 from autolora.files import file_hash, write_atomic, write_records
 from autolora.methods.base import method_of
@@ -44,6 +45,7 @@ def evaluate(run: Run, context: Context) -> list[Row]:
     scored: list[Scored] = []
     with run.stage("eval"):
         keep_labels(run, context)
+        announce(run, context)
         begun = time.monotonic()
         base = context.model()
         pretrained = weights_hash(base, [])

@@ -21,7 +21,7 @@ import os
 import re
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -135,6 +135,15 @@ class Run:
             manifest = self.manifest()
             manifest.setdefault("stages", {}).setdefault(stage, {}).update(values)
             write_json(self.path / "manifest.json", manifest)
+
+    def note_data(self, record: Mapping[str, Any]) -> None:
+        """Keep what was read of the data.
+
+        Args:
+            record: JSON-able; it replaces the one that is there.
+        """
+        if self.main:
+            write_json(self.path / "manifest.json", {**self.manifest(), "data": record})
 
     def ranks(self) -> Ranks:
         """The ranks that the run is retrained at, with the retraining's scaling.

@@ -11,7 +11,7 @@ and the raw splits:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from autolora.data.cells import Kind
@@ -54,6 +54,7 @@ class Task(ABC):
     named_labels: ClassVar[bool] = False  # whether its labels are names of classes
     gives: ClassVar[Takes | None] = None  # what its metrics are about; None: each says so itself
     default_metrics: ClassVar[tuple[str, ...]] = ()  # where the recipe names none
+    one_label: ClassVar[bool] = True  # whether rows of the same input that have other labels contradict each other
     tokenizer_options: ClassVar[Mapping[str, Any]] = {}  # what the tokenizer must be loaded with
 
     names: Sequence[str] = ()  # of the classes, by id; empty where the family has none
@@ -70,6 +71,7 @@ class Task(ABC):
         self.evaluation = self.with_metrics(evaluation)
         for field, message, hint in self.faults(data, self.evaluation):
             raise UserError(f"{field}: {message}; {hint}")
+        self.cut_off: dict[str, int] = {}  # by split, how many of its encoded examples lost tokens to data.max_length
         self.prepare(splits)
 
     @classmethod
@@ -161,6 +163,31 @@ class Task(ABC):
         Raises:
             UserError: A row cannot be encoded; the message names the split and the row.
         """
+
+    def sources(self, rows: Any, purpose: Purpose) -> Iterator[int]:
+        """The row that each example comes from, in the order of `encode`.
+
+        Args:
+            rows: A split's raw rows.
+            purpose: See `encode`.
+        """
+        return iter(range(len(rows)))
+
+    def targets(self, labels: Iterable[Any]) -> dict[str, float]:
+        """What there is to say of a split's labels, beside how many rows each class has.
+
+        Args:
+            labels: The cells of the label's column.
+        """
+        return {}
+
+    def lost(self, examples: Sequence[Example]) -> dict[str, int]:
+        """What `data.max_length` took from a split, in the family's own units.
+
+        Args:
+            examples: As `encode` gives them.
+        """
+        return {}
 
     def sees_words(self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase) -> bool:
         """Whether anything of the data reaches the model.

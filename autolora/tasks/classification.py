@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
@@ -16,7 +16,7 @@ from autolora.metrics.compute import score
 from autolora.recipe.schema import Data, Eval
 from autolora.registry import METRICS
 from autolora.tasks.base import Purpose, Task, Wrong, full_precision
-from autolora.tasks.encoding import Packer, beginning, columns_of, has_column, in_batches
+from autolora.tasks.encoding import Packer, beginning, columns_of, cut_off, has_column, in_batches
 from autolora.tasks.scored import Scored
 
 if TYPE_CHECKING:
@@ -43,15 +43,17 @@ class _SequenceTask(Task):
         size, longest = len(self.data.columns), self.data.max_length
         labelled = has_column(rows, self.data.label)
         examples: list[Example] = []
-        pack = Packer()
+        pack, cut = Packer(), 0
         for batch in in_batches(columns_of(rows, [*self.data.columns, self.data.label], self.data.label), size):
             texts = [[beginning(row[i], tokenizer, longest) for row in batch] for i in range(size)]
             encoded = tokenizer(*texts, truncation=True, max_length=longest)
+            cut += cut_off(encoded, tokenizer, texts, longest)
             for i, row in enumerate(batch):
                 example = {key: encoded[key][i] for key in encoded}
                 if labelled:
                     example["label"] = self.label(row[-1], f"split {split}, row {len(examples) + 1}")
                 examples.append(pack(example))
+        self.cut_off[split] = cut
         return examples
 
     @override
@@ -169,6 +171,14 @@ class Regression(_SequenceTask):
         if has_column(rows, data.label):
             for i, (label,) in enumerate(columns_of(rows, [data.label])):
                 _finite(label, place(i))
+
+    @override
+    def targets(self, labels: Iterable[Any]) -> dict[str, float]:
+        count, total, lowest, highest = 0, 0.0, math.inf, -math.inf
+        for number in map(float, labels):
+            count, total = count + 1, total + number
+            lowest, highest = min(lowest, number), max(highest, number)
+        return {"lowest": lowest, "mean": total / count, "highest": highest} if count else {}
 
     @override
     def head_config(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 ROWS, CHARACTERS = 1000, 2**21  # of a batch, at most
 READ = 100  # rows that are read at once
@@ -124,3 +124,26 @@ def beginning(text: Any, tokenizer: PreTrainedTokenizerBase, max_length: int) ->
             return text[:size]
         size *= MARGIN
     return text
+
+
+def cut_off(
+    encoded: BatchEncoding, tokenizer: PreTrainedTokenizerBase, texts: Sequence[Sequence[Any]], max_length: int
+) -> int:
+    """How many of a batch's examples lost tokens when they were truncated.
+
+    Args:
+        encoded: What the tokenizer made of the batch.
+        tokenizer: It.
+        texts: What it was given: the texts, or lists of words, of each column.
+        max_length: Tokens of an example, at most.
+    """
+    full = [i for i, ids in enumerate(encoded["input_ids"]) if len(ids) >= max_length]  # no other one can have
+    if encoded.encodings is not None:
+        return sum(bool(encoded.encodings[i].overflowing) for i in full)
+    return sum(_length(tokenizer, [column[i] for column in texts]) > max_length for i in full)
+
+
+def _length(tokenizer: PreTrainedTokenizerBase, texts: Sequence[Any]) -> int:
+    """Tokens of an example that nothing is cut off from."""
+    words = isinstance(texts[0], list)
+    return len(tokenizer(*texts, is_split_into_words=words, truncation=False, verbose=False)["input_ids"])

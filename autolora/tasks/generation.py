@@ -9,7 +9,7 @@ Rows with the same input are one example of an evaluation split, with all their 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from typing_extensions import override
@@ -42,6 +42,7 @@ class Generation(Task):
     auto_class = "AutoModelForCausalLM"
     new_head = False
     decodes = True
+    one_label = False  # several outputs of one input are all right
     predicts_training = False  # they hold their outputs; and one input is several of them
     gives = "texts"
     default_metrics = ("bleu", "nist", "chrf")
@@ -108,6 +109,22 @@ class Generation(Task):
         return list(found.values())
 
     @override
+    def sources(self, rows: Any, purpose: Purpose) -> Iterator[int]:
+        to_text, found = LINEARISERS.load(self.data.linearise), set()
+        if purpose == "train":
+            for i, (references,) in enumerate(columns_of(rows, [self.data.label])):
+                yield from [i] * len(_several(references))
+            return
+        for i, (value,) in enumerate(columns_of(rows, [self.data.columns[0]])):
+            if (text := to_text(value, "input")) not in found:
+                found.add(text)
+                yield i
+
+    @override
+    def targets(self, labels: Iterable[Any]) -> dict[str, float]:
+        return {"references": sum(len(_several(references)) for references in labels)}
+
+    @override
     def key(self, value: Any) -> str:
         """What two writings of one input have in common."""
         try:
@@ -126,6 +143,7 @@ class Generation(Task):
             )
         prompts = [[*ids, separator] for ids in _ids(tokenizer, [example["text"] for example in grouped])]
         self._check_lengths(prompts, grouped, split)
+        self.cut_off[split] = 0  # inputs are refused rather than cut
         if purpose == "eval":
             return [{**e, "input_ids": ids} for e, ids in zip(grouped, prompts, strict=True)]
         return self._pairs(rows, dict(zip((e["text"] for e in grouped), prompts, strict=True)), tokenizer)
@@ -147,6 +165,7 @@ class Generation(Task):
                 cut += len(whole) > longest
                 examples.append(pack({"input_ids": whole[:longest], "prompt": len(prompt)}))
         if cut:
+            self.cut_off[self.data.splits.train] = cut
             warn(f"{cut} of {len(examples)} training outputs lose their end at data.max_length {longest}")
         return examples
 

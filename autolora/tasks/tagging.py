@@ -20,7 +20,7 @@ from autolora.metrics.compute import score
 from autolora.metrics.entities import METRIC, entities_by_type, entity_count
 from autolora.recipe.schema import Data, Eval
 from autolora.tasks.base import WHOLE, Purpose, Task, Wrong, full_precision
-from autolora.tasks.encoding import beginning, columns_of, in_batches
+from autolora.tasks.encoding import beginning, columns_of, cut_off, in_batches
 from autolora.tasks.scored import Scored
 
 if TYPE_CHECKING:
@@ -97,9 +97,11 @@ class Tagging(Task):
     def encode(self, rows: Any, tokenizer: PreTrainedTokenizerBase, split: str, purpose: Purpose) -> list[Example]:
         longest = self.data.max_length
         examples: list[Example] = []
+        cut = 0
         for batch in in_batches(columns_of(rows, [self.data.columns[0], self.data.label], self.data.label), 1):
             words = [beginning(row[0], tokenizer, longest) for row in batch]
             encoded = tokenizer(words, is_split_into_words=True, truncation=True, max_length=longest)
+            cut += cut_off(encoded, tokenizer, [words], longest)
             for i, (tokens, tags) in enumerate(batch):
                 where = f"split {split!r}, row {len(examples) + 1}"
                 pieces = _first_pieces(encoded.word_ids(i))
@@ -107,7 +109,13 @@ class Tagging(Task):
                 if tags is not None:
                     example["tags"] = [self._tag(tag, f"{where}, word {j}") for j, tag in enumerate(tags, 1)]
                 examples.append(example)
+        self.cut_off[split] = cut
         return examples
+
+    @override
+    def lost(self, examples: Sequence[Example]) -> dict[str, int]:
+        """Words that no tag is predicted for."""
+        return {"words": sum(len(example["tokens"]) for example in examples) - self.units(examples)}
 
     def _tag(self, value: str, where: str) -> str:
         """A tag of the data by its name."""
