@@ -122,15 +122,17 @@ def test_the_two_evaluation_splits_are_told_apart(
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_evaluation_split_is_taken_encoded_and_predicted_once_and_when_all_is_learned(
+def test_the_evaluation_split_is_encoded_once_beforehand_and_predicted_once_when_all_is_learned(
     one: dict[str, Watched], method: str
 ) -> None:
     events = one[method].events
     on_split = [event for event in events if event[1] == "validation"]
     predicted = [event for event in events if event[0] == "predicted" and "eval" in event[2]]
-    assert [what for what, _, _ in on_split] == ["taken", "encoded"]
+    assert [stages for what, _, stages in on_split if what == "encoded"] == [{}]  # faulty data is refused at once
     assert [count for _, count, _ in predicted] == [EVALUATED]  # the batch is as large as the split
-    for _, _, stages in on_split + predicted:
+    for _, _, stages in on_split:  # between the stages, or in its own
+        assert {name for name, state in stages.items() if state == "running"} <= {"eval"}
+    for _, _, stages in predicted:
         assert (stages["retrain"], stages["eval"]) == ("success", "running")
         assert stages.get("search", "success") == "success"
     before = [count for what, count, stages in events if what == "predicted" and "eval" not in stages]
