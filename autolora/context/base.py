@@ -90,10 +90,10 @@ class Context:
     def model(self) -> PreTrainedModel:
         """The pretrained model with a new head, the same one every time, on the device."""
         seed_torch(derive(self.recipe.seed, "model"))
-        model = load_model(
-            self.recipe.model, self.task.auto_class, self.task.head_config(), self.tokenizer.pad_token_id
+        loaded = load_model(
+            self.recipe.model, self.task.auto_class, self.task.head_config(), self.tokenizer.pad_token_id, self.head
         )
-        placed: PreTrainedModel = model.to(self.compute.device)  # type: ignore[arg-type]  # its @wraps shows self
+        placed: PreTrainedModel = loaded.model.to(self.compute.device)  # type: ignore[arg-type]  # its @wraps shows self
         return placed
 
     def head(self, model: PreTrainedModel) -> list[str]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ import transformers
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from autolora.errors import UserError
+from autolora.model.complete import Loading, check_complete
 from autolora.model.inspect import bundled, bundled_folder
 from autolora.recipe.schema import Model
 
@@ -74,31 +76,56 @@ def load_tokenizer(model: Model, **options: Any) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_model(model: Model, auto_class: str, head_config: dict[str, Any], pad_token_id: int | None) -> PreTrainedModel:
-    """The pretrained model in float32 with a new task head, drawn from torch's generator, on the CPU.
+@dataclass(frozen=True)
+class Loaded:
+    """A pretrained model with its task head, in float32 on the CPU.
+
+    Args:
+        model: The model.
+        drawn: Names of the parameters that are not the checkpoint's but drawn at random, all of them in the head.
+        remark: What became of the checkpoint's own head, where that needs to be said; else "".
+    """
+
+    model: PreTrainedModel
+    drawn: frozenset[str]
+    remark: str
+
+
+def load_model(
+    model: Model,
+    auto_class: str,
+    head_config: dict[str, Any],
+    pad_token_id: int | None,
+    head: Callable[[PreTrainedModel], Sequence[str]],
+) -> Loaded:
+    """The pretrained model with a new task head, drawn from torch's generator; nothing else is drawn.
 
     Args:
         model: The recipe's model section.
         auto_class: Of transformers, such as "AutoModelForSequenceClassification".
         head_config: Of the task's head, see `Task.head_config`.
         pad_token_id: The tokenizer's, for models that have none of their own.
+        head: Gives the full names of a model's modules that are trained in full.
 
     Raises:
-        UserError: It cannot be loaded.
+        UserError: It cannot be loaded, or lacks something that is not trained.
     """
     with _explained(model), _quiet():
-        loaded: PreTrainedModel = getattr(transformers, auto_class).from_pretrained(
+        loaded, report = getattr(transformers, auto_class).from_pretrained(
             source(model.name),
             revision=model.revision,
             trust_remote_code=model.trust_remote_code,
             dtype=torch.float32,
             ignore_mismatched_sizes=True,  # a classification checkpoint with another number of labels
+            output_loading_info=True,
             **_weight_file(model.name),
             **head_config,
         )
+    loading = Loading.of(loaded, report)
+    check_complete(loaded, loading, head(loaded), model.name)
     if loaded.config.pad_token_id is None:
         loaded.config.pad_token_id = pad_token_id
-    return loaded
+    return Loaded(loaded, loading.drawn, "")
 
 
 def check_length(model: PreTrainedModel, longest: int) -> None:
