@@ -25,7 +25,7 @@ def explained(run: Run) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        raise UserError(f"{error}; {again}") from error
+        raise error if str(error).endswith(again) else UserError(f"{error}; {again}") from error
     except KeyError as error:  # PEFT's, for a tensor that it looks for
         raise UserError(f"{adapter} lacks {error}; {again}") from error
     except (SafetensorError, OSError, ValueError, TypeError, RuntimeError) as error:

@@ -22,7 +22,7 @@ from typing_extensions import override
 
 from autolora.context.base import Context
 from autolora.errors import UserError
-from autolora.lora.loading import check, other_settings
+from autolora.lora.loading import check, check_tensors, other_settings, peft_shapes
 from autolora.lora.parameters import trainable_parameters
 from autolora.lora.stored import CONFIG, read_config
 from autolora.methods.base import PeftMethod
@@ -85,8 +85,9 @@ class Prefix(PeftMethod):
         self._check_length(base, context, self.recipe.data.splits.eval)
         folder = self.run.path / "adapter"
         with explained(self.run):
-            own = get_peft_model(base, self._config(context)).peft_config["default"].to_dict()
-            check(folder / CONFIG, other_settings(read_config(folder), own))
+            fresh = get_peft_model(base, self._config(context))
+            check(folder / CONFIG, other_settings(read_config(folder), fresh.peft_config["default"].to_dict()))
+            check_tensors(folder, peft_shapes(fresh))
             return super().load(base, context)
 
     def _check_length(self, model: PreTrainedModel, context: Context, splits: Sequence[str]) -> None:

@@ -20,7 +20,8 @@ from autolora.experiment.retrain import retrain
 from autolora.experiment.search import search
 from autolora.runs.store import Run
 from tests.laboratory import tiny_run
-from tests.methods.support import loaded, logits
+from tests.methods.linked import built_on, learned_run
+from tests.methods.support import loaded, logits, write_generation_laboratory
 
 LAYER = "bert.encoder.layer.1.attention.self.value"
 WRAPPED = f"base_model.model.{LAYER}"
@@ -174,3 +175,72 @@ def test_a_recipe_that_says_another_head_is_refused(trained: tuple[Run, Context]
     head = ("bert.pooler", "classifier")
     run.recipe = run.recipe.model_copy(update={"model": run.recipe.model.model_copy(update={"head": head})})
     assert "bert.pooler" in refusal(run, context)
+
+
+@pytest.fixture(scope="module")
+def others(laboratory: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Run, Context]]:
+    """A run of each kind of method, trained."""
+    output = tmp_path_factory.mktemp("others")
+    learned, (uniform, context) = learned_run(laboratory, output), tiny_run(laboratory, output, "lora:4")
+    search(uniform, context)
+    retrain(uniform, context)
+    decoder = write_generation_laboratory(output / "decoder", "gpt2")
+    found = {
+        "adalora": built_on(laboratory, output, "adalora", learned),
+        "svd": built_on(laboratory, output, "svd", learned, uniform),
+        "eva": built_on(laboratory, output, "eva", learned),
+        "houlsby:2": tiny_run(laboratory, output, "houlsby:2"),
+        "bitfit": tiny_run(laboratory, output, "bitfit"),
+        "prefix:3": tiny_run(decoder, output / "runs", "prefix:3"),
+    }
+    for run, of_run in found.values():
+        retrain(run, of_run)
+    return found
+
+
+@pytest.mark.parametrize("method", ["adalora", "svd", "eva", "houlsby:2", "bitfit", "prefix:3"])
+def test_a_tensor_lost_added_or_of_another_shape_is_refused_whatever_the_method(
+    others: dict[str, tuple[Run, Context]], method: str
+) -> None:
+    run, context = others[method]
+    loaded(run, context)
+    (file,) = (run.path / "adapter").glob("*.safetensors")
+    kept, tensors = file.read_bytes(), load_file(file)
+    name = sorted(tensors)[-1]
+    changes = [
+        {each: tensor for each, tensor in tensors.items() if each != name},
+        {**tensors, "strange": torch.zeros(2)},
+        {**tensors, name: tensors[name][:-1].contiguous()},
+    ]
+    for changed in changes:
+        save_file(changed, file)
+        with pytest.raises(UserError, match=rf"({name}|strange|prompt_embeddings)(?s:.*)autolora retrain {run.path}"):
+            loaded(run, context)
+    file.write_bytes(kept)
+
+
+@pytest.mark.parametrize(
+    ("method", "change"),
+    [
+        ("adalora", lambda c: c.update(init_r=5)),
+        ("adalora", lambda c: c.update(lora_alpha=5)),
+        ("adalora", lambda c: next(iter(c["rank_pattern"].values())).reverse() or c["rank_pattern"].popitem()),
+        ("adalora", lambda c: c.update(modules_to_save=[])),
+        ("svd", lambda c: c.update(alpha_pattern={})),
+        ("svd", lambda c: c.update(lora_alpha=1, alpha_pattern={})),
+        ("eva", lambda c: c.update(alpha_pattern={}, lora_alpha=99)),
+        ("prefix:3", lambda c: c.update(num_virtual_tokens=4)),
+        ("prefix:3", lambda c: c.update(num_layers=1)),
+        ("prefix:3", lambda c: c.update(token_dim=8)),
+    ],
+)
+def test_a_setting_that_is_not_that_of_the_training_is_refused_whatever_the_method(
+    others: dict[str, tuple[Run, Context]], method: str, change: Change
+) -> None:
+    run, context = others[method]
+    path = run.path / "adapter" / "adapter_config.json"
+    kept = path.read_bytes()
+    edit(path, change)
+    with pytest.raises(UserError, match=f"autolora retrain {run.path}"):
+        loaded(run, context)
+    path.write_bytes(kept)
