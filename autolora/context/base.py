@@ -13,9 +13,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from autolora.data.load import content_hash, load_splits
 from autolora.lora.targets import head_modules
-from autolora.model.load import load_model, load_tokenizer
+from autolora.model.identity import architecture, tokenizer_hash
+from autolora.model.load import Loaded, load_model, load_tokenizer, weights_hash
 from autolora.recipe.schema import Recipe, Steps
 from autolora.registry import ESTIMATORS, METHODS, METRICS, TASKS
+from autolora.runs.base import Base
 from autolora.tasks.base import Purpose, Task
 from autolora.training.batches import BatchStream, Example
 from autolora.training.compute import Compute
@@ -39,6 +41,7 @@ class Context:
         self.recipe, self.show = recipe, show
         self.compute = compute or Compute(recipe.model.dtype)
         self.kept_labels: Sequence[str] | None = None  # what the run was trained with, for a task that is made later
+        self.on_base: Callable[[Base], None] | None = None  # told once of the pretrained model that is loaded next
         self._examples: dict[str, list[Example]] = {}
         TASKS.ensure(recipe.task)
         METHODS.ensure(recipe.method.name)
@@ -93,8 +96,16 @@ class Context:
         loaded = load_model(
             self.recipe.model, self.task.auto_class, self.task.head_config(), self.tokenizer.pad_token_id, self.head
         )
+        if self.on_base is not None:
+            tell, self.on_base = self.on_base, None
+            tell(self._base(loaded))
         placed: PreTrainedModel = loaded.model.to(self.compute.device)  # type: ignore[arg-type]  # its @wraps shows self
         return placed
+
+    def _base(self, loaded: Loaded) -> Base:
+        """What the pretrained model is, wherever it lies."""
+        weights = weights_hash(loaded.model, loaded.drawn)
+        return Base(weights, tokenizer_hash(self.tokenizer), architecture(loaded.model.config))
 
     def head(self, model: PreTrainedModel) -> list[str]:
         """Full names of the modules that are the task head; none where the family adds none and the recipe names none.

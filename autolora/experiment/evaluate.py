@@ -12,6 +12,7 @@ from autolora.data.load import load_splits
 from autolora.errors import UserError
 from autolora.evaluation.predict import Part
 from autolora.evaluation.submission import submission_lines
+from autolora.experiment.base import settle_base
 from autolora.experiment.labels import settle_labels
 from autolora.files import file_hash, write_atomic, write_records
 from autolora.methods.base import method_of
@@ -41,6 +42,7 @@ def evaluate(run: Run, context: Context) -> list[Row]:
     scored: list[Scored] = []
     with run.stage("eval"):
         settle_labels(run, context)
+        settle_base(run, context)
         begun = time.monotonic()
         base = context.model()
         pretrained = weights_hash(base, [])
@@ -96,6 +98,7 @@ def submit(run: Run, context: Context) -> list[Path]:
         raise UserError(f"--submission: the recipe {run.recipe.name} says no eval.submission (see recipes/glue/)")
     _adapter(run)
     settle_labels(run, context)
+    settle_base(run, context)
     base = context.model()
     model = method_of(run).load(base, context)
     written = []

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from autolora.context.base import Context
 from autolora.context.steps import forget_seconds, run_in
+from autolora.experiment.base import settle_base
 from autolora.experiment.labels import settle_labels
 from autolora.methods.base import method_of
 from autolora.model.load import check_length, weights_hash
@@ -37,6 +38,7 @@ def retrain(run: Run, context: Context, *, anew: bool = False) -> Path:
     forget_seconds(run, "retrain")
     with run.stage("retrain"):
         settle_labels(run, context)
+        settle_base(run, context)
         examples = context.examples(run.recipe.data.splits.train)
         model = context.model()
         check_length(model, context.task.longest(examples))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from autolora.context.base import Context
 from autolora.context.steps import forget_seconds
+from autolora.experiment.base import settle_base
 from autolora.experiment.labels import settle_labels
 from autolora.lora.ranks import Ranks
 from autolora.methods.base import method_of
@@ -24,6 +25,7 @@ def search(run: Run, context: Context) -> Ranks:
     forget_seconds(run, "search")
     with run.stage("search"):
         settle_labels(run, context)
+        settle_base(run, context)
         ranks = method.search(context)
         context.compute.wait()  # the next stage reads what the main process has written
     return ranks

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from typing import Any
@@ -149,16 +149,16 @@ def check_length(model: PreTrainedModel, longest: int) -> None:
         )
 
 
-def weights_hash(model: PreTrainedModel, leave_out: list[str]) -> str:
+def weights_hash(model: PreTrainedModel, leave_out: Collection[str]) -> str:
     """SHA-256 over the names and bytes of the parameters.
 
     Args:
         model: On any device.
-        leave_out: Full names of (newly drawn) modules.
+        leave_out: Full names of (newly drawn) modules and parameters.
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
-        if not any(name.startswith(prefix + ".") for prefix in leave_out):
+        if not any(name == drawn or name.startswith(drawn + ".") for drawn in leave_out):
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
