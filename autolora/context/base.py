@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from autolora.console import warn
 from autolora.data.load import content_hash, load_splits
 from autolora.lora.targets import head_modules
 from autolora.model.identity import architecture, tokenizer_hash
@@ -42,6 +43,7 @@ class Context:
         self.compute = compute or Compute(recipe.model.dtype)
         self.kept_labels: Sequence[str] | None = None  # what the run was trained with, for a task that is made later
         self.on_base: Callable[[Base], None] | None = None  # told once of the pretrained model that is loaded next
+        self._said: set[str] = set()
         self._examples: dict[str, list[Example]] = {}
         TASKS.ensure(recipe.task)
         METHODS.ensure(recipe.method.name)
@@ -96,6 +98,9 @@ class Context:
         loaded = load_model(
             self.recipe.model, self.task.auto_class, self.task.head_config(), self.tokenizer.pad_token_id, self.head
         )
+        if loaded.remark and self.main and loaded.remark not in self._said:
+            self._said.add(loaded.remark)
+            warn(f"{self.recipe.model.name}: {loaded.remark}")
         if self.on_base is not None:
             tell, self.on_base = self.on_base, None
             tell(self._base(loaded))

@@ -11,10 +11,11 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from autolora.errors import UserError
 from autolora.model.complete import Loading, check_complete
+from autolora.model.heads import settle_head
 from autolora.model.inspect import bundled, bundled_folder
 from autolora.recipe.schema import Model
 
@@ -125,7 +126,33 @@ def load_model(
     check_complete(loaded, loading, head(loaded), model.name)
     if loaded.config.pad_token_id is None:
         loaded.config.pad_token_id = pad_token_id
-    return Loaded(loaded, loading.drawn, "")
+    anew, remark = _settled_head(model, loaded, loading, head_config)
+    return Loaded(loaded, loading.drawn | anew, remark)
+
+
+def _settled_head(
+    model: Model, loaded: PreTrainedModel, loading: Loading, head_config: dict[str, Any]
+) -> tuple[frozenset[str], str]:
+    """See `settle_head`; a head for another number of classes is drawn anew by transformers already."""
+    if loading.mismatched:
+        layers = ", ".join(dict.fromkeys(name.rpartition(".")[0] for name in sorted(loading.mismatched)))
+        return frozenset(), f"the checkpoint's own head is for another number of classes; {layers} is drawn anew"
+    if "id2label" not in head_config:
+        return frozenset(), ""
+    return settle_head(loaded, _own_names(model), list(head_config["id2label"].values()), loading.drawn)
+
+
+def _own_names(model: Model) -> dict[int, str] | None:
+    """The names of the classes that the checkpoint's own configuration has; None where it has none."""
+    with _explained(model), _quiet():
+        content, _ = PreTrainedConfig.get_config_dict(
+            source(model.name),
+            revision=model.revision,
+            trust_remote_code=model.trust_remote_code,
+            **_weight_file(model.name),
+        )
+    own = content.get("id2label")
+    return {int(i): str(name) for i, name in own.items()} if own else None
 
 
 def check_length(model: PreTrainedModel, longest: int) -> None:
