@@ -15,7 +15,7 @@ from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTr
 
 from autolora.errors import UserError
 from autolora.model.complete import Loading, check_complete
-from autolora.model.heads import settle_head
+from autolora.model.heads import output_layer, settle_head
 from autolora.model.inspect import bundled, bundled_folder
 from autolora.recipe.schema import Model
 
@@ -123,15 +123,16 @@ def load_model(
             **head_config,
         )
     loading = Loading.of(loaded, report)
-    check_complete(loaded, loading, head(loaded), model.name)
+    trained = head(loaded)
+    check_complete(loaded, loading, trained, model.name)
     if loaded.config.pad_token_id is None:
         loaded.config.pad_token_id = pad_token_id
-    anew, remark = _settled_head(model, loaded, loading, head_config)
+    anew, remark = _settled_head(model, loaded, loading, head_config, trained)
     return Loaded(loaded, loading.drawn | anew, remark)
 
 
 def _settled_head(
-    model: Model, loaded: PreTrainedModel, loading: Loading, head_config: dict[str, Any]
+    model: Model, loaded: PreTrainedModel, loading: Loading, head_config: dict[str, Any], trained: Sequence[str]
 ) -> tuple[frozenset[str], str]:
     """See `settle_head`; a head for another number of classes is drawn anew by transformers already."""
     if loading.mismatched:
@@ -139,7 +140,12 @@ def _settled_head(
         return frozenset(), f"the checkpoint's own head is for another number of classes; {layers} is drawn anew"
     if "id2label" not in head_config:
         return frozenset(), ""
-    return settle_head(loaded, _own_names(model), list(head_config["id2label"].values()), loading.drawn)
+    names = list(head_config["id2label"].values())
+    anew, remark = settle_head(loaded, _own_names(model), names, loading.drawn)
+    layer = output_layer(loaded, len(names))
+    if remark and not any(f"{layer}.".startswith(f"{name}.") for name in trained):
+        raise UserError(f"model.head: {remark}, and is not trained; add it: [{', '.join([*trained, str(layer)])}]")
+    return anew, remark
 
 
 def _own_names(model: Model) -> dict[int, str] | None:

@@ -19,6 +19,7 @@ from transformers import (
 )
 
 from autolora.context.base import Context
+from autolora.errors import UserError
 from autolora.model.heads import settle_head
 from autolora.recipe.schema import Recipe
 from tests.laboratory import write_laboratory
@@ -111,6 +112,13 @@ def test_other_names_or_none_are_drawn_anew_and_said(
     assert said in capsys.readouterr().err
     again = loaded(recipe(place, folder))
     assert torch.equal(again.classifier.weight, model.classifier.weight)
+
+
+def test_a_head_that_would_change_and_is_not_trained_is_refused(place: Path, tmp_path: Path) -> None:
+    folder = own(place, tmp_path, {0: "yes", 1: "no", 2: "perhaps"})
+    only = recipe_of(place, folder, "eval.metrics=[accuracy]", "model.head=[pooler]")
+    with pytest.raises(UserError, match=r"model.head: .*, and is not trained; add it: \[bert.pooler, classifier\]"):
+        loaded(only)
 
 
 def test_another_number_of_classes_is_drawn_anew_and_said(
