@@ -10,12 +10,15 @@ from functools import cached_property, partial
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from autolora.console import warn
 from autolora.data.load import content_hash, load_splits
 from autolora.data.splits import Splits
 from autolora.lora.targets import head_modules
-from autolora.model.load import load_model, load_skeleton, load_tokenizer
+from autolora.model.identity import architecture, tokenizer_hash
+from autolora.model.load import Loaded, load_model, load_skeleton, load_tokenizer, weights_hash
 from autolora.recipe.schema import Recipe, Steps
 from autolora.registry import ESTIMATORS, METHODS, METRICS, TASKS
+from autolora.runs.base import Base
 from autolora.tasks.base import Purpose, Task
 from autolora.training.batches import BatchStream, Example
 from autolora.training.compute import Compute
@@ -40,6 +43,8 @@ class Context:
         self.compute = compute or Compute(recipe.model.dtype)
         self.kept_labels: Sequence[str] | None = None  # what the run was trained with, for a task that is made later
         self.announced: set[tuple[str, str]] = set()  # of which run and split the data has been described
+        self.on_base: Callable[[Base], None] | None = None  # told once of the pretrained model that is loaded next
+        self._said: set[str] = set()
         self._examples: dict[str, list[Example]] = {}
         TASKS.ensure(recipe.task)
         METHODS.ensure(recipe.method.name)
@@ -101,11 +106,22 @@ class Context:
     def model(self) -> PreTrainedModel:
         """The pretrained model with a new head, the same one every time, on the device."""
         seed_torch(derive(self.recipe.seed, "model"))
-        model = load_model(
-            self.recipe.model, self.task.auto_class, self.task.head_config(), self.tokenizer.pad_token_id
+        loaded = load_model(
+            self.recipe.model, self.task.auto_class, self.task.head_config(), self.tokenizer.pad_token_id, self.head
         )
-        placed: PreTrainedModel = model.to(self.compute.device)  # type: ignore[arg-type]  # its @wraps shows self
+        if loaded.remark and self.main and loaded.remark not in self._said:
+            self._said.add(loaded.remark)
+            warn(f"{self.recipe.model.name}: {loaded.remark}")
+        if self.on_base is not None:
+            tell, self.on_base = self.on_base, None
+            tell(self._base(loaded))
+        placed: PreTrainedModel = loaded.model.to(self.compute.device)  # type: ignore[arg-type]  # its @wraps shows self
         return placed
+
+    def _base(self, loaded: Loaded) -> Base:
+        """What the pretrained model is, wherever it lies."""
+        weights = weights_hash(loaded.model, loaded.drawn)
+        return Base(weights, tokenizer_hash(self.tokenizer), architecture(loaded.model.config))
 
     def head(self, model: PreTrainedModel) -> list[str]:
         """Full names of the modules that are the task head; none where the family adds none and the recipe names none.

@@ -13,6 +13,7 @@ from autolora.errors import UserError
 from autolora.evaluation.predict import Part
 from autolora.evaluation.submission import submission_lines
 from autolora.experiment.announcement import announce
+from autolora.experiment.base import settle_base
 from autolora.experiment.prepare import keep_labels, prepare
 from autolora.files import file_hash, write_atomic, write_records
 from autolora.methods.base import method_of
@@ -45,6 +46,7 @@ def evaluate(run: Run, context: Context) -> list[Row]:
     scored: list[Scored] = []
     with run.stage("eval"):
         keep_labels(run, context)
+        settle_base(run, context)
         announce(run, context)
         begun = time.monotonic()
         base = context.model()
@@ -107,6 +109,7 @@ def submit(run: Run, context: Context) -> list[Path]:
         raise UserError("--submission: only classification and regression tasks have submission files")
     _adapter(run)
     prepare(context, run, training=False)
+    settle_base(run, context)
     base = context.model()
     model = method_of(run).load(base, context)
     written = []

@@ -13,6 +13,7 @@ from typing import Any
 from autolora.data.files import column_names, data_folder, is_local, leaves_folder, no_folder, split_files
 from autolora.data.reading.table import column_fault
 from autolora.errors import Fault, RecipeError, UserError
+from autolora.model import header
 from autolora.model.inspect import HEADS, model_folder, read_layers
 from autolora.recipe.load import Check, Where, read_recipe
 from autolora.recipe.schema import Data, Eval, Model, Recipe
@@ -213,6 +214,8 @@ def check_model(model: Model, where: Where, task: str | None = None) -> list[Fau
         layers = read_layers(folder, model.trust_remote_code, task) if folder else None
     except UserError as error:
         return [Fault(where("model.name"), "model.name", str(error))]
+    if folder is not None and (wrong := header.faults(folder)):
+        return [Fault(where("model.name"), "model.name", message) for message in wrong]
     if layers is None:
         return []
     head = () if model.head == "auto" else model.head

@@ -10,6 +10,7 @@ from pathlib import Path
 from autolora.context.base import Context
 from autolora.context.steps import forget_seconds, run_in
 from autolora.experiment.announcement import announce
+from autolora.experiment.base import settle_base
 from autolora.experiment.prepare import keep_labels, prepare
 from autolora.methods.base import method_of
 from autolora.model.load import weights_hash
@@ -39,6 +40,7 @@ def retrain(run: Run, context: Context, *, anew: bool = False) -> Path:
     forget_seconds(run, "retrain")
     with run.stage("retrain"):
         keep_labels(run, context)
+        settle_base(run, context)
         announce(run, context)
         examples = context.examples(run.recipe.data.splits.train)
         model = context.model()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from autolora.context.base import Context
 from autolora.context.steps import forget_seconds
 from autolora.experiment.announcement import announce
+from autolora.experiment.base import settle_base
 from autolora.experiment.prepare import keep_labels, prepare
 from autolora.lora.ranks import Ranks
 from autolora.methods.base import method_of
@@ -27,6 +28,7 @@ def search(run: Run, context: Context) -> Ranks:
     forget_seconds(run, "search")
     with run.stage("search"):
         keep_labels(run, context)
+        settle_base(run, context)
         announce(run, context)
         ranks = method.search(context)
         context.compute.wait()  # the next stage reads what the main process has written

@@ -8,14 +8,17 @@ configuration.
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from autolora.errors import UserError
 from autolora.export.base import Allocation
 from autolora.lora.ranks import Ranks
+from autolora.lora.stored import TENSORS, lora_shapes, rank_in, read_shapes, scaling_in, tensor_faults
 from autolora.model.inspect import bundled
 from autolora.runs.store import Run, ranks_file
 
@@ -93,10 +96,10 @@ def _facts(run: Run, config: Mapping[str, Any] | None) -> tuple[tuple[str, ...],
     return tuple(config.get("modules_to_save") or ()), config.get("task_type"), bool(config.get("fan_in_fan_out"))
 
 
-def _agree(folder: Path, config: Mapping[str, Any], ranks: Mapping[str, int], path: Path) -> None:
-    """Raises UserError where the adapter has other ranks than the file says."""
+def _agree(folder: Path, config: Mapping[str, Any], ranks: Ranks, path: Path) -> None:
+    """Raises UserError where the adapter has other ranks or scalings than the file says, or lacks a factor."""
     try:
-        found = {name: _adapter_rank(config, name) for name in ranks}
+        found = {name: rank_in(config, name) for name in ranks}
     except _DAMAGE as error:
         raise UserError(f"{folder / 'adapter_config.json'} is no LoRA ({_short(error)}); {_anew(folder)}") from error
     different = [name for name, rank in ranks.items() if found[name] != rank]
@@ -106,21 +109,21 @@ def _agree(folder: Path, config: Mapping[str, Any], ranks: Mapping[str, int], pa
             f"{folder} was trained at other ranks than {path} has, in {len(different)} of {len(ranks)} layers "
             f"({name}: {found[name]}, not {ranks[name]}); {_anew(folder)}"
         )
+    if fault := next(chain(_scaling_faults(config, ranks), _factor_faults(folder, ranks)), None):
+        raise UserError(f"{folder} is not what was trained: {fault}; {_anew(folder)}")
 
 
-def _adapter_rank(config: Mapping[str, Any], name: str) -> int | None:
-    """The rank that PEFT gives a module; 0 where it leaves it out."""
-    targets = config["target_modules"]
-    if isinstance(targets, str):
-        chosen = re.fullmatch(targets, name) is not None
-    else:
-        chosen = any(name == target or name.endswith(f".{target}") for target in targets)
-    if not chosen:
-        return 0
-    patterns: Mapping[str, int] = config.get("rank_pattern") or {}
-    matching = [rank for key, rank in patterns.items() if re.match(rf"(.*\.)?({key})$", name)]
-    rank: int = matching[0] if matching else config["r"]
-    return rank
+def _scaling_faults(config: Mapping[str, Any], ranks: Ranks) -> Iterator[str]:
+    if "lora_alpha" in config and "share" not in ranks.rule:  # compressed factors have their scaling in them
+        for name in ranks.targets:
+            if not math.isclose(scale := scaling_in(config, name), ranks.scale(name), rel_tol=1e-6):
+                yield f"{name} has the scaling {scale:g}, but should have {ranks.scale(name):g}"
+
+
+def _factor_faults(folder: Path, ranks: Ranks) -> Iterator[str]:
+    if ranks.shapes and (folder / TENSORS).exists():
+        wanted, found = lora_shapes(ranks, ranks.shapes), read_shapes(folder)
+        yield from tensor_faults({name: shape for name, shape in found.items() if ".lora_" in name}, wanted)
 
 
 def _anew(folder: Path) -> str:

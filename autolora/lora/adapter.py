@@ -114,8 +114,11 @@ def save_adapter(adapted: PeftModel, path: Path, base: str, revision: str | None
     with replace_folder(path) as fresh:
         adapted.save_pretrained(str(fresh), save_embedding_layers=False)  # the vocabulary is the base model's
         _sort_config(fresh / "adapter_config.json")
-        # The head's size and the names of its classes, which the base model's own configuration does not have.
-        cast(PreTrainedModel, adapted.get_base_model()).config.save_pretrained(str(fresh))
+        # The model's class, the head's size and the names of its classes, which the base model's own configuration
+        # does not have.
+        model = cast(PreTrainedModel, adapted.get_base_model())
+        model.config.architectures = [type(model).__name__]
+        model.config.save_pretrained(str(fresh))
 
 
 def _sort_config(path: Path) -> None:

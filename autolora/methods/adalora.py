@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
-from typing import cast
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, cast
 
 import torch
 from peft import AdaLoraConfig, AdaLoraModel, PeftModel, get_peft_model
@@ -22,10 +22,13 @@ from typing_extensions import override
 from autolora.context.base import Context
 from autolora.errors import UserError
 from autolora.lora.adapter import base_name, in_adapter, uses_conv1d
+from autolora.lora.loading import check, check_tensors, head_shapes
 from autolora.lora.parameters import trainable_parameters
 from autolora.lora.ranks import Ranks
-from autolora.lora.targets import target_modules
+from autolora.lora.stored import CONFIG, WRAPPED, Shape, read_config
+from autolora.lora.targets import input_output_features, target_modules
 from autolora.methods.base import AUTOLORA, PeftMethod
+from autolora.methods.faults import explained
 from autolora.recipe.schema import MethodSettings, Recipe
 from autolora.training.finetune import Training
 
@@ -81,10 +84,13 @@ class AdaLora(PeftMethod):
 
     @override
     def load(self, base: PreTrainedModel, context: Context) -> nn.Module:
-        with warnings.catch_warnings():
+        ranks, head, folder = self.run.ranks(), context.head(base), self.run.path / "adapter"
+        with explained(self.run), warnings.catch_warnings():
+            check(folder / CONFIG, _config_faults(read_config(folder), ranks, head))
+            check_tensors(folder, {**_shapes(base, ranks), **head_shapes(base, head)})
             # PEFT takes its own masks for ranks of LoRA, finds no module of such names, and says so.
             warnings.filterwarnings("ignore", message="The following rank_pattern keys did not match")
-            return super().load(base, context)
+            return PeftModel.from_pretrained(base, folder).to(context.compute.device)
 
     def ranks(self, trained: nn.Module) -> dict[str, int]:
         """The rank that each layer has been left with, by full module name.
@@ -122,6 +128,30 @@ class AdaLora(PeftMethod):
         found = Ranks(ranks, initial_rank=config.init_r, lora_alpha=config.lora_alpha, shapes=shapes)
         found.save(self.run.path / "retrain" / "ranks.json")
         super().save(trained, head, context)
+
+
+def _shapes(model: nn.Module, ranks: Ranks) -> dict[str, Shape]:
+    """The tensors of an adapter at these ranks, by the name in PEFT's file."""
+    found: dict[str, Shape] = {}
+    for name, rank in ranks.items():
+        n, m = input_output_features(model.get_submodule(name))
+        for part, shape in (("A", (rank, n)), ("B", (m, rank)), ("E", (rank, 1))):
+            found[f"{WRAPPED}{name}.lora_{part}"] = shape
+    return found
+
+
+def _config_faults(config: Mapping[str, Any], ranks: Ranks, head: Sequence[str]) -> Iterator[str]:
+    """What in the configuration is not as ranks and head say; its rank_pattern is a mask of components by layer."""
+    kept = {base_name(key).partition(".lora_E")[0]: sum(mask) for key, mask in config["rank_pattern"].items()}
+    for name in sorted(kept.keys() | ranks.keys()):
+        if kept.get(name) != ranks.get(name):
+            yield f"{name} has the rank {kept.get(name)}, but should have {ranks.get(name)}"
+    for key, wanted in (("peft_type", "ADALORA"), ("init_r", ranks.initial_rank), ("lora_alpha", ranks.lora_alpha)):
+        if config[key] != wanted:
+            yield f"{key} is {config[key]!r}, but should be {wanted!r}"
+    for name in head:
+        if name not in (config["modules_to_save"] or ()):
+            yield f"{name} is not among the modules_to_save"
 
 
 def _config(trained: nn.Module) -> AdaLoraConfig:

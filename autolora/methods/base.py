@@ -16,7 +16,6 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from peft import PeftModel
-from safetensors import SafetensorError
 from torch import nn
 from transformers import PreTrainedModel
 from typing_extensions import override
@@ -25,9 +24,11 @@ from autolora.context.base import Context
 from autolora.errors import UserError
 from autolora.lora.adapter import add_adapter, save_adapter, uses_conv1d
 from autolora.lora.config import lora_config
+from autolora.lora.loading import adapter_shapes, check_tensors, load_adapter, peft_shapes
 from autolora.lora.parameters import trainable_parameters
 from autolora.lora.ranks import Ranks
 from autolora.lora.targets import target_shapes
+from autolora.methods.faults import explained
 from autolora.model.load import base_name
 from autolora.recipe.method import label
 from autolora.recipe.schema import MethodSettings, Recipe, Weights
@@ -219,27 +220,12 @@ class PeftMethod(Method):
 
     @override
     def load(self, base: PreTrainedModel, context: Context) -> nn.Module:
-        adapter = self.run.path / "adapter"
-        try:
-            return PeftModel.from_pretrained(base, adapter).to(context.compute.device)
-        except (SafetensorError, OSError, ValueError, TypeError, RuntimeError) as error:
-            raise UserError(
-                f"{adapter} cannot be loaded ({error}); write it anew with: autolora retrain {self.run.path}"
-            ) from error
+        with explained(self.run):
+            loaded = PeftModel.from_pretrained(base, self.run.path / "adapter").to(context.compute.device)
+            check_tensors(self.run.path / "adapter", peft_shapes(loaded))
+            return loaded
 
-
-class RankedLora(PeftMethod):
-    """LoRA at the ranks of ``search/ranks.json``, wherever they come from."""
-
-    @override
-    def check(self) -> None:
-        self.run.ranks()
-
-    @override
-    def adapt(self, model: PreTrainedModel, head: Sequence[str], context: Context, total: int) -> Training:
-        return Training(self.at_ranks(self.run.ranks(), model, head, context))
-
-    def at_ranks(self, ranks: Ranks, model: PreTrainedModel, head: Sequence[str], context: Context) -> nn.Module:
+    def at_ranks(self, ranks: Ranks, model: PreTrainedModel, head: Sequence[str], context: Context) -> PeftModel:
         """The model with LoRA at these ranks, and the head's modules trained in full.
 
         Args:
@@ -258,12 +244,46 @@ class RankedLora(PeftMethod):
             )
         config = lora_config(
             ranks,
-            dropout=self.recipe.retrain_dropout,
+            dropout=self.recipe.retrain_dropout if self.trains else 0.0,
             head=head,
             task_type=context.task.peft_task_type,
             fan_in_fan_out=uses_conv1d(model, list(ranks)),
         )
         return add_adapter(model, ranks, config)
+
+    def load_at(self, ranks: Ranks, base: PreTrainedModel, context: Context) -> nn.Module:
+        """As `load`: the adapter must have these ranks and scalings, and the head.
+
+        Args:
+            ranks: With the scaling that it was trained with.
+            base: As in `load`, and so is the context.
+            context: See `load`.
+
+        Raises:
+            UserError: It is another adapter.
+        """
+        head = context.head(base)
+        with explained(self.run):
+            wanted = adapter_shapes(base, ranks, head)
+            adapted = self.at_ranks(ranks, base, head, context)
+            load_adapter(adapted, self.run.path / "adapter", wanted, ranks, head)
+            return adapted.to(context.compute.device)
+
+
+class RankedLora(PeftMethod):
+    """LoRA at the ranks of ``search/ranks.json``, wherever they come from."""
+
+    @override
+    def check(self) -> None:
+        self.run.ranks()
+
+    @override
+    def adapt(self, model: PreTrainedModel, head: Sequence[str], context: Context, total: int) -> Training:
+        return Training(self.at_ranks(self.run.ranks(), model, head, context))
+
+    @override
+    def load(self, base: PreTrainedModel, context: Context) -> nn.Module:
+        return self.load_at(self.run.ranks(), base, context)
 
     def given(self, by_name: Mapping[str, int], shapes: Mapping[str, tuple[int, int]], **rule: object) -> Ranks:
         """Ranks that are given by a rule, at the scaling of the search: lora_alpha / k.

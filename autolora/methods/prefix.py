@@ -22,8 +22,11 @@ from typing_extensions import override
 
 from autolora.context.base import Context
 from autolora.errors import UserError
+from autolora.lora.loading import check, check_tensors, other_settings, peft_shapes
 from autolora.lora.parameters import trainable_parameters
+from autolora.lora.stored import CONFIG, read_config
 from autolora.methods.base import PeftMethod
+from autolora.methods.faults import explained
 from autolora.model.load import check_length
 from autolora.recipe.schema import Recipe
 from autolora.registry import TASKS
@@ -57,13 +60,15 @@ class Prefix(PeftMethod):
     @override
     def adapt(self, model: PreTrainedModel, head: Sequence[str], context: Context, total: int) -> Training:
         self._check_length(model, context, [self.recipe.data.splits.train])
-        config = PrefixTuningConfig(
+        return Training(get_peft_model(model, self._config(context)))
+
+    def _config(self, context: Context) -> PrefixTuningConfig:
+        return PrefixTuningConfig(
             task_type=context.task.peft_task_type,
             num_virtual_tokens=self.size,
             prefix_projection=True,
             encoder_hidden_size=HIDDEN,
         )
-        return Training(get_peft_model(model, config))
 
     @override
     def parameters(self, trained: nn.Module, head: Sequence[str]) -> dict[str, int]:
@@ -78,11 +83,12 @@ class Prefix(PeftMethod):
     @override
     def load(self, base: PreTrainedModel, context: Context) -> nn.Module:
         self._check_length(base, context, self.recipe.data.splits.eval)
-        try:
+        folder = self.run.path / "adapter"
+        with explained(self.run):
+            fresh = get_peft_model(base, self._config(context))
+            check(folder / CONFIG, other_settings(read_config(folder), fresh.peft_config["default"].to_dict()))
+            check_tensors(folder, peft_shapes(fresh))
             return super().load(base, context)
-        except KeyError as error:  # PEFT's, where the file holds something else
-            where = self.run.path / "adapter"
-            raise UserError(f"{where} lacks {error}; write it anew with: autolora retrain {self.run.path}") from error
 
     def _check_length(self, model: PreTrainedModel, context: Context, splits: Sequence[str]) -> None:
         """The tokens come after the prefix: their positions are higher by its length."""

@@ -20,8 +20,7 @@ from transformers import PreTrainedModel
 from typing_extensions import override
 
 from autolora.context.base import Context
-from autolora.lora.adapter import add_adapter, base_name, in_adapter, lora_layers, set_factors, uses_conv1d
-from autolora.lora.config import lora_config
+from autolora.lora.adapter import base_name, in_adapter, lora_layers, set_factors
 from autolora.lora.ranks import Ranks
 from autolora.methods.base import AUTOLORA, PeftMethod, method_of
 from autolora.recipe.schema import MethodSettings, Recipe
@@ -53,16 +52,7 @@ class Svd(PeftMethod):
         share = share_for(_energies(trained), self.budget())
         factors = _compress(trained, share)
         by_name = {name: a.shape[0] for name, (a, _) in factors.items()}
-        size = max(by_name.values())
-        # Scaling is part of the factors: lora_alpha / rank is 1 everywhere.
-        folded = Ranks(by_name, initial_rank=size, lora_alpha=float(size))
-        config = lora_config(
-            folded,
-            head=head,
-            task_type=context.task.peft_task_type,
-            fan_in_fan_out=uses_conv1d(model, list(by_name)),
-        )
-        adapted = add_adapter(model, folded, config)
+        adapted = self.at_ranks(_folded(by_name), model, head, context)
         _fill(adapted, factors, trained, head)
         self._add_cost(uniform, time.monotonic() - begun)
         # The ranks for others who train at them, with everybody's scaling.
@@ -73,6 +63,10 @@ class Svd(PeftMethod):
         found.save(self.run.path / "retrain" / "ranks.json")
         return Training(adapted)
 
+    @override
+    def load(self, base: PreTrainedModel, context: Context) -> nn.Module:
+        return self.load_at(_folded(self.run.ranks()), base, context)
+
     def _add_cost(self, uniform: Run, seconds: float) -> None:
         """What the uniform LoRA's training took is this method's cost too."""
         spent = uniform.manifest()["stages"]["retrain"]
@@ -80,6 +74,12 @@ class Svd(PeftMethod):
         self.run.note(
             "retrain", seconds=round(spent["seconds"] + seconds, 2), **{key: spent[key] for key in kept if key in spent}
         )
+
+
+def _folded(by_name: Mapping[str, int]) -> Ranks:
+    """The ranks as the adapter has them. Scaling is part of its factors: lora_alpha / rank is 1 everywhere."""
+    size = max(by_name.values())
+    return Ranks(dict(by_name), initial_rank=size, lora_alpha=float(size))
 
 
 def _uniform(recipe: Recipe) -> MethodSettings:

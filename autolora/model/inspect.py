@@ -166,7 +166,7 @@ def read_layers(folder: Path, trust_remote_code: bool = False, task: str | None 
         raise UserError(f"{folder / 'config.json'} names no model_type, so it is not a transformers model") from None
     except ValueError as error:
         raise UserError(f"{folder / 'config.json'} is no JSON: {error}") from None
-    shapes = _checkpoint_shapes(folder)
+    shapes = checkpoint_shapes(folder)
     if shapes and not any(".experts." in name for name in shapes):
         return _named(shapes, _parts(model_type))
     if not shapes and not any(folder.glob("*.bin")) and not any(folder.glob("*.safetensors")):
@@ -189,7 +189,7 @@ def _gguf_layers(file: Path) -> Layers:
     return Layers(frozenset(names), frozenset({*modules, "lm_head", "model.embed_tokens", "model.norm"}), complete=True)
 
 
-def _checkpoint_shapes(folder: Path) -> dict[str, list[int]]:
+def checkpoint_shapes(folder: Path) -> dict[str, list[int]]:
     """Shape of every parameter, from the headers of the safetensors files; empty where there are none."""
     if (folder / WEIGHTS).is_file():
         files = [folder / WEIGHTS]

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import transformers
-from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from autolora.errors import UnreachableError, UserError
+from autolora.model.complete import Loading, check_complete
+from autolora.model.heads import output_layer, settle_head
 from autolora.model.inspect import bundled, bundled_folder
 from autolora.recipe.schema import Model
 
@@ -74,31 +77,88 @@ def load_tokenizer(model: Model, **options: Any) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_model(model: Model, auto_class: str, head_config: dict[str, Any], pad_token_id: int | None) -> PreTrainedModel:
-    """The pretrained model in float32 with a new task head, drawn from torch's generator, on the CPU.
+@dataclass(frozen=True)
+class Loaded:
+    """A pretrained model with its task head, in float32 on the CPU.
+
+    Args:
+        model: The model.
+        drawn: Names of the parameters that are not the checkpoint's but drawn at random, all of them in the head.
+        remark: What became of the checkpoint's own head, where that needs to be said; else "".
+    """
+
+    model: PreTrainedModel
+    drawn: frozenset[str]
+    remark: str
+
+
+def load_model(
+    model: Model,
+    auto_class: str,
+    head_config: dict[str, Any],
+    pad_token_id: int | None,
+    head: Callable[[PreTrainedModel], Sequence[str]],
+) -> Loaded:
+    """The pretrained model with a new task head, drawn from torch's generator; nothing else is drawn.
 
     Args:
         model: The recipe's model section.
         auto_class: Of transformers, such as "AutoModelForSequenceClassification".
         head_config: Of the task's head, see `Task.head_config`.
         pad_token_id: The tokenizer's, for models that have none of their own.
+        head: Gives the full names of a model's modules that are trained in full.
 
     Raises:
-        UserError: It cannot be loaded.
+        UserError: It cannot be loaded, or lacks something that is not trained.
     """
     with _explained(model), _quiet():
-        loaded: PreTrainedModel = getattr(transformers, auto_class).from_pretrained(
+        loaded, report = getattr(transformers, auto_class).from_pretrained(
             source(model.name),
             revision=model.revision,
             trust_remote_code=model.trust_remote_code,
             dtype=torch.float32,
             ignore_mismatched_sizes=True,  # a classification checkpoint with another number of labels
+            output_loading_info=True,
             **_weight_file(model.name),
             **head_config,
         )
+    loading = Loading.of(loaded, report)
+    trained = head(loaded)
+    check_complete(loaded, loading, trained, model.name)
     if loaded.config.pad_token_id is None:
         loaded.config.pad_token_id = pad_token_id
-    return loaded
+    anew, remark = _settled_head(model, loaded, loading, head_config, trained)
+    return Loaded(loaded, loading.drawn | anew, remark)
+
+
+def _settled_head(
+    model: Model, loaded: PreTrainedModel, loading: Loading, head_config: dict[str, Any], trained: Sequence[str]
+) -> tuple[frozenset[str], str]:
+    """See `settle_head`; a head for another number of classes is drawn anew by transformers already."""
+    if loading.mismatched:
+        layers = ", ".join(dict.fromkeys(name.rpartition(".")[0] for name in sorted(loading.mismatched)))
+        return frozenset(), f"the checkpoint's own head is for another number of classes; {layers} is drawn anew"
+    if "id2label" not in head_config:
+        return frozenset(), ""
+    names = list(head_config["id2label"].values())
+    anew, remark = settle_head(loaded, _own_names(model), names, loading.drawn)
+    layer = output_layer(loaded, len(names))
+    if remark and not any(f"{layer}.".startswith(f"{name}.") for name in trained):
+        raise UserError(f"model.head: {remark}, and is not trained; add it: [{', '.join([*trained, str(layer)])}]")
+    return anew, remark
+
+
+def _own_names(model: Model) -> dict[int, str] | None:
+    """The names of the classes that the checkpoint's own configuration has; None where it has none."""
+    with _explained(model), _quiet():
+        content, _ = PreTrainedConfig.get_config_dict(
+            source(model.name),
+            revision=model.revision,
+            trust_remote_code=model.trust_remote_code,
+            **_weight_file(model.name),
+        )
+    own = content.get("id2label")
+    return {int(i): str(name) for i, name in own.items()} if own else None
 
 
 def load_skeleton(model: Model, auto_class: str) -> PreTrainedModel:
@@ -142,16 +202,16 @@ def check_length(model: PreTrainedModel, longest: int) -> None:
         )
 
 
-def weights_hash(model: PreTrainedModel, leave_out: list[str]) -> str:
+def weights_hash(model: PreTrainedModel, leave_out: Collection[str]) -> str:
     """SHA-256 over the names and bytes of the parameters.
 
     Args:
         model: On any device.
-        leave_out: Full names of (newly drawn) modules.
+        leave_out: Full names of (newly drawn) modules and parameters.
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
-        if not any(name.startswith(prefix + ".") for prefix in leave_out):
+        if not any(name == drawn or name.startswith(drawn + ".") for drawn in leave_out):
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

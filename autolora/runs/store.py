@@ -4,6 +4,7 @@
 |---|---|
 | recipe.yaml | the resolved recipe |
 | manifest.json | what produced the run (see `autolora.runs.manifest`), with times, memory and parameters by stage |
+| base.json | what pretrained model it was begun on (see `autolora.runs.base`) |
 | status.json | running, success, failed or cancelled, by stage; a failure's traceback |
 | search/ | log.jsonl, ranks.json, ranks.png, selection.png, adapter/ (the searched model itself) |
 | retrain/ | log.jsonl |
@@ -172,6 +173,10 @@ class Run:
         """
         path = self.manifest().get("sources", {}).get(method)
         return None if path is None else (self.path / path).resolve()
+
+    def base_runs(self) -> list[Path]:
+        """The runs of other methods that this one builds on."""
+        return [(self.path / path).resolve() for path in self.manifest().get("sources", {}).values()]
 
     def add_base_run(self, method: str, run: Run) -> None:
         """Note the run of another method that this one builds on, by its path from here: runs move together.

@@ -9,8 +9,8 @@ Rows with the same input are one example of an evaluation split, with all their 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
@@ -23,6 +23,7 @@ from autolora.recipe.schema import Data, Eval
 from autolora.registry import LINEARISERS
 from autolora.tables import Cell
 from autolora.tasks.base import WHOLE, Purpose, Task, Wrong, full_precision
+from autolora.tasks.decoding import decode
 from autolora.tasks.encoding import Packer, beginning, columns_of, in_batches
 from autolora.tasks.scored import Scored
 
@@ -224,19 +225,8 @@ class Generation(Task):
 
     @override
     def predict(self, model: nn.Module, batch: TensorBatch, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
-        settings = self.evaluation.generation
-        generate = cast("Callable[..., Tensor]", model.generate)  # of transformers' models, and of PEFT's around them
-        output = generate(
-            input_ids=batch["input_ids"],
-            attention_mask=batch["attention_mask"],
-            do_sample=False,
-            num_beams=settings.beams,
-            length_penalty=settings.length_penalty,
-            no_repeat_ngram_size=settings.no_repeat_ngram,
-            max_new_tokens=settings.max_new_tokens,
-            pad_token_id=tokenizer.pad_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-        )
+        inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+        output = decode(model, inputs, self.evaluation.generation, tokenizer)
         texts = tokenizer.batch_decode(output[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
         return [{"prediction": " ".join(text.split())} for text in texts]
 

@@ -86,7 +86,16 @@ def test_validate_says_how_many_recipes_are_faulty(tmp_path: Path, minilm: Path)
 
 
 def test_run_leaves_everything_that_a_run_consists_of(finished: Path) -> None:
-    top = {"adapter", "labels.json", "manifest.json", "metrics.csv", "metrics.json", "metrics.md", "predictions"}
+    top = {
+        "adapter",
+        "base.json",
+        "labels.json",
+        "manifest.json",
+        "metrics.csv",
+        "metrics.json",
+        "metrics.md",
+        "predictions",
+    }
     assert {path.name for path in finished.iterdir()} == top | {"recipe.yaml", "retrain", "search", "status.json"}
     assert read(finished / "metrics.json")[0].items() >= {"split": "validation", "examples": 23}.items()
     assert [line["index"] for line in lines(finished / "predictions" / "validation.jsonl")] == list(range(23))

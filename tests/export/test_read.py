@@ -6,14 +6,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from autolora.errors import UserError
 from autolora.export.base import Allocation
 from autolora.export.read import read_allocation
 from autolora.lora.ranks import Ranks
 from autolora.runs.store import Run
-from tests.export.runs import LAYERS, RANKS, K, adapter_of, make_run, write
+from tests.export.runs import ALPHA, LAYERS, RANKS, K, adapter_of, make_run, write
 
 
 def _read(run: Path) -> Allocation:
@@ -72,6 +74,28 @@ def test_an_adapter_of_other_ranks_is_refused(tmp_path: Path, changed: dict[str,
     run = make_run(tmp_path)
     write(run / "adapter" / "adapter_config.json", adapter_of(changed))
     with pytest.raises(UserError, match=r"other ranks than .*ranks\.json has, in 1 of 4 layers .*autolora retrain"):
+        _read(run)
+
+
+def test_an_adapter_of_other_scalings_is_refused(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    write(run / "adapter" / "adapter_config.json", adapter_of(RANKS, lora_alpha=16.0))
+    with pytest.raises(UserError, match=rf"{LAYERS[0]} has the scaling 5.33333, but should have 4; .*autolora retrain"):
+        _read(run)
+
+
+@pytest.mark.parametrize("lost", ["lora_A", "lora_B"])
+def test_an_adapter_that_lacks_a_factor_is_refused(tmp_path: Path, lost: str) -> None:
+    run, shapes = make_run(tmp_path), dict.fromkeys(LAYERS, (6, 8))
+    Ranks(RANKS, K, ALPHA, shapes=shapes).save(run / "search" / "ranks.json")
+    write(run / "adapter" / "adapter_config.json", adapter_of(RANKS))
+    tensors = {f"base_model.model.{name}.lora_A.weight": np.zeros((rank, 6)) for name, rank in RANKS.items() if rank}
+    tensors |= {f"base_model.model.{name}.lora_B.weight": np.zeros((8, rank)) for name, rank in RANKS.items() if rank}
+    save_file(tensors, run / "adapter" / "adapter_model.safetensors")
+    assert _read(run).ranks == RANKS
+    del tensors[f"base_model.model.{LAYERS[0]}.{lost}.weight"]
+    save_file(tensors, run / "adapter" / "adapter_model.safetensors")
+    with pytest.raises(UserError, match=rf"{LAYERS[0]}.{lost}.weight is missing; .*autolora retrain"):
         _read(run)
 
 

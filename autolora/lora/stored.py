@@ -1,0 +1,147 @@
+"""Whether a stored adapter is the one that ranks and head say, read without torch.
+
+    faults = [*config_faults(read_config(folder), ranks, head), *tensor_faults(read_shapes(folder), wanted)]
+
+PEFT takes what ``adapter_config.json`` says for granted, leaves random what the file of weights lacks, and drops what
+it has more. So both are held against the ranks, layer by layer and tensor by tensor.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from autolora.errors import UserError
+from autolora.files import read_json
+
+if TYPE_CHECKING:
+    from autolora.lora.ranks import Ranks
+
+CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
+WRAPPED = "base_model.model."  # in front of every name in PEFT's files
+
+Shape = tuple[int, ...]
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The content of an adapter's configuration.
+
+    Args:
+        folder: The adapter's.
+
+    Raises:
+        UserError: It is missing or damaged.
+    """
+    content = read_json(folder / CONFIG)
+    if not isinstance(content, dict):
+        raise UserError(f"{folder / CONFIG} is no configuration of an adapter: it is no JSON object")
+    return content
+
+
+def read_shapes(folder: Path) -> dict[str, Shape]:
+    """The shape of every tensor of an adapter, by the name in its file.
+
+    Args:
+        folder: The adapter's.
+
+    Raises:
+        UserError: The file is missing or damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = folder / TENSORS
+    try:
+        with safe_open(str(path), framework="numpy") as tensors:
+            return {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} cannot be loaded ({error})") from None
+
+
+def config_faults(config: Mapping[str, Any], ranks: Ranks, head: Sequence[str], layers: Sequence[str]) -> Iterator[str]:
+    """What in a LoRA's configuration is not as ranks and head say.
+
+    Args:
+        config: The content of adapter_config.json.
+        ranks: With their scaling.
+        head: Full names of the modules that are trained in full.
+        layers: Full names of all layers that could be adapted.
+    """
+    for name in ranks:
+        if (found := rank_in(config, name)) != ranks[name]:
+            yield f"{name} has the rank {found}, but should have {ranks[name]}"
+        elif found and not math.isclose(scale := scaling_in(config, name), ranks.scale(name), rel_tol=1e-6):
+            yield f"{name} has the scaling {scale:g}, but should have {ranks.scale(name):g}"
+    for name in layers:
+        if name not in ranks and rank_in(config, name):
+            yield f"{name} is among the target_modules, but should not be"
+    for name in head:
+        if not any(_means(saved, name) for saved in config.get("modules_to_save") or ()):
+            yield f"{name} is not among the modules_to_save"
+
+
+def tensor_faults(found: Mapping[str, Shape], wanted: Mapping[str, Shape]) -> Iterator[str]:
+    """What in a file of weights is missing, too much or of another shape.
+
+    Args:
+        found: Shapes by name.
+        wanted: What they should be.
+    """
+    for name in sorted(wanted.keys() - found.keys()):
+        yield f"{name} is missing"
+    for name in sorted(found.keys() - wanted.keys()):
+        yield f"{name} is not part of this adapter"
+    for name in sorted(wanted.keys() & found.keys()):
+        if tuple(found[name]) != tuple(wanted[name]):
+            yield f"{name} has the shape {tuple(found[name])}, but should have {tuple(wanted[name])}"
+
+
+def lora_shapes(ranks: Ranks, shapes: Mapping[str, tuple[int, int]]) -> dict[str, Shape]:
+    """The tensors of a LoRA at these ranks, by the name in PEFT's file.
+
+    Args:
+        ranks: The rank by full module name.
+        shapes: (input, output) features by the same names.
+    """
+    found: dict[str, Shape] = {}
+    for name in ranks.targets:
+        n, m = shapes[name]
+        found[f"{WRAPPED}{name}.lora_A.weight"] = (ranks[name], n)
+        found[f"{WRAPPED}{name}.lora_B.weight"] = (m, ranks[name])
+    return found
+
+
+def rank_in(config: Mapping[str, Any], name: str) -> int:
+    """The rank that PEFT gives a module; 0 where it leaves it out.
+
+    Args:
+        config: The content of adapter_config.json.
+        name: The module's full name.
+    """
+    targets = config["target_modules"]
+    whole = isinstance(targets, str)
+    chosen = re.fullmatch(targets, name) is not None if whole else any(_means(target, name) for target in targets)
+    return int(_pattern(config, "rank_pattern", name, config["r"])) if chosen else 0
+
+
+def scaling_in(config: Mapping[str, Any], name: str) -> float:
+    """The scaling that PEFT gives a module which it adapts.
+
+    Args:
+        config: The content of adapter_config.json.
+        name: The module's full name.
+    """
+    rank = rank_in(config, name)
+    alpha = float(_pattern(config, "alpha_pattern", name, config["lora_alpha"]))
+    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+
+
+def _pattern(config: Mapping[str, Any], key: str, name: str, default: float) -> float:
+    patterns: Mapping[str, float] = config.get(key) or {}
+    return next((value for pattern, value in patterns.items() if re.match(rf"(.*\.)?({pattern})$", name)), default)
+
+
+def _means(end: str, name: str) -> bool:
+    return name == end or name.endswith(f".{end}")
