@@ -11,8 +11,9 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from autolora.console import warn
 from autolora.data.load import content_hash, load_splits
-from autolora.lora.targets import head_modules
+from autolora.lora.targets import default_targets, head_modules
 from autolora.model.load import load_model, load_tokenizer
 from autolora.recipe.schema import Recipe, Steps
 from autolora.registry import ESTIMATORS, METHODS, METRICS, TASKS
@@ -40,6 +41,7 @@ class Context:
         self.compute = compute or Compute(recipe.model.dtype)
         self.kept_labels: Sequence[str] | None = None  # what the run was trained with, for a task that is made later
         self._examples: dict[str, list[Example]] = {}
+        self._said = False  # whether the default targets have been
         TASKS.ensure(recipe.task)
         METHODS.ensure(recipe.method.name)
         ESTIMATORS.ensure(recipe.search.estimator)
@@ -106,6 +108,21 @@ class Context:
         if head == "auto":
             return head_modules(model, None) if self.family.new_head else []
         return head_modules(model, head)
+
+    def targets(self, model: PreTrainedModel) -> list[str]:
+        """What `model.target_modules` says; where it says nothing, the default of the architecture, which is said once.
+
+        Args:
+            model: As `model` gives it.
+        """
+        if (named := self.recipe.model.target_modules) is not None:
+            return list(named)
+        names, source = default_targets(model, self.head(model))
+        if self.main and self.show and not self._said:
+            ends = ", ".join(dict.fromkeys(name.rpartition(".")[2] for name in names))
+            warn(f"model.target_modules: {ends} ({source})")
+        self._said = True
+        return names
 
     def stream(
         self, examples: Sequence[Example], settings: Steps, label: str, batch_size: int | None = None

@@ -188,7 +188,7 @@ def check_model(model: Model, where: Where, task: str | None = None) -> list[Fau
     return [
         *(
             _module_fault(f"model.target_modules.{index}", name, "layer", layers.layers, where)
-            for index, name in enumerate(model.target_modules)
+            for index, name in enumerate(model.target_modules or ())
             if not layers.has_layer(name)
         ),
         *(

@@ -7,6 +7,7 @@ A name matches a module by its full name or by a dotted end of it: ``query`` mat
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 
 from torch import nn
@@ -54,6 +55,49 @@ def target_shapes(model: nn.Module, names: Sequence[str]) -> dict[str, tuple[int
         UserError: As `target_modules`.
     """
     return {name: input_output_features(module) for name, module in target_modules(model, names).items()}
+
+
+def default_targets(model: nn.Module, head: Sequence[str]) -> tuple[list[str], str]:
+    """The layers that get LoRA where a recipe names none: those of PEFT's table, or every linear layer of the backbone.
+
+    Args:
+        model: The pretrained model with its task head.
+        head: Full names of the head's modules.
+
+    Returns:
+        Names for `target_modules`, and where they come from, to be said.
+    """
+    from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as TABLE
+
+    kind = getattr(getattr(model, "config", None), "model_type", None)
+    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)]
+    found = TABLE.get(kind)
+    if isinstance(found, str):  # a regular expression
+        return [name for name in linear if re.fullmatch(found, name)], f"PEFT's for {kind}"
+    if found is not None:
+        return list(found), f"PEFT's for {kind}"
+    inside = [name for name in linear if not in_modules(name, head) and in_modules(name, _backbone(model))]
+    return inside, f"every linear layer of the backbone, as PEFT has none for {kind}"
+
+
+def _backbone(model: nn.Module) -> list[str]:
+    """The child that is the pretrained model; where none has its name (T5's), all but the output embeddings."""
+    children = dict(model.named_children())
+    name = getattr(model, "base_model_prefix", "")
+    if name in children:
+        return [name]
+    output = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    return [name for name, child in children.items() if child is not output]
+
+
+def in_modules(name: str, modules: Iterable[str]) -> bool:
+    """Whether a full name is one of these modules', or that of something within one.
+
+    Args:
+        name: Of a module or a parameter.
+        modules: Full names.
+    """
+    return any(f"{name}.".startswith(f"{module}.") for module in modules)
 
 
 def head_modules(model: nn.Module, names: Sequence[str] | None) -> list[str]:

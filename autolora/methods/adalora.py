@@ -52,7 +52,8 @@ class AdaLora(PeftMethod):
 
     @override
     def adapt(self, model: PreTrainedModel, head: Sequence[str], context: Context, total: int) -> Training:
-        names, budget = list(target_modules(model, self.recipe.model.target_modules)), self.budget()
+        names, budget = list(target_modules(model, context.targets(model))), self.budget()
+        self.run.note("retrain", target_modules=context.targets(model))
         start = math.ceil(START * budget / len(names))
         first, last = max(1, round(WARM_UP * total)), round(FINAL * total)
         if first >= total - last:

@@ -81,7 +81,11 @@ def learn_ranks(run: Run, context: Context, settings: Search) -> Ranks:
     check_length(model, context.task.longest(context.examples(run.recipe.data.splits.train)))
     head = context.head(model)
     run.note(
-        "search", data=context.hashes, model=weights_hash(model, head), device=device_record(context.compute.device)
+        "search",
+        data=context.hashes,
+        model=weights_hash(model, head),
+        device=device_record(context.compute.device),
+        target_modules=context.targets(model),
     )
     stage, total = bilevel_search(context, model, head, settings)
     layers = stage.layers
@@ -113,7 +117,7 @@ def bilevel_search(
     train, validation = _divide(context.examples(recipe.data.splits.train), settings, recipe.seed)
     layers = add_selection(
         model,
-        recipe.model.target_modules,
+        context.targets(model),
         rank=settings.rank,
         lora_alpha=settings.lora_alpha,
         dropout=settings.lora_dropout,

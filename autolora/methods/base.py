@@ -294,9 +294,10 @@ class GivenRanks(RankedLora):
 
     @override
     def search(self, context: Context) -> Ranks:
-        shapes = target_shapes(context.model(), self.recipe.model.target_modules)
+        model = context.model()
+        shapes = target_shapes(model, context.targets(model))
         ranks = self.given(self.allocate(shapes), shapes)
-        self.run.note("search", seconds=0.0, forward_passes=0, backward_passes=0)
+        self.run.note("search", seconds=0.0, forward_passes=0, backward_passes=0, target_modules=context.targets(model))
         if context.main:
             ranks.save(self.run.path / "search" / "ranks.json")
         return ranks

@@ -80,8 +80,9 @@ class LoraGrid(RankedLora):
         model = context.model()
         check_length(model, context.task.longest(examples))
         device = device_record(context.compute.device)
-        run.note("search", data=context.hashes, model=weights_hash(model, context.head(model)), device=device)
-        shapes = target_shapes(model, self.recipe.model.target_modules)
+        hashed, targets = weights_hash(model, context.head(model)), context.targets(model)
+        run.note("search", data=context.hashes, model=hashed, device=device, target_modules=targets)
+        shapes = target_shapes(model, context.targets(model))
         del model
         found = self._all_ranks(context, self._plan(context, examples, shapes))
         counts = ("steps", "forward_passes", "backward_passes")
