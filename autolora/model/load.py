@@ -48,7 +48,7 @@ def _weight_file(name: str) -> dict[str, str]:
 
 
 def load_tokenizer(model: Model, **options: Any) -> PreTrainedTokenizerBase:
-    """The model's tokenizer. One without a padding token pads with its end-of-sequence token.
+    """The model's tokenizer, padding on the right. One without a padding token pads with its end-of-sequence token.
 
     Args:
         model: The recipe's model section.
@@ -71,6 +71,7 @@ def load_tokenizer(model: Model, **options: Any) -> PreTrainedTokenizerBase:
                 f"{model.name}: the tokenizer has neither a padding nor an end-of-sequence token to pad with"
             )
         tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "right"
     return tokenizer
 
 
@@ -81,7 +82,7 @@ def load_model(model: Model, auto_class: str, head_config: dict[str, Any], pad_t
         model: The recipe's model section.
         auto_class: Of transformers, such as "AutoModelForSequenceClassification".
         head_config: Of the task's head, see `Task.head_config`.
-        pad_token_id: The tokenizer's, for models that have none of their own.
+        pad_token_id: The tokenizer's, by which models find the last token of a padded text.
 
     Raises:
         UserError: It cannot be loaded.
@@ -96,8 +97,9 @@ def load_model(model: Model, auto_class: str, head_config: dict[str, Any], pad_t
             **_weight_file(model.name),
             **head_config,
         )
-    if loaded.config.pad_token_id is None:
-        loaded.config.pad_token_id = pad_token_id
+    # After the model is built: RoBERTa counts its positions from the padding id that it is built with.
+    for config in (loaded.config, loaded.config.get_text_config()):
+        config.pad_token_id = pad_token_id
     return loaded
 
 

@@ -49,7 +49,7 @@ class _SequenceTask(Task):
     @override
     def collate(self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase) -> TensorBatch:
         inputs = [{key: value for key, value in example.items() if key != "label"} for example in examples]
-        batch = dict(tokenizer.pad(inputs, padding=True, return_tensors="pt"))
+        batch = dict(tokenizer.pad(inputs, padding=True, padding_side="right", return_tensors="pt"))
         batch["labels"] = torch.tensor([example["label"] for example in examples])
         return batch
 

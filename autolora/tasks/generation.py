@@ -183,7 +183,11 @@ class Generation(Task):
 
     @override
     def predict(self, model: nn.Module, batch: TensorBatch, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
+        from autolora.tasks.repetition import NoRepetition
+
         settings = self.evaluation.generation
+        padding = (batch["attention_mask"] == 0).sum(1).tolist()
+        size = settings.no_repeat_ngram
         generate = cast(Callable[..., Tensor], model.generate)  # of transformers' models, and of PEFT's around them
         output = generate(
             input_ids=batch["input_ids"],
@@ -191,7 +195,8 @@ class Generation(Task):
             do_sample=False,
             num_beams=settings.beams,
             length_penalty=settings.length_penalty,
-            no_repeat_ngram_size=settings.no_repeat_ngram,
+            no_repeat_ngram_size=0,
+            logits_processor=[NoRepetition(size, padding)] if size else [],
             max_new_tokens=settings.max_new_tokens,
             pad_token_id=tokenizer.pad_token_id,
             eos_token_id=tokenizer.eos_token_id,
