@@ -8,10 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from autolora.context.base import Context
+from autolora.context.fit import check_fit
 from autolora.context.steps import forget_seconds, run_in
 from autolora.experiment.labels import settle_labels
 from autolora.methods.base import method_of
-from autolora.model.load import check_length, weights_hash
+from autolora.model.load import weights_hash
 from autolora.runs.manifest import device_record
 from autolora.runs.store import Run
 from autolora.training.finetune import Finetuning
@@ -39,13 +40,14 @@ def retrain(run: Run, context: Context, *, anew: bool = False) -> Path:
         settle_labels(run, context)
         examples = context.examples(run.recipe.data.splits.train)
         model = context.model()
-        check_length(model, context.task.longest(examples))
+        check_fit(context, model, examples, lora=method.adapts_layers)
         head = context.head(model)
         run.note(
             "retrain",
             data=context.hashes,
             model=weights_hash(model, head),
             device=device_record(context.compute.device),
+            **({"target_modules": context.targets(model)} if method.adapts_layers else {}),
         )
         total = settings.total_steps(len(examples)) if method.trains else 0
         seed_torch(derive(run.recipe.seed, "adapter"))

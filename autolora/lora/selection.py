@@ -68,6 +68,10 @@ class SelectionLoRA(nn.Module):
         """The selection variables a, shape (k,)."""
         return CONSTRAINTS[self.constraint](self.selection_logits)
 
+    def trained(self) -> tuple[nn.Parameter, ...]:
+        """A, B and z."""
+        return self.lora_A, self.lora_B, self.selection_logits
+
     @override
     def forward(self, x: Tensor) -> Tensor:
         """The layer's outputs (..., m) of inputs x (..., n)."""

@@ -58,7 +58,6 @@ class Eva(RankedLora):
     @override
     def adapt(self, model: PreTrainedModel, head: Sequence[str], context: Context, total: int) -> Training:
         shapes, budget = target_shapes(model, context.targets(model)), self.budget()
-        self.run.note("retrain", target_modules=context.targets(model))
         start = nearest_uniform(dict.fromkeys(shapes, 1), budget)
         found, passes = self._components(model, context, start)
         by_name = {name: len(found.get(name, ())) for name in shapes}

@@ -22,6 +22,7 @@ from typing_extensions import override
 from autolora.context.base import Context
 from autolora.lora.adapter import add_adapter, base_name, in_adapter, lora_layers, set_factors, uses_conv1d
 from autolora.lora.config import lora_config
+from autolora.lora.exact import counted_parameters
 from autolora.lora.ranks import Ranks
 from autolora.methods.base import AUTOLORA, PeftMethod, method_of
 from autolora.recipe.schema import MethodSettings, Recipe
@@ -32,7 +33,7 @@ from autolora.training.finetune import Training
 class Svd(PeftMethod):
     """A uniform LoRA's own training, and its cost, with the ranks found afterwards."""
 
-    searches, trains = False, False
+    searches, trains, adapts_layers = False, False, True
 
     @classmethod
     @override
@@ -72,6 +73,10 @@ class Svd(PeftMethod):
         found = found.scaled(self.recipe.retrain_alpha, self.recipe.retrain.scaling, rank=self.recipe.search.rank)
         found.save(self.run.path / "retrain" / "ranks.json")
         return Training(adapted)
+
+    @override
+    def parameters(self, trained: nn.Module, head: Sequence[str]) -> dict[str, int]:
+        return counted_parameters(trained, self.run.ranks(), head)
 
     def _add_cost(self, uniform: Run, seconds: float) -> None:
         """What the uniform LoRA's training took is this method's cost too."""

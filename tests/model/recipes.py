@@ -25,7 +25,7 @@ METRIC = {"regression": "pearson", "tagging": "entities", "generation": "bleu"}
 STEPS = {"steps": 3, "batch_size": 4, "checkpoint_every": 10}
 
 
-def write_recipe(folder: Path, task: str, model: Path | str, **sections: Any) -> Path:
+def write_recipe(folder: Path, task: str, model: Path | str, /, **sections: Any) -> Path:
     """A recipe file over the rows of a family ("pairs": classification of two columns); sections are merged in."""
     data = folder / "data"
     data.mkdir(parents=True, exist_ok=True)
@@ -49,6 +49,6 @@ def write_recipe(folder: Path, task: str, model: Path | str, **sections: Any) ->
     return path
 
 
-def made(folder: Path, task: str, model: Path | str, **sections: Any) -> Context:
+def made(folder: Path, task: str, model: Path | str, /, **sections: Any) -> Context:
     """The context of such a recipe."""
     return Context(load_recipe(write_recipe(folder, task, model, **sections)), show=False)
