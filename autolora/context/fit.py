@@ -10,7 +10,7 @@ from autolora.context.base import Context
 from autolora.errors import UserError
 from autolora.lora.exact import adapter_faults, head_faults, rank_faults, target_faults
 from autolora.lora.targets import input_output_features, target_modules
-from autolora.model.fit import behaviour_faults, input_faults
+from autolora.model.fit import behaviour_faults, input_faults, unknown_faults
 from autolora.recipe.method import largest_rank
 from autolora.training.batches import Example
 
@@ -27,7 +27,7 @@ def check_fit(context: Context, model: PreTrainedModel, examples: Sequence[Examp
     Raises:
         UserError: With everything that does not fit.
     """
-    faults = _input_faults(context, model, examples)
+    faults = [*_input_faults(context, model, examples), *unknown_faults(context.tokenizer, examples)]
     if not faults:  # else a forward pass could not be made
         pad = int(context.tokenizer.pad_token_id)
         ids = list(examples[0]["input_ids"])

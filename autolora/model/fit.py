@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from autolora.errors import UserError
 from autolora.model.load import check_length
@@ -34,12 +34,28 @@ def input_faults(model: PreTrainedModel, examples: Sequence[Mapping[str, Any]], 
         pad: The tokenizer's padding id.
         longest: Tokens of the longest sequence.
     """
-    faults = [*_token_faults(model, examples, pad), *_type_faults(model, examples)]
+    faults = [*_adapter_faults(model), *_token_faults(model, examples, pad), *_type_faults(model, examples)]
     try:
         check_length(model, longest)
     except UserError as error:
         faults.append(str(error))
     return faults
+
+
+def unknown_faults(tokenizer: PreTrainedTokenizerBase, examples: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What is wrong with a tokenizer that knows none of the data's tokens: its files are missing, most likely.
+
+    Args:
+        tokenizer: The model's.
+        examples: With "input_ids".
+    """
+    special, unknown = set(tokenizer.all_special_ids), tokenizer.unk_token_id
+    texts = {id for example in examples[:LOOKED_AT] for id in example["input_ids"]}
+    if unknown is not None and unknown in texts and texts <= special:
+        yield (
+            f"model.name: the tokenizer knows no token of the data, all are {tokenizer.unk_token}; put the files of "
+            "the model's tokenizer (tokenizer.json, tokenizer_config.json) into its folder"
+        )
 
 
 def _token_faults(model: PreTrainedModel, examples: Sequence[Mapping[str, Any]], pad: int) -> Iterator[str]:
@@ -54,6 +70,12 @@ def _token_faults(model: PreTrainedModel, examples: Sequence[Mapping[str, Any]],
             f"{rows} tokens (0 to {rows - 1}); take the tokenizer that belongs to the model, or enlarge the model's "
             "embeddings (resize_token_embeddings) and save it"
         )
+
+
+def _adapter_faults(model: PreTrainedModel) -> Iterator[str]:
+    """Transformers takes an adapter for its base model with the adapter on, and says nothing."""
+    if getattr(model, "_hf_peft_config_loaded", False):
+        yield "model.name: it is a LoRA adapter, not a model; write the name of the model that it was trained on"
 
 
 def _type_faults(model: nn.Module, examples: Sequence[Mapping[str, Any]]) -> Iterator[str]:

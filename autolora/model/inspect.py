@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from autolora.errors import UserError
+from autolora.model.explain import ADAPTER, adapter_fault
 from autolora.registry import TASKS
 from autolora.words import did_you_mean
 
@@ -116,6 +117,9 @@ def _cached_folder(name: str, revision: str | None) -> Path | None:
         raise UserError(
             f"{name!r} is neither a hub id (owner/name) nor a local folder (which starts with '.', '/' or '~')"
         ) from None
+    adapter = try_to_load_from_cache(name, ADAPTER, revision=revision)
+    if isinstance(adapter, str) and (fault := adapter_fault(Path(adapter).parent)):
+        raise UserError(f"{name}: {fault}")
     here = [Path(file).parent for file in cached if isinstance(file, str)]
     return here[0] if len(here) == len(cached) else None
 
@@ -149,6 +153,8 @@ def _local_folder(folder: Path) -> Path:
         siblings = [child.name for child in folder.parent.iterdir() if child.is_dir()] if folder.parent.is_dir() else []
         near = did_you_mean(folder.name, siblings)
         raise UserError(f"there is no model folder {folder}{f'; {near}' if near else ''}")
+    if fault := adapter_fault(folder):
+        raise UserError(fault)
     if not (folder / "config.json").is_file():
         raise UserError(f"the model folder {folder} has no config.json")
     return folder

@@ -6,13 +6,16 @@ import hashlib
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from autolora.errors import UserError
+from autolora.model.explain import loading_error
 from autolora.model.inspect import bundled, bundled_folder
 from autolora.recipe.schema import Model
 
@@ -117,7 +120,7 @@ def check_length(model: PreTrainedModel, longest: int) -> None:
     for name, module in model.named_modules():
         if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
             limit = module.num_embeddings - module.padding_idx - 1  # RoBERTa counts its positions from there
-    if limit is not None and longest > limit:
+    if limit is not None and 0 < limit < longest:  # XLNet, which has no maximum, says -1
         raise UserError(
             f"data.max_length: sequences of {longest} tokens (with generated ones, where there are such) are longer "
             f"than the model's maximum of {limit}; lower data.max_length or eval.generation.max_new_tokens"
@@ -144,14 +147,8 @@ def _explained(model: Model) -> Iterator[None]:
     """Loading errors as one message that says what would have been fetched."""
     try:
         yield
-    except (OSError, ValueError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        revision = f" (revision {model.revision})" if model.revision else ""
-        raise UserError(
-            f"model.name: {model.name!r}{revision} could not be loaded: it is neither a local directory with a model "
-            f"nor in the local cache, and fetching it from the Hugging Face hub failed ({first}); "
-            "--model DIR re-points the recipe"
-        ) from error
+    except (OSError, ValueError, RuntimeError, ImportError, EOFError, UnpicklingError, SafetensorError) as error:
+        raise loading_error(model, error) from error
 
 
 @contextmanager

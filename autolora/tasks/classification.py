@@ -16,9 +16,10 @@ from autolora.data.labels import check, ids, settle_for
 from autolora.data.splits import Place
 from autolora.errors import UserError
 from autolora.metrics.compute import score
+from autolora.model.fit import takes_inputs
 from autolora.recipe.schema import Data
 from autolora.tasks.base import Purpose, Task, full_precision
-from autolora.tasks.encoding import Packer, beginning, columns_of, in_batches
+from autolora.tasks.encoding import Packer, beginning, columns_of, in_batches, separator
 from autolora.tasks.scored import Scored
 from autolora.training.batches import Example, TensorBatch
 
@@ -37,9 +38,10 @@ class _SequenceTask(Task):
     def encode(self, rows: Any, tokenizer: PreTrainedTokenizerBase, split: str, purpose: Purpose) -> list[Example]:
         size, longest = len(self.data.columns), self.data.max_length
         examples: list[Example] = []
-        pack = Packer()
+        pack, between = Packer(), separator(tokenizer) if size == 2 else ""
         for batch in in_batches(columns_of(rows, [*self.data.columns, self.data.label]), size):
             texts = [[beginning(row[i], tokenizer, longest) for row in batch] for i in range(size)]
+            texts[1:] = [[f"{between}{text}" for text in second] for second in texts[1:]]
             encoded = tokenizer(*texts, truncation=True, max_length=longest)
             for i, row in enumerate(batch):
                 label = self.label(row[-1], f"split {split}, row {len(examples) + 1}")
@@ -65,7 +67,7 @@ class _SequenceTask(Task):
 
     def logits(self, model: nn.Module, batch: TensorBatch) -> Tensor:
         """(batch, labels), float32."""
-        output = model(**{key: value for key, value in batch.items() if key != "labels"})
+        output = model(**takes_inputs(model, {key: value for key, value in batch.items() if key != "labels"}))
         logits: Tensor = output.logits
         return full_precision(logits)
 

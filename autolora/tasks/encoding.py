@@ -16,6 +16,8 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from autolora.errors import UserError
+
 ROWS, CHARACTERS = 1000, 2**21  # of a batch, at most
 READ = 100  # rows that are read at once
 A_TOKEN = 32  # characters, generously
@@ -104,3 +106,24 @@ def beginning(text: Any, tokenizer: PreTrainedTokenizerBase, max_length: int) ->
             return text[:size]
         size *= MARGIN
     return text
+
+
+def separator(tokenizer: PreTrainedTokenizerBase) -> str:
+    """What has to stand before the second text of a pair: nothing where the tokenizer itself parts the two.
+
+    Without it, two different pairs would be the same tokens. It is the tokenizer's separator, or its end of sequence.
+
+    Raises:
+        UserError: The tokenizer has neither.
+    """
+    first, second = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("a", "b"))
+    joined, together = [*first, *second], list(tokenizer("a", "b")["input_ids"])
+    if not any(together[i : i + len(joined)] == joined for i in range(len(together))):
+        return ""
+    token = tokenizer.sep_token or tokenizer.eos_token
+    if token is None:
+        raise UserError(
+            f"{tokenizer.name_or_path}: data.columns names a pair, and the tokenizer has neither a separator nor an "
+            "end-of-sequence token to put between the texts; give it a sep_token in tokenizer_config.json"
+        )
+    return str(token)

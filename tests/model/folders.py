@@ -89,7 +89,7 @@ def write_tokenizer(folder: Path, changes: dict[str, Any], *, pair: bool = False
     if pair or eos:
         words.post_processor = TemplateProcessing(  # type: ignore[assignment]
             single="<s> $A </s>" if pair else "$A </s>",
-            pair="<s> $A </s> $B </s>" if pair else "$A $B </s>",
+            pair="<s> $A </s> $B:1 </s>:1" if pair else "$A $B </s>",
             special_tokens=[("<s>", 1), ("</s>", 2)],
         )
     special: dict[str, Any] = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}

@@ -43,7 +43,7 @@ def write_recipe(folder: Path, task: str, model: Path | str, /, **sections: Any)
         "eval": {"metrics": [METRIC.get(family, "accuracy")], "batch_size": 3, "generation": {"max_new_tokens": 6}},
     }
     for name, section in sections.items():
-        recipe[name] = {**recipe[name], **section} if isinstance(section, dict) else section
+        recipe[name] = {**recipe.get(name, {}), **section} if isinstance(section, dict) else section
     path = folder / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
     return path
