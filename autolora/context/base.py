@@ -14,10 +14,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from autolora.console import warn
 from autolora.data.load import content_hash, load_splits
 from autolora.lora.targets import default_targets, head_modules
-from autolora.model.load import load_model, load_tokenizer
+from autolora.model.load import is_encoder_decoder, load_model, load_tokenizer
 from autolora.recipe.schema import Recipe, Steps
 from autolora.registry import ESTIMATORS, METHODS, METRICS, TASKS
 from autolora.tasks.base import Purpose, Task
+from autolora.tasks.encoder_decoder import family_of
 from autolora.training.batches import BatchStream, Example
 from autolora.training.compute import Compute
 from autolora.training.gradients import Gradients
@@ -70,8 +71,11 @@ class Context:
 
     @cached_property
     def family(self) -> type[Task]:
-        """The task family that the recipe names."""
-        return TASKS.load(self.recipe.task)
+        """The task family that the recipe names, as it is on the recipe's model."""
+        family = TASKS.load(self.recipe.task)
+        if not family.decodes:
+            return family
+        return family_of(self.recipe.task, encoder_decoder=is_encoder_decoder(self.recipe.model))
 
     @cached_property
     def task(self) -> Task:

@@ -100,8 +100,8 @@ def behaviour_faults(model: PreTrainedModel, ids: Sequence[int], pad: int, *, de
         pad: The tokenizer's padding id.
         decodes: Whether text is generated token by token.
     """
-    if model.config.is_encoder_decoder and decodes:
-        return []  # its encoder may see all of the input, and its decoder's mask is its own
+    if model.config.is_encoder_decoder and decodes:  # its encoder may see all of the input
+        return list(_start_faults(model))
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
@@ -110,6 +110,14 @@ def behaviour_faults(model: PreTrainedModel, ids: Sequence[int], pad: int, *, de
     finally:
         for module, mode in modes.items():
             module.training = mode
+
+
+def _start_faults(model: PreTrainedModel) -> Iterator[str]:
+    if getattr(model.config, "decoder_start_token_id", None) is None:
+        yield (
+            f"model.name: {type(model).__name__} does not say which token its decoder begins with; write "
+            "decoder_start_token_id into its config.json"
+        )
 
 
 def _later_faults(model: PreTrainedModel, ids: Sequence[int]) -> Iterator[str]:

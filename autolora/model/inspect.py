@@ -246,12 +246,12 @@ def _built_layers(folder: Path, task: str) -> Layers:
     import torch
     import transformers
 
-    auto_class = TASKS.load(task).auto_class
-
+    family = TASKS.load(task)
     try:
         config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
         with torch.device("meta"):
-            model = getattr(transformers, auto_class).from_config(config)
+            kind = "AutoModelForSeq2SeqLM" if family.decodes and config.is_encoder_decoder else family.auto_class
+            model = getattr(transformers, kind).from_config(config)
     except Exception as error:
         raise UserError(f"no model can be built from {folder / 'config.json'}: {str(error).splitlines()[0]}") from error
     layers = {name for name, m in model.named_modules() if getattr(getattr(m, "weight", None), "ndim", 0) >= 2}

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import transformers
 from safetensors import SafetensorError
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from autolora.errors import UserError
 from autolora.model.explain import loading_error
@@ -76,6 +76,24 @@ def load_tokenizer(model: Model, **options: Any) -> PreTrainedTokenizerBase:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "right"
     return tokenizer
+
+
+def is_encoder_decoder(model: Model) -> bool:
+    """Whether the model has an encoder and a decoder, as T5 has; its weights are not loaded.
+
+    Args:
+        model: The recipe's model section.
+
+    Raises:
+        UserError: Its configuration cannot be loaded.
+    """
+    if _weight_file(model.name):
+        return False  # GGUF files hold decoders, and take seconds to read
+    with _explained(model), _quiet():
+        config = AutoConfig.from_pretrained(
+            source(model.name), revision=model.revision, trust_remote_code=model.trust_remote_code
+        )
+    return bool(config.is_encoder_decoder)
 
 
 def load_model(model: Model, auto_class: str, head_config: dict[str, Any], pad_token_id: int | None) -> PreTrainedModel:

@@ -9,8 +9,8 @@ Rows with the same input are one example of an evaluation split, with all their 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,7 @@ from autolora.recipe.schema import Data
 from autolora.registry import LINEARISERS
 from autolora.tables import Cell
 from autolora.tasks.base import WHOLE, Purpose, Task, full_precision
+from autolora.tasks.decoding import decode
 from autolora.tasks.encoding import Packer, beginning, columns_of, in_batches
 from autolora.tasks.scored import Scored
 from autolora.training.batches import Example, TensorBatch
@@ -183,24 +184,8 @@ class Generation(Task):
 
     @override
     def predict(self, model: nn.Module, batch: TensorBatch, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
-        from autolora.tasks.repetition import NoRepetition
-
-        settings = self.evaluation.generation
-        padding = (batch["attention_mask"] == 0).sum(1).tolist()
-        size = settings.no_repeat_ngram
-        generate = cast(Callable[..., Tensor], model.generate)  # of transformers' models, and of PEFT's around them
-        output = generate(
-            input_ids=batch["input_ids"],
-            attention_mask=batch["attention_mask"],
-            do_sample=False,
-            num_beams=settings.beams,
-            length_penalty=settings.length_penalty,
-            no_repeat_ngram_size=0,
-            logits_processor=[NoRepetition(size, padding)] if size else [],
-            max_new_tokens=settings.max_new_tokens,
-            pad_token_id=tokenizer.pad_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-        )
+        inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+        output = decode(model, inputs, self.evaluation.generation, tokenizer)
         texts = tokenizer.batch_decode(output[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
         return [{"prediction": " ".join(text.split())} for text in texts]
 
