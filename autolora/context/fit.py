@@ -78,7 +78,7 @@ def _adapter_faults(context: Context, model: PreTrainedModel, *, lora: bool) -> 
         return
     of_targets = list(target_faults(list(layers), head))
     yield from of_targets
-    if (limit := largest_rank(context.recipe)) is not None:
+    if (limit := largest_rank(context.recipe.method, context.recipe.search)) is not None:
         yield from rank_faults({name: input_output_features(layer) for name, layer in layers.items()}, *limit)
     if not of_head and not of_targets:
         yield from adapter_faults(model, list(layers), head, context.task.peft_task_type)

@@ -23,10 +23,13 @@ import yaml
 from autolora.errors import Fault, RecipeError
 from autolora.recipe.document import Document, parse, read_document
 from autolora.recipe.messages import dotted_names, section_at, unknown_key_hint, validation_faults
-from autolora.recipe.schema import Recipe
+from autolora.recipe.method import largest_rank
+from autolora.recipe.schema import MethodSettings, Recipe, Search
 
 Where = Callable[[str], str]  # the place (file and line, or option) of a dotted field path
-Check = Callable[[Any, Where, str | None], list[Fault]]  # of a section; the last is the recipe's task, if it has one
+Limit = tuple[str, int] | None  # the field that says the highest rank of a layer, and that rank
+# Of a section; beside it the recipe's task, if it has one, and the highest rank, if one is said.
+Check = Callable[[Any, Where, str | None, Limit], list[Fault]]
 
 RECIPE_FOLDERS = ("recipes", "_recipes")  # a recipe below one of these is named by its path from there
 # Giving the first makes the second meaningless.
@@ -270,7 +273,16 @@ def _file_faults(
         section = section_at((name,))
         if section is not None and (found := _checkable(name, values, wrong)) is not None:
             task = values.get("task")
-            yield from check(section.model_validate(found), where, task if isinstance(task, str) else None)
+            limit = _limit(values, wrong)
+            yield from check(section.model_validate(found), where, task if isinstance(task, str) else None, limit)
+
+
+def _limit(values: Mapping[str, Any], wrong: set[str]) -> Limit:
+    """The highest rank of a layer, where the sections that say it are right."""
+    if any(field.split(".")[0] in ("search", "method") for field in wrong):
+        return None
+    method, search = values.get("method") or {}, values.get("search") or {}
+    return largest_rank(MethodSettings.model_validate(method), Search.model_validate(search))
 
 
 def _checkable(section: str, values: Mapping[str, Any], wrong: set[str]) -> dict[str, Any] | None:

@@ -11,7 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from autolora.errors import UserError
-from autolora.recipe.schema import MethodSettings, Recipe
+from autolora.recipe.schema import MethodSettings, Search
 from autolora.registry import METHODS
 from autolora.words import did_you_mean
 
@@ -79,18 +79,18 @@ def label(method: MethodSettings) -> str:
     return f"{method.name}{size}{rate}"
 
 
-def largest_rank(recipe: Recipe) -> tuple[str, int] | None:
-    """The highest rank that a recipe's method may give a layer, and the field that says so; None where no field does.
+def largest_rank(method: MethodSettings, search: Search) -> tuple[str, int] | None:
+    """The field that says the highest rank that a method may give a layer, and that rank; None where no field does.
 
     Args:
-        recipe: With its method.
+        method: A recipe's.
+        search: Likewise.
     """
-    method = recipe.method
     if method.name in SEARCHED:
-        return "search.rank", recipe.search.rank
+        return "search.rank", search.rank
     if method.name in SIZED:
         size = method.size or SIZED[method.name]
-        return ("search.rank", recipe.search.rank) if size is None else ("method.size", size)
+        return ("search.rank", search.rank) if size is None else ("method.size", size)
     return None
 
 
