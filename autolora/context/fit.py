@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from transformers import PreTrainedModel
 
+from autolora.console import warn
 from autolora.context.base import Context
 from autolora.errors import UserError
 from autolora.lora.exact import adapter_faults, head_faults, rank_faults, target_faults
 from autolora.lora.targets import input_output_features, target_modules
+from autolora.model.explain import pickled
 from autolora.model.fit import behaviour_faults, input_faults, unknown_faults
 from autolora.recipe.method import largest_rank
 from autolora.training.batches import Example
@@ -27,12 +30,19 @@ def check_fit(context: Context, model: PreTrainedModel, examples: Sequence[Examp
     Raises:
         UserError: With everything that does not fit.
     """
+    _say_pickled(context)
     faults = [*_input_faults(context, model, examples), *unknown_faults(context.tokenizer, examples)]
     if not faults:  # else a forward pass could not be made
         pad = int(context.tokenizer.pad_token_id)
         ids = list(examples[0]["input_ids"])
         faults += behaviour_faults(model, ids, pad, decodes=context.family.decodes)
     _refuse([*faults, *_adapter_faults(context, model, lora=lora)])
+
+
+def _say_pickled(context: Context) -> None:
+    named = Path(context.recipe.model.name)
+    if context.main and context.show and named.is_absolute() and (said := pickled(named)):
+        warn(said)
 
 
 def check_inputs(context: Context, model: PreTrainedModel, examples: Sequence[Example]) -> None:

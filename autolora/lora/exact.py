@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from peft import get_peft_model
@@ -140,7 +141,7 @@ def counted_parameters(adapted: nn.Module, ranks: Ranks, head: Sequence[str]) ->
     """
     counts = trainable_parameters(adapted, head)
     faults = list(trained_faults(adapted, ranks.targets, head))
-    layers = lora_layers(adapted)
+    layers: dict[str, Any] = {**lora_layers(adapted)}
     wanted = sum(ranks[name] * (layers[name].in_features + layers[name].out_features) for name in layers)
     if (found := counts["trainable_parameters"] - counts["head_parameters"]) != wanted:
         faults.append(f"{found} LoRA parameters were trained, where the ranks give {wanted}")

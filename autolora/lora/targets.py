@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from torch import nn
 from transformers.pytorch_utils import Conv1D
@@ -44,6 +45,7 @@ def target_modules(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Modul
                     f"target module {module_name} is a {type(module).__name__}; LoRA here adapts nn.Linear and Conv1D"
                 )
             found[module_name] = module
+    _no_parameters(model, names)
     _all_matched(names, found, (n for n, m in model.named_modules() if isinstance(m, nn.Linear | Conv1D)), "target")
     return found
 
@@ -69,7 +71,7 @@ def default_targets(model: nn.Module, head: Sequence[str]) -> tuple[list[str], s
     """
     from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as TABLE
 
-    kind = getattr(getattr(model, "config", None), "model_type", None)
+    kind = str(getattr(getattr(model, "config", None), "model_type", ""))
     linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)]
     found = TABLE.get(kind)
     if isinstance(found, str):  # a regular expression
@@ -80,7 +82,7 @@ def default_targets(model: nn.Module, head: Sequence[str]) -> tuple[list[str], s
     return inside, f"every linear layer of the backbone, as PEFT has none for {kind}"
 
 
-def _backbone(model: nn.Module) -> list[str]:
+def _backbone(model: Any) -> list[str]:
     """The child that is the pretrained model; where none has its name (T5's), all but the output embeddings."""
     children = dict(model.named_children())
     name = getattr(model, "base_model_prefix", "")
@@ -127,6 +129,18 @@ def _all_matched(names: Iterable[str], found: Iterable[str], candidates: Iterabl
             near = difflib.get_close_matches(name, sorted(ends), 1)
             hint = f"did you mean {near[0]!r}?" if near else f"the model has: {', '.join(sorted(ends))}"
             raise UserError(f"{what} module {name!r} matches no layer of the model; {hint}")
+
+
+def _no_parameters(model: nn.Module, names: Iterable[str]) -> None:
+    """Weights that are no module's own, such as those of all experts together, are no layers."""
+    found = {module for module, _ in model.named_modules()}
+    for parameter, tensor in model.named_parameters():
+        for name in names:
+            if matches(parameter, name) and parameter not in found:
+                raise UserError(
+                    f"target module {name!r} is the parameter {parameter} of {tensor.ndim} dimensions; LoRA here "
+                    "adapts nn.Linear and Conv1D"
+                )
 
 
 def input_output_features(layer: nn.Module) -> tuple[int, int]:

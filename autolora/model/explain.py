@@ -38,6 +38,17 @@ def loading_error(model: Model, error: Exception) -> UserError:
     return UserError(f"{named}: {first}; --model DIR re-points the recipe")
 
 
+def pickled(folder: Path) -> str | None:
+    """What to say of a folder whose weights are pickled only; None where they are not.
+
+    Args:
+        folder: Of a model.
+    """
+    if any(folder.glob("*.safetensors")) or not any(folder.glob("*.bin")):
+        return None
+    return f"model.name: the weights in {folder} are pickled (*.bin) and are read as tensors only; {CONVERT}"
+
+
 def _local(name: str) -> bool:
     return name.startswith("bundled:") or Path(name).is_absolute()
 

@@ -141,9 +141,10 @@ def _padding_faults(model: PreTrainedModel, ids: Sequence[int], pad: int, *, dec
         found = _logits(model, [[*ids, *[pad] * PADDING]], [[*[1] * len(ids), *[0] * PADDING]])[0]
         found = found[: len(ids)] if alone.ndim == 2 else found  # logits of every token, or of the text
     if _differ(alone, found, PADDED):
+        moved = ", or on where its positions begin, which is elsewhere in decoding" if decodes else ""
         yield (
-            f"model.name: what {type(model).__name__} says of a text depends on the padding beside it, so its results "
-            "would depend on the batch size; take another architecture"
+            f"model.name: what {type(model).__name__} says of a text depends on the padding beside it{moved}; its "
+            "results would depend on the batch size, so take another architecture"
         )
 
 
@@ -162,14 +163,14 @@ def _differ(found: Tensor, other: Tensor, tolerance: float) -> bool:
     return bool((found - other).abs().max() > tolerance * found.abs().max())
 
 
-def takes_inputs(model: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def takes_inputs(model: Any, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Of these inputs, those that a model's forward pass takes: DistilBERT takes no token types.
 
     Args:
         model: Adapted or not.
         inputs: By name.
     """
-    inner: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     parameters = inspect.signature(inner.forward).parameters
     anything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     return {name: tensor for name, tensor in inputs.items() if anything or name in parameters}

@@ -32,5 +32,5 @@ class NoRepetition(LogitsProcessor):
         rows = []
         for row, ids in enumerate(input_ids):
             whole = ids[None, self.padding[row // beams] :]
-            rows.append(self.inner(whole, scores[row : row + 1]))  # type: ignore[arg-type]  # slices are Tensors
+            rows.append(self.inner(whole, scores[row : row + 1]))
         return torch.cat(rows)  # type: ignore[return-value]

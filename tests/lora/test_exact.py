@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from autolora.context.base import Context
 from autolora.errors import UserError
 from autolora.experiment.line import run_stages
-from autolora.experiment.preflight import load_recipe
 from autolora.lora.adapter import add_adapter
 from autolora.lora.exact import adapter_faults, head_faults, without_weights
+from autolora.recipe.load import read_recipe
 from autolora.runs.store import Run
 from tests.model.folders import HIDDEN, write_model
 from tests.model.recipes import write_recipe
@@ -25,10 +25,10 @@ AUTO = "AutoModelForSequenceClassification"
 
 
 def run_of(folder: Path, kind: str, task: str = "classification", auto: str = AUTO, **model: object) -> Run:
-    """A new run over a tiny model; `config` among the arguments is the model's."""
+    """A new run over a tiny model, whatever its folder shows; `config` among the arguments is the model's."""
     config = model.pop("config", {})
     made = write_model(folder / "model", kind, auto, **config)  # type: ignore[arg-type]
-    recipe = load_recipe(write_recipe(folder, task, made, model={"name": str(made), **model}))
+    recipe = read_recipe(write_recipe(folder, task, made, model={"name": str(made), **model}))
     return Run.create(folder / "runs", recipe)
 
 

@@ -14,6 +14,7 @@ from autolora.context.base import Context
 from autolora.errors import UserError
 from autolora.experiment.line import run_stages
 from autolora.experiment.preflight import load_recipe
+from autolora.recipe.load import read_recipe
 from autolora.runs.store import Run
 from tests.model.folders import edit_json, write_model
 from tests.model.recipes import made, write_recipe
@@ -22,8 +23,8 @@ CLASSIFIER = "AutoModelForSequenceClassification"
 
 
 def refusal(folder: Path, task: str, model: Path, /, **sections: Any) -> str:
-    """What a run is refused with before its first step."""
-    recipe = load_recipe(write_recipe(folder, task, model, **sections))
+    """What a run is refused with before its first step, whatever its folder shows beforehand."""
+    recipe = read_recipe(write_recipe(folder, task, model, **sections))
     run = Run.create(folder / "runs", recipe)
     with pytest.raises(UserError) as error:
         run_stages(run, Context(recipe, show=False))
@@ -36,6 +37,11 @@ def test_an_encoder_that_sees_later_tokens_is_refused_as_a_generator(kind: str, 
     message = refusal(tmp_path, "generation", write_model(tmp_path / "model", kind, "AutoModelForCausalLM"))
     assert "sees the tokens that come later" in message
     assert "take a decoder" in message
+
+
+def test_a_generator_whose_positions_begin_elsewhere_in_decoding_is_refused(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model", "roberta", "AutoModelForCausalLM", is_decoder=True)
+    assert "where its positions begin" in refusal(tmp_path, "generation", model)
 
 
 def test_an_encoder_that_was_made_a_decoder_generates(tmp_path: Path) -> None:
@@ -157,6 +163,19 @@ def test_pickled_weights_that_cannot_be_read_safely_say_how_to_convert_them(tmp_
     assert "convert them to safetensors" in message
     assert "weights_only" not in message
     assert "could not be found" not in message
+
+
+def test_pickled_weights_that_hold_tensors_only_are_read_and_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = write_model(tmp_path / "model", "bert", CLASSIFIER)
+    torch.save(load_file(model / "model.safetensors"), model / "pytorch_model.bin")
+    recipe = load_recipe(write_recipe(tmp_path, "classification", model))
+    run_stages(Run.create(tmp_path / "runs", recipe), Context(recipe))
+    assert "pickled" not in capsys.readouterr().err
+    (model / "model.safetensors").unlink()
+    run_stages(Run.create(tmp_path / "runs", recipe), Context(recipe))
+    assert "convert them to safetensors" in capsys.readouterr().err
 
 
 def test_a_model_that_is_there_is_not_said_to_be_missing(tmp_path: Path) -> None:
