@@ -34,8 +34,7 @@ def check_fit(context: Context, model: PreTrainedModel, examples: Sequence[Examp
     faults = [*_input_faults(context, model, examples), *unknown_faults(context.tokenizer, examples)]
     if not faults:  # else a forward pass could not be made
         pad = int(context.tokenizer.pad_token_id)
-        ids = list(examples[0]["input_ids"])
-        faults += behaviour_faults(model, ids, pad, decodes=context.family.decodes)
+        faults += behaviour_faults(model, examples, pad, decodes=context.family.decodes)
     _refuse([*faults, *_adapter_faults(context, model, lora=lora)])
 
 

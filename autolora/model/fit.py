@@ -1,6 +1,6 @@
 """Whether a loaded model fits what it is given and what is asked of it, each fault as one message.
 
-    faults = [*input_faults(model, examples, pad_token_id), *behaviour_faults(model, examples[0], pad_token_id, …)]
+    faults = [*input_faults(model, examples, pad, longest), *behaviour_faults(model, examples, pad, decodes=False)]
 
 One short forward pass shows what no configuration says: whether a model sees tokens that come later, and whether
 padding changes what it says.
@@ -91,17 +91,20 @@ def _type_faults(model: nn.Module, examples: Sequence[Mapping[str, Any]]) -> Ite
         )
 
 
-def behaviour_faults(model: PreTrainedModel, ids: Sequence[int], pad: int, *, decodes: bool) -> list[str]:
+def behaviour_faults(
+    model: PreTrainedModel, examples: Sequence[Mapping[str, Any]], pad: int, *, decodes: bool
+) -> list[str]:
     """What a forward pass shows: a generator that sees later tokens; logits that depend on the padding.
 
     Args:
         model: In any mode, which it keeps. Nothing is drawn from torch's generator.
-        ids: Of one example, whole.
+        examples: With "input_ids", all of which have an embedding; a short one is taken, whole.
         pad: The tokenizer's padding id.
         decodes: Whether text is generated token by token.
     """
     if model.config.is_encoder_decoder and decodes:  # its encoder may see all of the input
         return list(_start_faults(model))
+    ids = min((list(example["input_ids"]) for example in examples[:LOOKED_AT]), key=lambda ids: (not ids, len(ids)))
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
@@ -134,6 +137,10 @@ def _later_faults(model: PreTrainedModel, ids: Sequence[int]) -> Iterator[str]:
 
 
 def _padding_faults(model: PreTrainedModel, ids: Sequence[int], pad: int, *, decodes: bool) -> Iterator[str]:
+    try:
+        check_length(model, len(ids) + PADDING)
+    except UserError:
+        return  # there is no place for padding beside so long a text
     alone = _logits(model, [list(ids)])[0]
     if decodes:  # outputs of a batch begin at one position
         found = _logits(model, [[*[pad] * PADDING, *ids]], [[*[0] * PADDING, *[1] * len(ids)]])[0, PADDING:]
