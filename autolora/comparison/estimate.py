@@ -183,7 +183,7 @@ def probe(recipe: Recipe) -> Probe:
     examples = context.examples(recipe.data.splits.train)
     model = context.model()
     head, k = context.head(model), recipe.search.rank
-    shapes = target_shapes(model, recipe.model.target_modules)
+    shapes = target_shapes(model, context.targets(model))
     ranks = Ranks(dict.fromkeys(shapes, k), k, recipe.search.lora_alpha, shapes=shapes)
     loading = time.monotonic() - begun
     model_bytes = sum(parameter.numel() * 4 for parameter in model.parameters())

@@ -13,13 +13,21 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from autolora.console import warn
 from autolora.data.load import content_hash, load_splits
 from autolora.data.splits import Splits
-from autolora.lora.targets import head_modules
+from autolora.lora.targets import default_targets, head_modules
 from autolora.model.identity import architecture, tokenizer_hash
-from autolora.model.load import Loaded, load_model, load_skeleton, load_tokenizer, weights_hash
+from autolora.model.load import (
+    Loaded,
+    is_encoder_decoder,
+    load_model,
+    load_skeleton,
+    load_tokenizer,
+    weights_hash,
+)
 from autolora.recipe.schema import Recipe, Steps
 from autolora.registry import ESTIMATORS, METHODS, METRICS, TASKS
 from autolora.runs.base import Base
 from autolora.tasks.base import Purpose, Task
+from autolora.tasks.encoder_decoder import family_of
 from autolora.training.batches import BatchStream, Example
 from autolora.training.compute import Compute
 from autolora.training.gradients import Gradients
@@ -74,8 +82,11 @@ class Context:
 
     @cached_property
     def family(self) -> type[Task]:
-        """The task family that the recipe names."""
-        return TASKS.load(self.recipe.task)
+        """The task family that the recipe names, as it is on the recipe's model."""
+        family = TASKS.load(self.recipe.task)
+        if not family.decodes:
+            return family
+        return family_of(self.recipe.task, encoder_decoder=is_encoder_decoder(self.recipe.model))
 
     @cached_property
     def task(self) -> Task:
@@ -133,6 +144,21 @@ class Context:
         if head == "auto":
             return head_modules(model, None) if self.family.new_head else []
         return head_modules(model, head)
+
+    def targets(self, model: PreTrainedModel) -> list[str]:
+        """What `model.target_modules` says; where it says nothing, the default of the architecture, which is said once.
+
+        Args:
+            model: As `model` gives it.
+        """
+        if (named := self.recipe.model.target_modules) is not None:
+            return list(named)
+        names, source = default_targets(model, self.head(model))
+        if self.main and self.show and source not in self._said:
+            ends = ", ".join(dict.fromkeys(name.rpartition(".")[2] for name in names))
+            warn(f"model.target_modules: {ends} ({source})")
+        self._said.add(source)
+        return names
 
     def stream(
         self, examples: Sequence[Example], settings: Steps, label: str, batch_size: int | None = None

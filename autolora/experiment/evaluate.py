@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from autolora.context.base import Context
+from autolora.context.fit import check_inputs
 from autolora.context.predictions import predictions_of
 from autolora.data.load import load_splits
 from autolora.errors import UserError
@@ -17,7 +18,7 @@ from autolora.experiment.base import settle_base
 from autolora.experiment.prepare import keep_labels, prepare
 from autolora.files import file_hash, write_atomic, write_records
 from autolora.methods.base import method_of
-from autolora.model.load import check_length, weights_hash
+from autolora.model.load import weights_hash
 from autolora.recipe.schema import Limits
 from autolora.runs.manifest import device_record
 from autolora.runs.predictions import prediction_files
@@ -56,6 +57,7 @@ def evaluate(run: Run, context: Context) -> list[Row]:
         made_by = [pretrained, *(file_hash(path) for path in sorted(adapter.glob("*")) if path.is_file())]
         for split in run.recipe.data.splits.eval:
             examples = context.examples(split)
+            check_inputs(context, base, examples)
             part = _part(context, files[split], made_by, split)
             predictions = predictions_of(context, model, examples, f"eval {split}", part)
             if context.main:
@@ -117,7 +119,7 @@ def submit(run: Run, context: Context) -> list[Path]:
         data = run.recipe.data.model_copy(update={"limits": Limits()})
         raw = load_splits(data, run.recipe.seed, context.family, only=[split], labelled=False)[split]
         examples = context.task.encode(raw, context.tokenizer, split, "eval")
-        check_length(base, context.task.longest(examples))
+        check_inputs(context, base, examples)
         predictions = predictions_of(context, model, examples, f"eval {split}")
         path = run.path / "submission" / f"{name}.tsv"
         if context.main:

@@ -13,12 +13,11 @@ from typing import Any
 from autolora.data.files import column_names, data_folder, is_local, leaves_folder, no_folder, split_files
 from autolora.data.reading.table import column_fault
 from autolora.errors import Fault, RecipeError, UserError
-from autolora.model import header
-from autolora.model.inspect import HEADS, model_folder, read_layers
-from autolora.recipe.load import Check, Where, read_recipe
-from autolora.recipe.schema import Data, Eval, Model, Recipe
+from autolora.experiment.model_faults import check_model, fault_at
+from autolora.recipe.load import Check, Limit, Where, read_recipe
+from autolora.recipe.method import largest_rank
+from autolora.recipe.schema import Data, Eval, Recipe
 from autolora.registry import TASKS
-from autolora.words import did_you_mean
 
 GENERATED_SPLITS = ("train", "validation")
 GENERATED_COLUMNS = ("sentence", "label", "phenomenon", "pair")
@@ -59,7 +58,12 @@ def check_recipe(recipe: Recipe) -> None:
     if faults := [
         fault
         for names, check in CHECKS.items()
-        for fault in check(*(getattr(recipe, name) for name in names.split()), _in_python, recipe.task)
+        for fault in check(
+            *(getattr(recipe, name) for name in names.split()),
+            _in_python,
+            recipe.task,
+            largest_rank(recipe.method, recipe.search),
+        )
     ]:
         raise RecipeError(faults)
 
@@ -68,13 +72,14 @@ def _in_python(field: str) -> str:
     return "recipe"
 
 
-def check_data(data: Data, where: Where, task: str | None = None) -> list[Fault]:
+def check_data(data: Data, where: Where, task: str | None = None, limit: Limit = None) -> list[Fault]:
     """What is wrong with folder, splits and columns.
 
     Args:
         data: The recipe's data section.
         where: Gives the place of a dotted field.
         task: The recipe's task family; it has no bearing on this check.
+        limit: Of ranks; nor has it.
     """
     faults = _path_faults(data, where)
     if not faults:
@@ -104,7 +109,7 @@ def _splits(data: Data) -> list[tuple[str, str]]:
 
 def _same_split(data: Data, where: Where) -> list[Fault]:
     return [
-        _fault(field, f"{split!r} is the training split too; evaluate on held-out examples", where)
+        fault_at(field, f"{split!r} is the training split too; evaluate on held-out examples", where)
         for field, split in _splits(data)[1:]
         if split == data.splits.train
     ]
@@ -112,7 +117,7 @@ def _same_split(data: Data, where: Where) -> list[Fault]:
 
 def _generated_faults(data: Data, where: Where) -> list[Fault]:
     faults = [
-        _fault(field, f"no split {split!r} in generated data; it has: {', '.join(GENERATED_SPLITS)}", where)
+        fault_at(field, f"no split {split!r} in generated data; it has: {', '.join(GENERATED_SPLITS)}", where)
         for field, split in _splits(data)
         if split not in GENERATED_SPLITS
     ]
@@ -134,7 +139,7 @@ def _local_faults(data: Data, where: Where) -> list[Fault]:
             files = split_files(data, split)
             columns = {file: column_names(file, data.encoding) for file in files}
         except UserError as error:
-            faults.append(_fault(field, str(error), where))
+            faults.append(fault_at(field, str(error), where))
             continue
         found |= columns
         if field == "data.splits.train":
@@ -143,7 +148,7 @@ def _local_faults(data: Data, where: Where) -> list[Fault]:
         if not any(data.label in names for names in columns.values()):
             unlabelled.update(files)
         if shared := next((mine for file in files for mine in train if file.samefile(mine)), None):
-            faults.append(_fault(field, f"{split!r} is the training split's file, {shared.name}", where))
+            faults.append(fault_at(field, f"{split!r} is the training split's file, {shared.name}", where))
     return faults + _column_faults(data, found, where, unlabelled)
 
 
@@ -177,12 +182,14 @@ def _column_faults(
             if field == "data.label" and source in unlabelled:
                 continue
             if wrong := column_fault(columns, name, str(source)):
-                faults.append(_fault(field, wrong[0], where, wrong[1]))
+                faults.append(fault_at(field, wrong[0], where, wrong[1]))
                 break
     return faults
 
 
-def check_family(data: Data, evaluation: Eval, where: Where, task: str | None = None) -> list[Fault]:
+def check_family(
+    data: Data, evaluation: Eval, where: Where, task: str | None = None, limit: Limit = None
+) -> list[Fault]:
     """What the sections say that the task's family cannot do, its metrics for instance.
 
     Args:
@@ -190,6 +197,7 @@ def check_family(data: Data, evaluation: Eval, where: Where, task: str | None = 
         evaluation: The recipe's eval section.
         where: Gives the place of a dotted field.
         task: The recipe's task family; None where the recipe names none that there is.
+        limit: The highest rank of a layer; it has no bearing on this check.
     """
     if task is None:
         return []
@@ -198,52 +206,7 @@ def check_family(data: Data, evaluation: Eval, where: Where, task: str | None = 
         found = list(family.faults(data, family.with_metrics(evaluation)))
     except UserError as error:  # another package's, which cannot be imported
         return [Fault(where("task"), "task", str(error))]
-    return [_fault(field, message, where, hint) for field, message, hint in found]
-
-
-def check_model(model: Model, where: Where, task: str | None = None) -> list[Fault]:
-    """What is wrong with the model's folder, its target modules and its head modules; nothing where it is not here yet.
-
-    Args:
-        model: The recipe's model section.
-        where: Gives the place of a dotted field.
-        task: The recipe's task family, whose head is meant.
-    """
-    try:
-        folder = model_folder(model.name, model.revision)
-        layers = read_layers(folder, model.trust_remote_code, task) if folder else None
-    except UserError as error:
-        return [Fault(where("model.name"), "model.name", str(error))]
-    if folder is not None and (wrong := header.faults(folder)):
-        return [Fault(where("model.name"), "model.name", message) for message in wrong]
-    if layers is None:
-        return []
-    head = () if model.head == "auto" else model.head
-    return [
-        *(
-            _module_fault(f"model.target_modules.{index}", name, "layer", layers.layers, where)
-            for index, name in enumerate(model.target_modules)
-            if not layers.has_layer(name)
-        ),
-        *(
-            _module_fault(f"model.head.{index}", name, "module", layers.modules | {*HEADS}, where)
-            for index, name in enumerate(head)
-            if not layers.has_module(name)
-        ),
-    ]
-
-
-def _module_fault(field: str, name: str, what: str, modules: frozenset[str], where: Where) -> Fault:
-    ends = sorted({module.rsplit(".", 1)[-1] for module in modules if not module.rsplit(".", 1)[-1].isdigit()})
-    near = did_you_mean(name, ends) or did_you_mean(name, sorted(modules))
-    listed = ", ".join(ends[:12]) + (", …" if len(ends) > 12 else "")
-    return _fault(field, f"{name!r} matches no {what} of the model", where, near or f"it has: {listed}")
-
-
-def _fault(field: str, message: str, where: Where, hint: str = "") -> Fault:
-    """A list entry's fault is shown under the list's name, at the entry's own line."""
-    head, _, last = field.rpartition(".")
-    return Fault(where(field), head if last.isdigit() else field, message, hint)
+    return [fault_at(field, message, where, hint) for field, message, hint in found]
 
 
 CHECKS: Mapping[str, Check] = {"data": check_data, "data eval": check_family, "model": check_model}

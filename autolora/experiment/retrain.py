@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from autolora.context.base import Context
+from autolora.context.fit import check_fit
 from autolora.context.steps import forget_seconds, run_in
 from autolora.experiment.announcement import announce
 from autolora.experiment.base import settle_base
@@ -44,12 +45,14 @@ def retrain(run: Run, context: Context, *, anew: bool = False) -> Path:
         announce(run, context)
         examples = context.examples(run.recipe.data.splits.train)
         model = context.model()
+        check_fit(context, model, examples, lora=method.adapts_layers)
         head = context.head(model)
         run.note(
             "retrain",
             data=context.hashes,
             model=weights_hash(model, head),
             device=device_record(context.compute.device),
+            **({"target_modules": context.targets(model)} if method.adapts_layers else {}),
         )
         total = settings.total_steps(len(examples)) if method.trains else 0
         seed_torch(derive(run.recipe.seed, "adapter"))

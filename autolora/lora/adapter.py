@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from autolora.files import replace_folder, write_json
-from autolora.lora.config import lora_config
+from autolora.lora.config import exact_type, lora_config
 from autolora.lora.ranks import Ranks
 from autolora.lora.selection import SelectionLoRA
 
@@ -39,6 +39,7 @@ def add_adapter(model: PreTrainedModel, ranks: Ranks, config: LoraConfig) -> Pef
     Raises:
         RuntimeError: PEFT made another one.
     """
+    exact_type(model, config)
     adapted = get_peft_model(model, config)
     adapted.float()  # adapter weights in the model's float32
     assert_ranks(adapted, ranks)

@@ -14,8 +14,16 @@ from autolora.errors import UserError
 
 if TYPE_CHECKING:
     from peft import LoraConfig
+    from torch import nn
 
     from autolora.lora.ranks import Ranks
+
+# What PEFT trains in full beside `modules_to_save`, by task family (PeftModelForSequenceClassification and its like).
+ADDED = {
+    "SEQ_CLS": ("classifier", "score"),
+    "TOKEN_CLS": ("classifier", "score"),
+    "QUESTION_ANS": ("qa_outputs",),
+}
 
 
 def lora_config(
@@ -57,6 +65,23 @@ def lora_config(
         fan_in_fan_out=fan_in_fan_out,
         bias="none",
     )
+
+
+def exact_type(model: nn.Module, config: LoraConfig) -> None:
+    """Take the task family out of a configuration where what PEFT adds for it would be trained or left out beside.
+
+    PEFT trains in full whatever ends in one of these names, and puts no adapter on what has one among its parts.
+
+    Args:
+        model: That it is for.
+        config: From `lora_config`, or another tuner's of its kind; changed in place.
+    """
+    head, added = config.modules_to_save or (), ADDED.get(config.task_type or "", ())
+    names = [name for name, _ in model.named_modules(remove_duplicate=False)]
+    saved = {name for name in names if name.endswith((*head, *added))}
+    excluded = any(set(target.split(".")) & set(added) for target in config.target_modules or ())
+    if saved - set(head) or excluded:
+        config.task_type = None
 
 
 def anchored(name: str) -> str:

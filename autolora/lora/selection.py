@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -67,6 +68,18 @@ class SelectionLoRA(nn.Module):
     def selection(self) -> Tensor:
         """The selection variables a, shape (k,)."""
         return CONSTRAINTS[self.constraint](self.selection_logits)
+
+    @override
+    def __getattr__(self, name: str) -> Any:
+        """What a model asks of the layer that was here: T5 looks at the type of its weight."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("base"), name)
+
+    def trained(self) -> tuple[nn.Parameter, ...]:
+        """A, B and z."""
+        return self.lora_A, self.lora_B, self.selection_logits
 
     @override
     def forward(self, x: Tensor) -> Tensor:

@@ -7,7 +7,9 @@ A name matches a module by its full name or by a dotted end of it: ``query`` mat
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from torch import nn
 from transformers.pytorch_utils import Conv1D
@@ -43,6 +45,7 @@ def target_modules(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Modul
                     f"target module {module_name} is a {type(module).__name__}; LoRA here adapts nn.Linear and Conv1D"
                 )
             found[module_name] = module
+    _no_parameters(model, names)
     _all_matched(names, found, (n for n, m in model.named_modules() if isinstance(m, nn.Linear | Conv1D)), "target")
     return found
 
@@ -54,6 +57,49 @@ def target_shapes(model: nn.Module, names: Sequence[str]) -> dict[str, tuple[int
         UserError: As `target_modules`.
     """
     return {name: input_output_features(module) for name, module in target_modules(model, names).items()}
+
+
+def default_targets(model: nn.Module, head: Sequence[str]) -> tuple[list[str], str]:
+    """The layers that get LoRA where a recipe names none: those of PEFT's table, or every linear layer of the backbone.
+
+    Args:
+        model: The pretrained model with its task head.
+        head: Full names of the head's modules.
+
+    Returns:
+        Names for `target_modules`, and where they come from, to be said.
+    """
+    from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as TABLE
+
+    kind = str(getattr(getattr(model, "config", None), "model_type", ""))
+    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)]
+    found = TABLE.get(kind)
+    if isinstance(found, str):  # a regular expression
+        return [name for name in linear if re.fullmatch(found, name)], f"PEFT's for {kind}"
+    if found is not None:
+        return list(found), f"PEFT's for {kind}"
+    inside = [name for name in linear if not in_modules(name, head) and in_modules(name, _backbone(model))]
+    return inside, f"every linear layer of the backbone, as PEFT has none for {kind}"
+
+
+def _backbone(model: Any) -> list[str]:
+    """The child that is the pretrained model; where none has its name (T5's), all but the output embeddings."""
+    children = dict(model.named_children())
+    name = getattr(model, "base_model_prefix", "")
+    if name in children:
+        return [name]
+    output = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    return [name for name, child in children.items() if child is not output]
+
+
+def in_modules(name: str, modules: Iterable[str]) -> bool:
+    """Whether a full name is one of these modules', or that of something within one.
+
+    Args:
+        name: Of a module or a parameter.
+        modules: Full names.
+    """
+    return any(f"{name}.".startswith(f"{module}.") for module in modules)
 
 
 def head_modules(model: nn.Module, names: Sequence[str] | None) -> list[str]:
@@ -83,6 +129,18 @@ def _all_matched(names: Iterable[str], found: Iterable[str], candidates: Iterabl
             near = difflib.get_close_matches(name, sorted(ends), 1)
             hint = f"did you mean {near[0]!r}?" if near else f"the model has: {', '.join(sorted(ends))}"
             raise UserError(f"{what} module {name!r} matches no layer of the model; {hint}")
+
+
+def _no_parameters(model: nn.Module, names: Iterable[str]) -> None:
+    """Weights that are no module's own, such as those of all experts together, are no layers."""
+    found = {module for module, _ in model.named_modules()}
+    for parameter, tensor in model.named_parameters():
+        for name in names:
+            if matches(parameter, name) and parameter not in found:
+                raise UserError(
+                    f"target module {name!r} is the parameter {parameter} of {tensor.ndim} dimensions; LoRA here "
+                    "adapts nn.Linear and Conv1D"
+                )
 
 
 def input_output_features(layer: nn.Module) -> tuple[int, int]:

@@ -22,6 +22,7 @@ from typing_extensions import override
 from autolora.context.base import Context
 from autolora.errors import UserError
 from autolora.lora.adapter import base_name, in_adapter, uses_conv1d
+from autolora.lora.config import exact_type
 from autolora.lora.loading import check, check_tensors, head_shapes
 from autolora.lora.parameters import trainable_parameters
 from autolora.lora.ranks import Ranks
@@ -38,7 +39,7 @@ WARM_UP, FINAL, START = 0.1, 0.3, 1.5  # shares of the steps, and the first budg
 class AdaLora(PeftMethod):
     """Its final ranks are in ``retrain/ranks.json``."""
 
-    searches = False
+    searches, adapts_layers = False, True
 
     @classmethod
     @override
@@ -55,7 +56,7 @@ class AdaLora(PeftMethod):
 
     @override
     def adapt(self, model: PreTrainedModel, head: Sequence[str], context: Context, total: int) -> Training:
-        names, budget = list(target_modules(model, self.recipe.model.target_modules)), self.budget()
+        names, budget = list(target_modules(model, context.targets(model))), self.budget()
         start = math.ceil(START * budget / len(names))
         first, last = max(1, round(WARM_UP * total)), round(FINAL * total)
         if first >= total - last:
@@ -76,6 +77,7 @@ class AdaLora(PeftMethod):
             task_type=context.task.peft_task_type,
             fan_in_fan_out=uses_conv1d(model, names),
         )
+        exact_type(model, config)
         adapted = get_peft_model(model, config).float()
         _tuner(adapted).rankallocator.target_bgt = budget
         weight = config.orth_reg_weight

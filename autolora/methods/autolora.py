@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from autolora.bilevel.loop import BilevelSearch
 from autolora.context.base import Context
+from autolora.context.fit import check_fit
 from autolora.context.steps import run_in
 from autolora.data.split import split_train
 from autolora.lora.adapter import export_searched, save_adapter
@@ -18,7 +19,7 @@ from autolora.lora.parameters import trainable_parameters
 from autolora.lora.ranks import Ranks, threshold_of
 from autolora.lora.selection import add_selection
 from autolora.methods.base import RankedLora
-from autolora.model.load import base_name, check_length, weights_hash
+from autolora.model.load import base_name, weights_hash
 from autolora.plots import rank_map, selection
 from autolora.recipe.schema import Recipe, Search
 from autolora.runs.manifest import device_record
@@ -78,15 +79,23 @@ def learn_ranks(run: Run, context: Context, settings: Search) -> Ranks:
         settings: Of the search.
     """
     model = context.model()
-    check_length(model, context.task.longest(context.examples(run.recipe.data.splits.train)))
+    check_fit(context, model, context.examples(run.recipe.data.splits.train))
     head = context.head(model)
     run.note(
-        "search", data=context.hashes, model=weights_hash(model, head), device=device_record(context.compute.device)
+        "search",
+        data=context.hashes,
+        model=weights_hash(model, head),
+        device=device_record(context.compute.device),
+        target_modules=context.targets(model),
     )
     stage, total = bilevel_search(context, model, head, settings)
     layers = stage.layers
     run_in(run, context, "search", stage, settings, total)
-    run.note("search", **trainable_parameters(model, head), steps=total, **stage.gradients.counted())
+    counts = trainable_parameters(model, head)
+    wanted = sum(sum(p.numel() for p in layer.trained()) for layer in layers.values())
+    if counts["trainable_parameters"] - counts["head_parameters"] != wanted:
+        raise RuntimeError(f"the search trained {counts}, where its selection layers have {wanted} parameters")
+    run.note("search", **counts, steps=total, **stage.gradients.counted())
     found = stage.ranks()
     if context.main:
         folder = run.path / "search"
@@ -113,7 +122,7 @@ def bilevel_search(
     train, validation = _divide(context.examples(recipe.data.splits.train), settings, recipe.seed)
     layers = add_selection(
         model,
-        recipe.model.target_modules,
+        context.targets(model),
         rank=settings.rank,
         lora_alpha=settings.lora_alpha,
         dropout=settings.lora_dropout,

@@ -21,9 +21,11 @@ from transformers import PreTrainedModel
 from typing_extensions import override
 
 from autolora.context.base import Context
+from autolora.context.fit import check_fit
 from autolora.errors import UserError
 from autolora.lora.adapter import add_adapter, save_adapter, uses_conv1d
 from autolora.lora.config import lora_config
+from autolora.lora.exact import counted_parameters
 from autolora.lora.loading import adapter_shapes, check_tensors, load_adapter, peft_shapes
 from autolora.lora.parameters import trainable_parameters
 from autolora.lora.ranks import Ranks
@@ -48,6 +50,7 @@ class Method(ABC):
 
     searches: ClassVar[bool] = True  # whether there is a search stage
     trains: ClassVar[bool] = True  # whether the retraining takes steps
+    adapts_layers: ClassVar[bool] = False  # whether the recipe's target modules get LoRA
     saves_model: ClassVar[bool] = False  # whether what is saved is as large as the model
     default_size: ClassVar[int | None] = None
     default_learning_rate: ClassVar[float | None] = None  # None: the recipe's
@@ -273,6 +276,8 @@ class PeftMethod(Method):
 class RankedLora(PeftMethod):
     """LoRA at the ranks of ``search/ranks.json``, wherever they come from."""
 
+    adapts_layers = True
+
     @override
     def check(self) -> None:
         self.run.ranks()
@@ -284,6 +289,10 @@ class RankedLora(PeftMethod):
     @override
     def load(self, base: PreTrainedModel, context: Context) -> nn.Module:
         return self.load_at(self.run.ranks(), base, context)
+
+    @override
+    def parameters(self, trained: nn.Module, head: Sequence[str]) -> dict[str, int]:
+        return counted_parameters(trained, self.run.ranks(), head)
 
     def given(self, by_name: Mapping[str, int], shapes: Mapping[str, tuple[int, int]], **rule: object) -> Ranks:
         """Ranks that are given by a rule, at the scaling of the search: lora_alpha / k.
@@ -314,7 +323,9 @@ class GivenRanks(RankedLora):
 
     @override
     def search(self, context: Context) -> Ranks:
-        shapes = target_shapes(context.model(), self.recipe.model.target_modules)
+        model = context.model()
+        check_fit(context, model, context.examples(self.recipe.data.splits.train))
+        shapes = target_shapes(model, context.targets(model))
         ranks = self.given(self.allocate(shapes), shapes)
         self.run.note("search", seconds=0.0, forward_passes=0, backward_passes=0)
         if context.main:

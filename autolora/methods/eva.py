@@ -57,7 +57,11 @@ class Eva(RankedLora):
 
     @override
     def adapt(self, model: PreTrainedModel, head: Sequence[str], context: Context, total: int) -> Training:
-        shapes, budget = target_shapes(model, self.recipe.model.target_modules), self.budget()
+        if model.config.is_encoder_decoder and context.family.decodes:
+            raise UserError(
+                "eva: the inputs of a decoder's layers are not known before it decodes; take another method"
+            )
+        shapes, budget = target_shapes(model, context.targets(model)), self.budget()
         start = nearest_uniform(dict.fromkeys(shapes, 1), budget)
         found, passes = self._components(model, context, start)
         by_name = {name: len(found.get(name, ())) for name in shapes}

@@ -22,6 +22,7 @@ from torch import nn
 from typing_extensions import override
 
 from autolora.context.base import Context
+from autolora.context.fit import check_fit
 from autolora.context.predictions import predictions_of
 from autolora.context.steps import add_seconds, run_in
 from autolora.data.split import split_train
@@ -32,7 +33,7 @@ from autolora.lora.ranks import Ranks
 from autolora.lora.targets import target_shapes
 from autolora.methods.base import RankedLora
 from autolora.metrics.base import Output, Score
-from autolora.model.load import check_length, weights_hash
+from autolora.model.load import weights_hash
 from autolora.recipe.schema import Recipe
 from autolora.runs.manifest import device_record
 from autolora.training.batches import Example
@@ -78,10 +79,11 @@ class LoraGrid(RankedLora):
         run = self.run
         examples = context.examples(self.recipe.data.splits.train)
         model = context.model()
-        check_length(model, context.task.longest(examples))
+        check_fit(context, model, examples)
         device = device_record(context.compute.device)
-        run.note("search", data=context.hashes, model=weights_hash(model, context.head(model)), device=device)
-        shapes = target_shapes(model, self.recipe.model.target_modules)
+        hashed, targets = weights_hash(model, context.head(model)), context.targets(model)
+        run.note("search", data=context.hashes, model=hashed, device=device, target_modules=targets)
+        shapes = target_shapes(model, context.targets(model))
         del model
         found = self._all_ranks(context, self._plan(context, examples, shapes))
         counts = ("steps", "forward_passes", "backward_passes")

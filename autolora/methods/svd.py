@@ -21,6 +21,7 @@ from typing_extensions import override
 
 from autolora.context.base import Context
 from autolora.lora.adapter import base_name, in_adapter, lora_layers, set_factors
+from autolora.lora.exact import counted_parameters
 from autolora.lora.ranks import Ranks
 from autolora.methods.base import AUTOLORA, PeftMethod, method_of
 from autolora.recipe.schema import MethodSettings, Recipe
@@ -31,7 +32,7 @@ from autolora.training.finetune import Training
 class Svd(PeftMethod):
     """A uniform LoRA's own training, and its cost, with the ranks found afterwards."""
 
-    searches, trains = False, False
+    searches, trains, adapts_layers = False, False, True
 
     @classmethod
     @override
@@ -66,6 +67,10 @@ class Svd(PeftMethod):
     @override
     def load(self, base: PreTrainedModel, context: Context) -> nn.Module:
         return self.load_at(_folded(self.run.ranks()), base, context)
+
+    @override
+    def parameters(self, trained: nn.Module, head: Sequence[str]) -> dict[str, int]:
+        return counted_parameters(trained, self.run.ranks(), head)
 
     def _add_cost(self, uniform: Run, seconds: float) -> None:
         """What the uniform LoRA's training took is this method's cost too."""

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
 from autolora.errors import UserError
+from autolora.model.config import OUTPUT, read_config
+from autolora.model.explain import ADAPTER, adapter_fault
 from autolora.registry import TASKS
 from autolora.words import did_you_mean
 
@@ -75,12 +77,22 @@ class Layers:
         complete: False where the names are a checkpoint's: the task model has a first part more (``bert.``) and a head.
         parts: What the task model's modules may be called, part by part (``classifier``, ``out_proj``); empty if
             complete.
+        shapes: Of the layers' weights, where they are known.
+        tensors: Names in the weight file, where they are known.
+        parameters: Dimensions of the weights that are no module's own, such as those of all experts, by their names.
     """
 
     layers: frozenset[str]
     modules: frozenset[str]
     complete: bool
     parts: frozenset[str] = frozenset()
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    tensors: frozenset[str] = frozenset()
+    parameters: Mapping[str, int] = field(default_factory=dict)
+
+    def named(self, name: str) -> list[str]:
+        """The modules that `name` means, by the full names that are known."""
+        return [module for module in self.modules if _is_end(name, [module])]
 
     def has_layer(self, name: str) -> bool:
         """Whether `name` is a layer's full name or a dotted end of it."""
@@ -116,6 +128,9 @@ def _cached_folder(name: str, revision: str | None) -> Path | None:
         raise UserError(
             f"{name!r} is neither a hub id (owner/name) nor a local folder (which starts with '.', '/' or '~')"
         ) from None
+    adapter = try_to_load_from_cache(name, ADAPTER, revision=revision)
+    if isinstance(adapter, str) and (fault := adapter_fault(Path(adapter).parent)):
+        raise UserError(f"{name}: {fault}")
     here = [Path(file).parent for file in cached if isinstance(file, str)]
     return here[0] if len(here) == len(cached) else None
 
@@ -149,6 +164,8 @@ def _local_folder(folder: Path) -> Path:
         siblings = [child.name for child in folder.parent.iterdir() if child.is_dir()] if folder.parent.is_dir() else []
         near = did_you_mean(folder.name, siblings)
         raise UserError(f"there is no model folder {folder}{f'; {near}' if near else ''}")
+    if fault := adapter_fault(folder):
+        raise UserError(fault)
     if not (folder / "config.json").is_file():
         raise UserError(f"the model folder {folder} has no config.json")
     return folder
@@ -159,13 +176,7 @@ def read_layers(folder: Path, trust_remote_code: bool = False, task: str | None 
     for model in BUNDLED.values():
         if model.gguf and (folder / model.gguf).is_file():
             return _gguf_layers(folder / model.gguf)
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        model_type = str(config["model_type"])
-    except (KeyError, TypeError):
-        raise UserError(f"{folder / 'config.json'} names no model_type, so it is not a transformers model") from None
-    except ValueError as error:
-        raise UserError(f"{folder / 'config.json'} is no JSON: {error}") from None
+    model_type = str(read_config(folder)["model_type"])
     shapes = checkpoint_shapes(folder)
     if shapes and not any(".experts." in name for name in shapes):
         return _named(shapes, _parts(model_type))
@@ -179,14 +190,17 @@ def read_layers(folder: Path, trust_remote_code: bool = False, task: str | None 
 def _gguf_layers(file: Path) -> Layers:
     """Found in the header's bytes: reading it properly takes seconds, for the vocabulary that is in it too."""
     with file.open("rb") as opened:
-        found = set(re.findall(rb"blk\.(\d+)\.(\w+)\.weight", opened.read(GGUF_HEADER)))
+        header = opened.read(GGUF_HEADER)
+    found = set(re.findall(rb"blk\.(\d+)\.(\w+)\.weight", header))
     names = {
         f"model.layers.{block.decode()}.{GGUF_LAYERS[layer.decode()]}"
         for block, layer in found
         if layer.decode() in GGUF_LAYERS
     }
     modules = {".".join(name.split(".")[:end]) for name in names for end in range(1, name.count(".") + 2)}
-    return Layers(frozenset(names), frozenset({*modules, "lm_head", "model.embed_tokens", "model.norm"}), complete=True)
+    modules |= {OUTPUT, "score", "model.embed_tokens", "model.norm"}  # the output embeddings, or a classifier's head
+    tensors = {f"{OUTPUT}.weight"} if b"output.weight" in header.replace(b"attn_output.weight", b"") else set()
+    return Layers(frozenset(names), frozenset(modules), complete=True, tensors=frozenset(tensors))
 
 
 def checkpoint_shapes(folder: Path) -> dict[str, list[int]]:
@@ -233,20 +247,39 @@ def _named(shapes: dict[str, list[int]], parts: frozenset[str]) -> Layers:
     owners = {name.rpartition(".")[0] for name in shapes}
     modules = {".".join(owner.split(".")[:end]) for owner in owners for end in range(1, owner.count(".") + 2)}
     layers = {name.removesuffix(".weight") for name, s in shapes.items() if name.endswith(".weight") and len(s) >= 2}
-    return Layers(frozenset(layers), frozenset(modules - {""}), complete=False, parts=parts)
+    return Layers(
+        frozenset(layers),
+        frozenset(modules - {""}),
+        complete=False,
+        parts=parts,
+        shapes={name.removesuffix(".weight"): tuple(s) for name, s in shapes.items() if len(s) == 2},
+        tensors=frozenset(shapes),
+    )
 
 
 def _built_layers(folder: Path, task: str) -> Layers:
     import torch
     import transformers
 
-    auto_class = TASKS.load(task).auto_class
-
+    family = TASKS.load(task)
     try:
         config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
         with torch.device("meta"):
-            model = getattr(transformers, auto_class).from_config(config)
+            kind = "AutoModelForSeq2SeqLM" if family.decodes and config.is_encoder_decoder else family.auto_class
+            model = getattr(transformers, kind).from_config(config)
     except Exception as error:
         raise UserError(f"no model can be built from {folder / 'config.json'}: {str(error).splitlines()[0]}") from error
     layers = {name for name, m in model.named_modules() if getattr(getattr(m, "weight", None), "ndim", 0) >= 2}
-    return Layers(frozenset(layers), frozenset(name for name, _ in model.named_modules() if name), complete=True)
+    owned = {f"{name}.weight" for name in layers} | {f"{name}.bias" for name, _ in model.named_modules()}
+    loose = {
+        name.rpartition(".")[2]: p.ndim for name, p in model.named_parameters() if name not in owned and p.ndim > 2
+    }
+    weights = {name: tuple(model.get_submodule(name).weight.shape) for name in layers}
+    return Layers(
+        frozenset(layers),
+        frozenset(name for name, _ in model.named_modules() if name),
+        complete=True,
+        shapes={name: shape for name, shape in weights.items() if len(shape) == 2},
+        tensors=frozenset(name for name, _ in model.named_parameters()),
+        parameters=loose,
+    )

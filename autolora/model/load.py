@@ -7,14 +7,17 @@ import io
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from autolora.errors import UnreachableError, UserError
+from autolora.errors import UserError
 from autolora.model.complete import Loading, check_complete
+from autolora.model.explain import loading_error
 from autolora.model.heads import output_layer, settle_head
 from autolora.model.inspect import bundled, bundled_folder
 from autolora.recipe.schema import Model
@@ -51,7 +54,7 @@ def _weight_file(name: str) -> dict[str, str]:
 
 
 def load_tokenizer(model: Model, **options: Any) -> PreTrainedTokenizerBase:
-    """The model's tokenizer. One without a padding token pads with its end-of-sequence token.
+    """The model's tokenizer, padding on the right. One without a padding token pads with its end-of-sequence token.
 
     Args:
         model: The recipe's model section.
@@ -74,7 +77,26 @@ def load_tokenizer(model: Model, **options: Any) -> PreTrainedTokenizerBase:
                 f"{model.name}: the tokenizer has neither a padding nor an end-of-sequence token to pad with"
             )
         tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "right"
     return tokenizer
+
+
+def is_encoder_decoder(model: Model) -> bool:
+    """Whether the model has an encoder and a decoder, as T5 has; its weights are not loaded.
+
+    Args:
+        model: The recipe's model section.
+
+    Raises:
+        UserError: Its configuration cannot be loaded.
+    """
+    if _weight_file(model.name):
+        return False  # GGUF files hold decoders, and take seconds to read
+    with _explained(model), _quiet():
+        config = AutoConfig.from_pretrained(
+            source(model.name), revision=model.revision, trust_remote_code=model.trust_remote_code
+        )
+    return bool(config.is_encoder_decoder)
 
 
 @dataclass(frozen=True)
@@ -105,7 +127,7 @@ def load_model(
         model: The recipe's model section.
         auto_class: Of transformers, such as "AutoModelForSequenceClassification".
         head_config: Of the task's head, see `Task.head_config`.
-        pad_token_id: The tokenizer's, for models that have none of their own.
+        pad_token_id: The tokenizer's, by which models find the last token of a padded text.
         head: Gives the full names of a model's modules that are trained in full.
 
     Raises:
@@ -125,8 +147,9 @@ def load_model(
     loading = Loading.of(loaded, report)
     trained = head(loaded)
     check_complete(loaded, loading, trained, model.name)
-    if loaded.config.pad_token_id is None:
-        loaded.config.pad_token_id = pad_token_id
+    # After the model is built: RoBERTa counts its positions from the padding id that it is built with.
+    for config in (loaded.config, loaded.config.get_text_config()):
+        config.pad_token_id = pad_token_id
     anew, remark = _settled_head(model, loaded, loading, head_config, trained)
     return Loaded(loaded, loading.drawn | anew, remark)
 
@@ -195,7 +218,7 @@ def check_length(model: PreTrainedModel, longest: int) -> None:
     for name, module in model.named_modules():
         if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
             limit = module.num_embeddings - module.padding_idx - 1  # RoBERTa counts its positions from there
-    if limit is not None and longest > limit:
+    if limit is not None and 0 < limit < longest:  # XLNet, which has no maximum, says -1
         raise UserError(
             f"data.max_length: sequences of {longest} tokens (with generated ones, where there are such) are longer "
             f"than the model's maximum of {limit}; lower data.max_length or eval.generation.max_new_tokens"
@@ -222,14 +245,8 @@ def _explained(model: Model) -> Iterator[None]:
     """Loading errors as one message that says what would have been fetched."""
     try:
         yield
-    except (OSError, ValueError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        revision = f" (revision {model.revision})" if model.revision else ""
-        raise UnreachableError(
-            f"model.name: {model.name!r}{revision} could not be loaded: it is neither a local directory with a model "
-            f"nor in the local cache, and fetching it from the Hugging Face hub failed ({first}); "
-            "--model DIR re-points the recipe"
-        ) from error
+    except (OSError, ValueError, RuntimeError, ImportError, EOFError, UnpicklingError, SafetensorError) as error:
+        raise loading_error(model, error) from error
 
 
 @contextmanager

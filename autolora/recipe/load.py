@@ -23,10 +23,13 @@ import yaml
 from autolora.errors import Fault, RecipeError
 from autolora.recipe.document import Document, parse, read_document
 from autolora.recipe.messages import dotted_names, section_at, unknown_key_hint, validation_faults
-from autolora.recipe.schema import Recipe
+from autolora.recipe.method import largest_rank
+from autolora.recipe.schema import MethodSettings, Recipe, Search
 
 Where = Callable[[str], str]  # the place (file and line, or option) of a dotted field path
-Check = Callable[..., list[Fault]]  # of one or more sections; then a Where, and the recipe's task if it has one
+Limit = tuple[str, int] | None  # the field that says the highest rank of a layer, and that rank
+# Of one or more sections; then a Where, the recipe's task, if it has one, and the highest rank, if one is said.
+Check = Callable[..., list[Fault]]
 
 RECIPE_FOLDERS = ("recipes", "_recipes")  # a recipe below one of these is named by its path from there
 # Giving the first makes the second meaningless.
@@ -268,11 +271,20 @@ def _file_faults(
     """What only files can show, for the sections that are right in what these checks look at."""
     wrong = {fault.field for fault in faults}
     task = None if "task" in wrong else values.get("task")
+    limit = _limit(values, wrong)
     for names, check in checks.items():
         found = [(section_at((name,)), _checkable(name, values, wrong)) for name in names.split()]
         sections = [cls.model_validate(mine) for cls, mine in found if cls is not None and mine is not None]
         if len(sections) == len(found):
-            yield from check(*sections, where, task)
+            yield from check(*sections, where, task, limit)
+
+
+def _limit(values: Mapping[str, Any], wrong: set[str]) -> Limit:
+    """The highest rank of a layer, where the sections that say it are right."""
+    if any(field.split(".")[0] in ("search", "method") for field in wrong):
+        return None
+    method, search = values.get("method") or {}, values.get("search") or {}
+    return largest_rank(MethodSettings.model_validate(method), Search.model_validate(search))
 
 
 def _checkable(section: str, values: Mapping[str, Any], wrong: set[str]) -> dict[str, Any] | None:

@@ -11,9 +11,12 @@ import yaml
 from pydantic import ValidationError
 
 from autolora.errors import UserError
-from autolora.recipe.schema import MethodSettings
+from autolora.recipe.schema import MethodSettings, Search
 from autolora.registry import METHODS
 from autolora.words import did_you_mean
+
+SEARCHED = ("autolora", "no-constraint", "sigmoid", "no-meta")  # at most search.rank components a layer
+SIZED: dict[str, int | None] = {"lora": None, "lora-grid": 16, "svd": None}  # method.size is a rank; its default
 
 
 def parse_method(text: str) -> MethodSettings:
@@ -74,6 +77,21 @@ def label(method: MethodSettings) -> str:
     size = "" if method.size is None else f":{method.size}"
     rate = "" if method.learning_rate is None else f":learning_rate={method.learning_rate:g}"
     return f"{method.name}{size}{rate}"
+
+
+def largest_rank(method: MethodSettings, search: Search) -> tuple[str, int] | None:
+    """The field that says the highest rank that a method may give a layer, and that rank; None where no field does.
+
+    Args:
+        method: A recipe's.
+        search: Likewise.
+    """
+    if method.name in SEARCHED:
+        return "search.rank", search.rank
+    if method.name in SIZED:
+        size = method.size or SIZED[method.name]
+        return ("search.rank", search.rank) if size is None else ("method.size", size)
+    return None
 
 
 def parse_seeds(text: str) -> list[int]:

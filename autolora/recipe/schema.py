@@ -59,7 +59,8 @@ class Model(Section):
     name: Name  # hub id, local directory, or bundled:all-MiniLM-L6-v2
     revision: str | None = None
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # compute precision; auto: bfloat16 on a GPU, else float32
-    target_modules: Annotated[tuple[Name, ...], Field(min_length=1, strict=False)] = ("query", "value")
+    # null: PEFT's for the architecture; where it has none, every linear layer of the backbone
+    target_modules: Annotated[tuple[Name, ...], Field(min_length=1, strict=False)] | None = None
     head: Annotated[tuple[Name, ...], Field(min_length=1, strict=False)] | Literal["auto"] = "auto"
     trust_remote_code: bool = False
 

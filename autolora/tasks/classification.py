@@ -16,7 +16,7 @@ from autolora.metrics.compute import score
 from autolora.recipe.schema import Data, Eval
 from autolora.registry import METRICS
 from autolora.tasks.base import Purpose, Task, Wrong, full_precision
-from autolora.tasks.encoding import Packer, beginning, columns_of, cut_off, has_column, in_batches
+from autolora.tasks.encoding import Packer, beginning, columns_of, cut_off, has_column, in_batches, separator
 from autolora.tasks.scored import Scored
 
 if TYPE_CHECKING:
@@ -43,9 +43,10 @@ class _SequenceTask(Task):
         size, longest = len(self.data.columns), self.data.max_length
         labelled = has_column(rows, self.data.label)
         examples: list[Example] = []
-        pack, cut = Packer(), 0
+        pack, cut, between = Packer(), 0, separator(tokenizer) if size == 2 else ""
         for batch in in_batches(columns_of(rows, [*self.data.columns, self.data.label], self.data.label), size):
             texts = [[beginning(row[i], tokenizer, longest) for row in batch] for i in range(size)]
+            texts[1:] = [[f"{between}{text}" for text in second] for second in texts[1:]]
             encoded = tokenizer(*texts, truncation=True, max_length=longest)
             cut += cut_off(encoded, tokenizer, texts, longest)
             for i, row in enumerate(batch):
@@ -61,7 +62,7 @@ class _SequenceTask(Task):
         import torch
 
         inputs = [{key: value for key, value in example.items() if key != "label"} for example in examples]
-        batch = dict(tokenizer.pad(inputs, padding=True, return_tensors="pt"))
+        batch = dict(tokenizer.pad(inputs, padding=True, padding_side="right", return_tensors="pt"))
         if "label" in examples[0]:
             batch["labels"] = torch.tensor([example["label"] for example in examples])
         return batch
@@ -74,7 +75,9 @@ class _SequenceTask(Task):
 
     def logits(self, model: nn.Module, batch: TensorBatch) -> Tensor:
         """(batch, labels), float32."""
-        output = model(**{key: value for key, value in batch.items() if key != "labels"})
+        from autolora.model.fit import takes_inputs
+
+        output = model(**takes_inputs(model, {key: value for key, value in batch.items() if key != "labels"}))
         logits: Tensor = output.logits
         return full_precision(logits)
 

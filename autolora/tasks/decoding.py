@@ -31,18 +31,30 @@ def decode(
         settings: The recipe's.
         tokenizer: The model's, which says where an output ends.
     """
+    from autolora.tasks.repetition import NoRepetition
+
     generate = cast("Callable[..., Tensor]", model.generate)
+    size, more = settings.no_repeat_ngram, {}
+    if size and not inner_model(model).config.is_encoder_decoder:  # its input is not part of the output
+        more["logits_processor"] = [NoRepetition(size, (inputs["attention_mask"] == 0).sum(1).tolist())]
+        size = 0
     with _bare(model):
         return generate(
             **inputs,
             do_sample=False,
             num_beams=settings.beams,
             length_penalty=settings.length_penalty,
-            no_repeat_ngram_size=settings.no_repeat_ngram,
+            no_repeat_ngram_size=size,
             max_new_tokens=settings.max_new_tokens,
             pad_token_id=tokenizer.pad_token_id,
             eos_token_id=tokenizer.eos_token_id,
+            **more,
         )
+
+
+def inner_model(model: Any) -> Any:
+    """Transformers' model, whether PEFT is around it or not."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 @contextmanager
@@ -50,7 +62,7 @@ def _bare(model: Any) -> Iterator[None]:
     """The model without what its folder says about decoding."""
     from transformers import GenerationConfig
 
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    inner = inner_model(model)
     own, wrapper = inner.generation_config, getattr(model, "generation_config", None)
     found = {name: [getattr(own, name, None), getattr(inner.config, name, None)] for name in STRUCTURE}
     kept = {name: next((v for v in values if v is not None), None) for name, values in found.items()}

@@ -14,6 +14,8 @@ from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from autolora.errors import UserError
+
 if TYPE_CHECKING:
     from transformers import BatchEncoding, PreTrainedTokenizerBase
 
@@ -147,3 +149,24 @@ def _length(tokenizer: PreTrainedTokenizerBase, texts: Sequence[Any]) -> int:
     """Tokens of an example that nothing is cut off from."""
     words = isinstance(texts[0], list)
     return len(tokenizer(*texts, is_split_into_words=words, truncation=False, verbose=False)["input_ids"])
+
+
+def separator(tokenizer: PreTrainedTokenizerBase) -> str:
+    """What has to stand before the second text of a pair: nothing where the tokenizer itself parts the two.
+
+    Without it, two different pairs would be the same tokens. It is the tokenizer's separator, or its end of sequence.
+
+    Raises:
+        UserError: The tokenizer has neither.
+    """
+    first, second = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("a", "b"))
+    joined, together = [*first, *second], list(tokenizer("a", "b")["input_ids"])
+    if not any(together[i : i + len(joined)] == joined for i in range(len(together))):
+        return ""
+    token = tokenizer.sep_token or tokenizer.eos_token
+    if token is None:
+        raise UserError(
+            f"{tokenizer.name_or_path}: data.columns names a pair, and the tokenizer has neither a separator nor an "
+            "end-of-sequence token to put between the texts; give it a sep_token in tokenizer_config.json"
+        )
+    return str(token)

@@ -136,7 +136,7 @@ class Tagging(Task):
         import torch
 
         inputs = [{"input_ids": example["input_ids"]} for example in examples]
-        batch = dict(tokenizer.pad(inputs, padding=True, return_tensors="pt"))
+        batch = dict(tokenizer.pad(inputs, padding=True, padding_side="right", return_tensors="pt"))
         width = batch["input_ids"].shape[1]
         batch["labels"] = torch.full((len(examples), width), IGNORED)
         batch["words"] = torch.full((len(examples), width), NO_WORD)  # which word begins at a position

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from torch import nn
+from transformers import AutoModelForCausalLM, MixtralConfig
 from transformers.pytorch_utils import Conv1D
 
 from autolora.errors import UserError
@@ -54,6 +55,14 @@ def test_a_target_of_another_model_lists_what_there_is() -> None:
 def test_a_target_that_is_not_linear_is_refused() -> None:
     with pytest.raises(UserError, match=r"is a LayerNorm; LoRA here adapts nn.Linear and Conv1D"):
         target_modules(tiny_model("bert"), ["LayerNorm"])
+
+
+def test_experts_are_refused_by_the_name_of_their_parameter() -> None:
+    size = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "vocab_size": 12}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "num_local_experts": 2}
+    model = AutoModelForCausalLM.from_config(MixtralConfig(**size, **heads))
+    with pytest.raises(UserError, match=r"'gate_up_proj' is the parameter .*gate_up_proj of 3 dimensions"):
+        target_modules(model, ["q_proj", "gate_up_proj"])
 
 
 @pytest.mark.parametrize(

@@ -191,9 +191,10 @@ def test_other_tasks_are_refused_before_anything_runs(laboratory: Path, tmp_path
 
 
 def test_a_head_that_would_not_be_trained_is_refused(decoder: Path, tmp_path: Path) -> None:
-    run, _ = tiny_run(decoder, tmp_path, "prefix", "model.head=[lm_head]")
+    run, _ = tiny_run(decoder, tmp_path, "prefix")
+    model = run.recipe.model.model_copy(update={"head": ("lm_head",)})  # which is tied here, and refused for that too
     with pytest.raises(UserError, match=r"'prefix' trains nothing but the prefix; leave model.head at auto"):
-        Prefix.check_recipe(run.recipe)
+        Prefix.check_recipe(run.recipe.model_copy(update={"model": model}))
 
 
 def test_the_prefix_takes_its_part_of_the_models_positions(decoder: Path, tmp_path: Path) -> None:

@@ -1,0 +1,130 @@
+"""A recipe against its model's folder: names, ranks, task. Configurations and headers are read, weights are not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from autolora.errors import Fault, UserError
+from autolora.model.config import OUTPUT, is_encoder, read_config, ties_output
+from autolora.model.inspect import HEADS, Layers, model_folder, read_layers
+from autolora.recipe.load import Limit, Where
+from autolora.recipe.schema import Model
+from autolora.words import did_you_mean
+
+
+def check_model(model: Model, where: Where, task: str | None = None, limit: Limit = None) -> list[Fault]:
+    """What is wrong with the model's folder, the names of its layers, their ranks; nothing where it is not here yet.
+
+    Args:
+        model: The recipe's model section.
+        where: Gives the place of a dotted field.
+        task: The recipe's task family, whose head is meant.
+        limit: The field that says the highest rank of a layer, and that rank.
+    """
+    try:
+        folder = model_folder(model.name, model.revision)
+        layers = read_layers(folder, model.trust_remote_code, task) if folder else None
+    except UserError as error:
+        return [Fault(where("model.name"), "model.name", str(error))]
+    faults = _task_faults(folder, task, where) if folder else []
+    if layers is None or folder is None:
+        return faults
+    targets, head = model.target_modules or (), () if model.head == "auto" else model.head
+    return [
+        *faults,
+        *_name_faults(layers, targets, head, where),
+        *_head_faults(folder, layers, head, task, where),
+        *_target_faults(layers, targets, head, where),
+        *(_rank_faults(layers, targets, limit, where) if limit else ()),
+    ]
+
+
+def _task_faults(folder: Path, task: str | None, where: Where) -> list[Fault]:
+    """An encoder cannot generate, and its configuration says that it is one."""
+    if task != "generation" or not (folder / "config.json").is_file() or not is_encoder(config := read_config(folder)):
+        return []
+    message = f"{config['model_type']} is an encoder, which sees the tokens that come later and cannot generate text"
+    hint = "take a decoder (GPT-2, Llama, …) or an encoder-decoder (T5, BART, …)"
+    return [Fault(where("model.name"), "model.name", message, hint)]
+
+
+def _name_faults(layers: Layers, targets: Sequence[str], head: Sequence[str], where: Where) -> Iterator[Fault]:
+    """Names that match nothing."""
+    for index, name in enumerate(targets):
+        if name in layers.parameters:
+            message = (
+                f"{name!r} is a parameter of {layers.parameters[name]} dimensions, and LoRA here adapts linear layers"
+            )
+            yield fault_at(f"model.target_modules.{index}", message, where, "leave it out")
+        elif not layers.has_layer(name):
+            yield _module_fault(f"model.target_modules.{index}", name, "layer", layers.layers, where)
+    known = layers.modules if layers.complete else layers.modules | {*HEADS}
+    for index, name in enumerate(head):
+        if not layers.has_module(name):
+            yield _module_fault(f"model.head.{index}", name, "module", known, where)
+
+
+def _head_faults(folder: Path, layers: Layers, head: Sequence[str], task: str | None, where: Where) -> Iterator[Fault]:
+    """A head in a head; output embeddings that are the input's."""
+    for index, name in enumerate(head):
+        found = layers.named(name)
+        if outer := next((o for o in head if o != name and any(_inside(f, o) for f in found)), None):
+            yield fault_at(
+                f"model.head.{index}", f"{name!r} lies in {outer!r}, which is trained as a whole", where, "leave it out"
+            )
+        if name.rpartition(".")[2] == OUTPUT and task == "generation" and _ties_output(folder, layers):
+            message = f"{name!r} is tied to the input embeddings, which would be trained along"
+            yield fault_at(f"model.head.{index}", message, where, "leave it out; LoRA needs no head here")
+
+
+def _ties_output(folder: Path, layers: Layers) -> bool:
+    config = folder / "config.json"
+    return ties_output(read_config(folder) if config.is_file() else {}, layers.tensors)
+
+
+def _target_faults(layers: Layers, targets: Sequence[str], head: Sequence[str], where: Where) -> Iterator[Fault]:
+    """A target in the head."""
+    for index, name in enumerate(targets):
+        inside = [layer for layer in layers.named(name) if any(_inside(layer, h, strictly=False) for h in head)]
+        if inside:
+            message = f"{name!r} matches {', '.join(sorted(inside)[:3])} in the head, which is trained in full"
+            yield fault_at(f"model.target_modules.{index}", message, where, "name the layers by more of their names")
+
+
+def _rank_faults(layers: Layers, targets: Sequence[str], limit: tuple[str, int], where: Where) -> Iterator[Fault]:
+    """A rank above the smaller side of a layer."""
+    field, rank = limit
+    sides = {
+        layer: min(layers.shapes[layer]) for name in targets for layer in layers.named(name) if layer in layers.shapes
+    }
+    if small := {layer: side for layer, side in sides.items() if side < rank}:
+        layer, side = min(small.items(), key=lambda item: (item[1], item[0]))
+        yield fault_at(
+            field, f"rank {rank} is above the smaller side of {layer} ({side})", where, f"lower it to {side}"
+        )
+
+
+def _inside(module: str, name: str, *, strictly: bool = True) -> bool:
+    """Whether a module's full name has the parts of `name` in it, followed by more."""
+    return f".{name}." in f".{module}" or (not strictly and f".{module}".endswith(f".{name}"))
+
+
+def _module_fault(field: str, name: str, what: str, modules: frozenset[str], where: Where) -> Fault:
+    ends = sorted({module.rsplit(".", 1)[-1] for module in modules if not module.rsplit(".", 1)[-1].isdigit()})
+    near = did_you_mean(name, ends) or did_you_mean(name, sorted(modules))
+    listed = ", ".join(ends[:12]) + (", …" if len(ends) > 12 else "")
+    return fault_at(field, f"{name!r} matches no {what} of the model", where, near or f"it has: {listed}")
+
+
+def fault_at(field: str, message: str, where: Where, hint: str = "") -> Fault:
+    """A fault of a field; a list entry's is shown under the list's name, at the entry's own line.
+
+    Args:
+        field: Dotted.
+        message: The rule and the value.
+        where: Gives the place of a dotted field.
+        hint: What to do.
+    """
+    head, _, last = field.rpartition(".")
+    return Fault(where(field), head if last.isdigit() else field, message, hint)

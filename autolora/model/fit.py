@@ -1,0 +1,183 @@
+"""Whether a loaded model fits what it is given and what is asked of it, each fault as one message.
+
+    faults = [*input_faults(model, examples, pad, longest), *behaviour_faults(model, examples, pad, decodes=False)]
+
+One short forward pass shows what no configuration says: whether a model sees tokens that come later, and whether
+padding changes what it says.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from autolora.errors import UserError
+from autolora.model.load import check_length
+
+LOOKED_AT = 2000  # examples whose token types are looked at: they come from the tokenizer's templates
+PASSED = 32  # tokens of the forward pass, at most
+PADDING = 3
+LATER, PADDED = 1e-5, 1e-3  # relative differences of logits: rounding is below, a model that looks is above
+
+
+def input_faults(model: PreTrainedModel, examples: Sequence[Mapping[str, Any]], pad: int, longest: int) -> list[str]:
+    """What the model has no place for: tokens, positions, token types.
+
+    Args:
+        model: With its embeddings in place.
+        examples: With "input_ids", and perhaps "token_type_ids" and "output_ids".
+        pad: The tokenizer's padding id.
+        longest: Tokens of the longest sequence.
+    """
+    faults = [*_adapter_faults(model), *_token_faults(model, examples, pad), *_type_faults(model, examples)]
+    try:
+        check_length(model, longest)
+    except UserError as error:
+        faults.append(str(error))
+    return faults
+
+
+def unknown_faults(tokenizer: PreTrainedTokenizerBase, examples: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What is wrong with a tokenizer that knows none of the data's tokens: its files are missing, most likely.
+
+    Args:
+        tokenizer: The model's.
+        examples: With "input_ids".
+    """
+    special, unknown = set(tokenizer.all_special_ids), tokenizer.unk_token_id
+    texts = {id for example in examples[:LOOKED_AT] for id in example["input_ids"]}
+    if unknown is not None and unknown in texts and texts <= special:
+        yield (
+            f"model.name: the tokenizer knows no token of the data, all are {tokenizer.unk_token}; put the files of "
+            "the model's tokenizer (tokenizer.json, tokenizer_config.json) into its folder"
+        )
+
+
+def _token_faults(model: PreTrainedModel, examples: Sequence[Mapping[str, Any]], pad: int) -> Iterator[str]:
+    embeddings: Any = model.get_input_embeddings()
+    rows = len(embeddings.weight)
+    lists = (example[key] for example in examples for key in ("input_ids", "output_ids") if key in example)
+    largest = max((pad, *(max(ids, default=0) for ids in lists)))
+    if largest >= rows:
+        what = "its padding token's" if largest == pad else "the largest in the data"
+        yield (
+            f"model.name: the tokenizer gives the token id {largest} ({what}), and the model has embeddings for "
+            f"{rows} tokens (0 to {rows - 1}); take the tokenizer that belongs to the model, or enlarge the model's "
+            "embeddings (resize_token_embeddings) and save it"
+        )
+
+
+def _adapter_faults(model: PreTrainedModel) -> Iterator[str]:
+    """Transformers takes an adapter for its base model with the adapter on, and says nothing."""
+    if getattr(model, "_hf_peft_config_loaded", False):
+        yield "model.name: it is a LoRA adapter, not a model; write the name of the model that it was trained on"
+
+
+def _type_faults(model: nn.Module, examples: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    embeddings = [m for n, m in model.named_modules() if n.endswith("token_type_embeddings")]
+    if not embeddings or not isinstance(embeddings[0], nn.Embedding) or "token_type_ids" not in examples[0]:
+        return
+    largest = max(max(example["token_type_ids"], default=0) for example in examples[:LOOKED_AT])
+    if largest >= (types := embeddings[0].num_embeddings):
+        yield (
+            f"model.name: the tokenizer gives token types up to {largest}, and the model knows {types} (0 to "
+            f"{types - 1}); take the tokenizer that belongs to the model, or take token_type_ids out of the "
+            "model_input_names in its tokenizer_config.json"
+        )
+
+
+def behaviour_faults(
+    model: PreTrainedModel, examples: Sequence[Mapping[str, Any]], pad: int, *, decodes: bool
+) -> list[str]:
+    """What a forward pass shows: a generator that sees later tokens; logits that depend on the padding.
+
+    Args:
+        model: In any mode, which it keeps. Nothing is drawn from torch's generator.
+        examples: With "input_ids", all of which have an embedding; a short one is taken, whole.
+        pad: The tokenizer's padding id.
+        decodes: Whether text is generated token by token.
+    """
+    if model.config.is_encoder_decoder and decodes:  # its encoder may see all of the input
+        return list(_start_faults(model))
+    ids = min((list(example["input_ids"]) for example in examples[:LOOKED_AT]), key=lambda ids: (not ids, len(ids)))
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.no_grad(), torch.random.fork_rng():
+            return [*(_later_faults(model, ids) if decodes else ()), *_padding_faults(model, ids, pad, decodes=decodes)]
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def _start_faults(model: PreTrainedModel) -> Iterator[str]:
+    if getattr(model.config, "decoder_start_token_id", None) is None:
+        yield (
+            f"model.name: {type(model).__name__} does not say which token its decoder begins with; write "
+            "decoder_start_token_id into its config.json"
+        )
+
+
+def _later_faults(model: PreTrainedModel, ids: Sequence[int]) -> Iterator[str]:
+    first = [*ids[:PASSED]]
+    other = next((i for i in (*first, 0, 1) if i != first[-1]), 0)
+    if len(first) < 2:
+        return
+    logits = _logits(model, [first, [*first[:-1], other]])[:, :-1]
+    if _differ(logits[0], logits[1], LATER):
+        yield (
+            f"model.name: {type(model).__name__} sees the tokens that come later, as encoders do, so it cannot learn "
+            "to generate text (task: generation); take a decoder (GPT-2, Llama, …) or an encoder-decoder (T5, BART, …)"
+        )
+
+
+def _padding_faults(model: PreTrainedModel, ids: Sequence[int], pad: int, *, decodes: bool) -> Iterator[str]:
+    try:
+        check_length(model, len(ids) + PADDING)
+    except UserError:
+        return  # there is no place for padding beside so long a text
+    alone = _logits(model, [list(ids)])[0]
+    if decodes:  # outputs of a batch begin at one position
+        found = _logits(model, [[*[pad] * PADDING, *ids]], [[*[0] * PADDING, *[1] * len(ids)]])[0, PADDING:]
+    else:
+        found = _logits(model, [[*ids, *[pad] * PADDING]], [[*[1] * len(ids), *[0] * PADDING]])[0]
+        found = found[: len(ids)] if alone.ndim == 2 else found  # logits of every token, or of the text
+    if _differ(alone, found, PADDED):
+        moved = ", or on where its positions begin, which is elsewhere in decoding" if decodes else ""
+        yield (
+            f"model.name: what {type(model).__name__} says of a text depends on the padding beside it{moved}; its "
+            "results would depend on the batch size, so take another architecture"
+        )
+
+
+def _logits(model: PreTrainedModel, rows: list[list[int]], mask: list[list[int]] | None = None) -> Tensor:
+    takes = inspect.signature(model.forward).parameters
+    ids = torch.tensor(rows, device=model.device)
+    attention = torch.ones_like(ids) if mask is None else torch.tensor(mask, device=model.device)
+    inputs = {"input_ids": ids, "attention_mask": attention}
+    if mask is not None and mask[0][0] == 0 and "position_ids" in takes:  # as in decoding
+        inputs["position_ids"] = (attention.cumsum(-1) - 1).clamp(min=0)
+    logits: Tensor = model(**{name: tensor for name, tensor in inputs.items() if name in takes}).logits
+    return logits.float()
+
+
+def _differ(found: Tensor, other: Tensor, tolerance: float) -> bool:
+    return bool((found - other).abs().max() > tolerance * found.abs().max())
+
+
+def takes_inputs(model: Any, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Of these inputs, those that a model's forward pass takes: DistilBERT takes no token types.
+
+    Args:
+        model: Adapted or not.
+        inputs: By name.
+    """
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    parameters = inspect.signature(inner.forward).parameters
+    anything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    return {name: tensor for name, tensor in inputs.items() if anything or name in parameters}

@@ -1,0 +1,149 @@
+"""Conditional generation with encoder-decoders (T5, BART): the input goes to the encoder, the output to the decoder.
+
+Both are written as the model's tokenizer writes a text, with its special tokens; the output always ends with <eos>. The
+decoder begins with the model's start token and is trained to say the output, token by token.
+
+    family = family_of("generation", encoder_decoder=config.is_encoder_decoder)
+
+It is the family that `Generation` is on such a model; a recipe does not say which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedTokenizerBase
+from typing_extensions import override
+
+from autolora.console import warn
+from autolora.errors import UserError
+from autolora.registry import LINEARISERS, TASKS
+from autolora.tasks.base import Purpose, Task, full_precision
+from autolora.tasks.decoding import decode, inner_model
+from autolora.tasks.encoding import Packer, beginning, columns_of, in_batches
+from autolora.tasks.generation import IGNORED, Generation
+from autolora.training.batches import Example, TensorBatch
+
+
+class EncoderDecoderGeneration(Generation):
+    """Text from an input, by an encoder-decoder. Training examples have "input_ids" and "output_ids"."""
+
+    peft_task_type = "SEQ_2_SEQ_LM"
+    auto_class = "AutoModelForSeq2SeqLM"
+
+    @override
+    def longest(self, examples: Sequence[Example]) -> int:
+        """Tokens of the longest input, or of the longest output where that is longer."""
+        outputs = [len(e["output_ids"]) if "output_ids" in e else self._new_tokens for e in examples]
+        return max(*(len(example["input_ids"]) for example in examples), *outputs)
+
+    @property
+    def _new_tokens(self) -> int:
+        return self.evaluation.generation.max_new_tokens
+
+    @override
+    def encode(self, rows: Any, tokenizer: PreTrainedTokenizerBase, split: str, purpose: Purpose) -> list[Example]:
+        """To train on: one example per pair of input and output. To predict: one per distinct input."""
+        if tokenizer.eos_token_id is None:
+            raise UserError(
+                f"{tokenizer.name_or_path}: the tokenizer has no end-of-sequence token to end an output with"
+            )
+        grouped = self.grouped(rows)
+        inputs: list[list[int]] = []
+        for batch in in_batches(((example["text"],) for example in grouped), 1):
+            inputs += tokenizer([text for (text,) in batch], verbose=False)["input_ids"]
+        self._check_inputs(inputs, grouped, split)
+        self.cut_off[split] = 0
+        if purpose == "eval":
+            return [{**e, "input_ids": ids} for e, ids in zip(grouped, inputs, strict=True)]
+        return self._trained(rows, dict(zip((e["text"] for e in grouped), inputs, strict=True)), tokenizer, split)
+
+    def _check_inputs(self, inputs: Sequence[list[int]], examples: Sequence[Example], split: str) -> None:
+        for ids, example in zip(inputs, examples, strict=True):
+            if len(ids) > self.data.max_length:
+                raise UserError(
+                    f"split {split!r}: the input {example['text'][:60]!r}… has {len(ids)} tokens, more than "
+                    f"data.max_length {self.data.max_length}; raise data.max_length"
+                )
+
+    def _trained(
+        self, rows: Any, inputs: Mapping[str, list[int]], tokenizer: PreTrainedTokenizerBase, split: str
+    ) -> list[Example]:
+        """In the rows' order. An output that is too long loses its end, <eos> included."""
+        to_text, longest = LINEARISERS.load(self.data.linearise), self.data.max_length
+        pairs = (
+            (reference.strip(), inputs[to_text(value, "input")])
+            for value, references in columns_of(rows, [self.data.columns[0], self.data.label])
+            for reference in ([references] if isinstance(references, str) else references)
+        )
+        examples: list[Example] = []
+        pack, cut = Packer(), 0
+        for batch in in_batches(pairs, 1):
+            texts = [beginning(text, tokenizer, longest) for text, _ in batch]
+            encoded = tokenizer(text_target=texts, verbose=False)["input_ids"]
+            for ids, (_, given) in zip(encoded, batch, strict=True):
+                whole = ids if tokenizer.eos_token_id in ids else [*ids, tokenizer.eos_token_id]
+                cut += len(whole) > longest
+                examples.append(pack({"input_ids": given, "output_ids": whole[:longest]}))
+        self.cut_off[split] = cut
+        if cut:
+            warn(f"{cut} of {len(examples)} training outputs lose their end at data.max_length {longest}")
+        return examples
+
+    @override
+    def units(self, examples: Sequence[Example]) -> int:
+        """Tokens of the outputs, <eos> included."""
+        return sum(len(example["output_ids"]) for example in examples)
+
+    @override
+    def collate(self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase) -> TensorBatch:
+        """Inputs padded on the right, and for training the outputs as labels."""
+        inputs = [torch.tensor(example["input_ids"]) for example in examples]
+        pad = int(tokenizer.pad_token_id)
+        batch = {
+            "input_ids": pad_sequence(inputs, batch_first=True, padding_value=pad),
+            "attention_mask": pad_sequence([torch.ones_like(ids) for ids in inputs], batch_first=True),
+        }
+        if "output_ids" in examples[0]:
+            outputs = [torch.tensor(example["output_ids"]) for example in examples]
+            batch["labels"] = pad_sequence(outputs, batch_first=True, padding_value=IGNORED)
+        return batch
+
+    @override
+    def loss(self, model: nn.Module, batch: TensorBatch) -> Tensor:
+        config, labels = inner_model(model).config, batch["labels"]
+        # What the decoder has said so far, (examples, positions): the labels one position later.
+        decoder = labels.new_full(labels.shape, config.decoder_start_token_id)
+        decoder[:, 1:] = labels[:, :-1].masked_fill(labels[:, :-1] == IGNORED, config.pad_token_id)
+        inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+        logits = full_precision(model(**inputs, decoder_input_ids=decoder).logits)
+        return F.cross_entropy(
+            logits.flatten(0, 1),
+            labels.flatten(),
+            ignore_index=IGNORED,
+            reduction="sum",
+            label_smoothing=self.loss_settings.label_smoothing,
+        )
+
+    @override
+    def predict(self, model: nn.Module, batch: TensorBatch, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
+        inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+        output = decode(model, inputs, self.evaluation.generation, tokenizer)
+        texts = tokenizer.batch_decode(output[:, 1:], skip_special_tokens=True)  # the first is the start token
+        return [{"prediction": " ".join(text.split())} for text in texts]
+
+
+def family_of(task: str, *, encoder_decoder: bool) -> type[Task]:
+    """The task family that a recipe names, as it is on a kind of model.
+
+    Args:
+        task: Its name.
+        encoder_decoder: Whether the model is one.
+    """
+    family = TASKS.load(task)
+    return EncoderDecoderGeneration if encoder_decoder and family is Generation else family
