@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from transformers import PreTrainedModel
@@ -35,6 +35,22 @@ def check_fit(context: Context, model: PreTrainedModel, examples: Sequence[Examp
     if not faults:  # else a forward pass could not be made
         pad = int(context.tokenizer.pad_token_id)
         faults += behaviour_faults(model, examples, pad, decodes=context.family.decodes)
+    _refuse([*faults, *_adapter_faults(context, model, lora=lora)])
+
+
+def check_skeleton(context: Context, splits: Iterable[str], *, lora: bool) -> None:
+    """The same before the weights are loaded, for several splits: all that needs no forward pass.
+
+    Args:
+        context: Of the run.
+        splits: Their names.
+        lora: Whether layers get LoRA.
+
+    Raises:
+        UserError: With everything that does not fit.
+    """
+    model = context.skeleton
+    faults = [fault for split in splits for fault in _input_faults(context, model, context.examples(split))]
     _refuse([*faults, *_adapter_faults(context, model, lora=lora)])
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from autolora.errors import Fault, UserError
+from autolora.model import header
 from autolora.model.config import OUTPUT, is_encoder, read_config, ties_output
 from autolora.model.inspect import HEADS, Layers, model_folder, read_layers
 from autolora.recipe.load import Limit, Where
@@ -27,6 +28,8 @@ def check_model(model: Model, where: Where, task: str | None = None, limit: Limi
         layers = read_layers(folder, model.trust_remote_code, task) if folder else None
     except UserError as error:
         return [Fault(where("model.name"), "model.name", str(error))]
+    if folder is not None and (wrong := header.faults(folder)):
+        return [Fault(where("model.name"), "model.name", message) for message in wrong]
     faults = _task_faults(folder, task, where) if folder else []
     if layers is None or folder is None:
         return faults

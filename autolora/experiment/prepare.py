@@ -7,9 +7,11 @@ once. The names of the classes are settled on the way: a run's own, where it has
 from __future__ import annotations
 
 from autolora.context.base import Context
+from autolora.context.fit import check_skeleton
 from autolora.data.labels import listed
 from autolora.errors import UserError
-from autolora.model.load import check_length
+from autolora.model.fit import unknown_faults
+from autolora.registry import METHODS
 from autolora.runs.labels import read_labels, write_labels
 from autolora.runs.store import Run
 
@@ -24,20 +26,25 @@ def prepare(context: Context, run: Run | None = None, *, training: bool = True) 
 
     Raises:
         UserError: A row cannot be used; the recipe names other classes than the run was trained with; no word of the
-            training split reaches the model; or a sequence is longer than the model can take.
+            training split reaches the model; or the examples, or what is to be trained, do not fit the model.
     """
     if run is not None:
         _take_labels(run, context)
     train = context.recipe.data.splits.train
     splits = dict.fromkeys([*([train] if training else []), *context.recipe.data.splits.eval])
-    longest = max(context.task.longest(context.examples(split)) for split in splits)
     if training and not context.task.sees_words(context.examples(train), context.tokenizer):
-        raise UserError(
-            f"split {train!r}: the tokenizer of {context.recipe.model.name} makes nothing of any of its texts "
-            f"({', '.join(context.recipe.data.columns)}): no word would reach the model; look at the texts, or take a "
-            "model of their language"
-        )
-    check_length(context.skeleton, longest)
+        missing = next(unknown_faults(context.tokenizer, context.examples(train)), None)
+        raise UserError(missing or _no_word(context))
+    check_skeleton(context, splits, lora=training and METHODS.load(context.recipe.method.name).adapts_layers)
+
+
+def _no_word(context: Context) -> str:
+    data = context.recipe.data
+    return (
+        f"split {data.splits.train!r}: the tokenizer of {context.recipe.model.name} makes nothing of any of its texts "
+        f"({', '.join(data.columns)}): no word would reach the model; look at the texts, or take a model of their "
+        "language"
+    )
 
 
 def keep_labels(run: Run, context: Context) -> None:

@@ -178,6 +178,6 @@ def takes_inputs(model: Any, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         inputs: By name.
     """
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    parameters = inspect.signature(inner.forward).parameters
+    parameters = inspect.signature(getattr(inner, "forward", inner)).parameters
     anything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     return {name: tensor for name, tensor in inputs.items() if anything or name in parameters}

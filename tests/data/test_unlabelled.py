@@ -10,6 +10,7 @@ import pytest
 
 from autolora.evaluation.external import score_file
 from autolora.experiment.preflight import load_recipe
+from tests.methods.support import write_generation_laboratory
 from tests.own_data import Content, context, read, refusal, write
 
 TRAIN = [{"text": "the a", "label": "x"}, {"text": "the b", "label": "y"}]
@@ -107,7 +108,8 @@ def test_a_number_of_minus_one_is_one_where_the_training_split_has_it(tmp_path: 
 
 
 @pytest.mark.parametrize("label", [{}, {"label": None}, {"label": ""}, {"label": []}])
-def test_references(tmp_path: Path, laboratory: Path, label: dict[str, Any]) -> None:
+def test_references(tmp_path: Path, label: dict[str, Any]) -> None:
+    laboratory = write_generation_laboratory(tmp_path / "laboratory", "gpt2")
     train = [{"text": "the a", "label": "one"}, {"text": "the b", "label": ["two", "three"]}]
     validation = [{"text": "the c", **label}]
     made = write(tmp_path, laboratory, {"train.jsonl": train, "validation.jsonl": validation}, "generation")

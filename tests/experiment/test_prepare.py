@@ -171,7 +171,8 @@ def test_a_training_split_of_which_no_word_reaches_the_model_is_refused(
 ) -> None:
     recipe = load_recipe(encodes_no_word(tmp_path, laboratory, task, **row))
     with pytest.raises(
-        UserError, match=r"split 'train': the tokenizer of .* makes nothing of any of its texts \(text\)"
+        UserError,
+        match="the tokenizer of .* makes nothing of any of its texts|the tokenizer knows no token of the data",
     ):
         prepare(Context(recipe, show=False))
 

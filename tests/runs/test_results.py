@@ -152,6 +152,7 @@ def test_predictions_are_those_of_the_split(tmp_path: Path) -> None:
     write_records(run.path / "predictions" / "validation.jsonl", records)
     found = read_result(run)
     assert found.predictions("validation") == [{"index": i, **record} for i, record in enumerate(records)]
-    assert found.predictions("folder/validation.tsv") == found.predictions("validation")
+    with pytest.raises(UserError, match=r"has no predictions of a split 'dev'; it has: validation, test"):
+        found.predictions("dev")
     with pytest.raises(UserError, match=r"test\.jsonl cannot be read"):
         found.predictions("test")
