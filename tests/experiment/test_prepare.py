@@ -172,7 +172,7 @@ def test_a_training_split_of_which_no_word_reaches_the_model_is_refused(
     recipe = load_recipe(encodes_no_word(tmp_path, laboratory, task, **row))
     with pytest.raises(
         UserError,
-        match="the tokenizer of .* makes nothing of any of its texts|the tokenizer knows no token of the data",
+        match=r"the tokenizer of .* makes nothing of any of its texts|the tokenizer knows no token of the data",
     ):
         prepare(Context(recipe, show=False))
 
