@@ -106,8 +106,8 @@ class Context:
 
     @cached_property
     def skeleton(self) -> PreTrainedModel:
-        """The pretrained model without its weights, as configured."""
-        return load_skeleton(self.recipe.model, self.family.auto_class)
+        """The pretrained model with its head, without weights."""
+        return load_skeleton(self.recipe.model, self.task.auto_class, self.task.head_config(), self.head)
 
     @property
     def encoded(self) -> Mapping[str, Sequence[Example]]:

@@ -133,6 +133,20 @@ def load_model(
     Raises:
         UserError: It cannot be loaded, or lacks something that is not trained.
     """
+    loaded, loading = _load(model, auto_class, head_config)
+    trained = head(loaded)
+    check_complete(loaded, loading, trained, model.name)
+    # After the model is built: RoBERTa counts its positions from the padding id that it is built with.
+    for config in (loaded.config, loaded.config.get_text_config()):
+        config.pad_token_id = pad_token_id
+    anew, remark = _settled_head(model, loaded, loading, head_config, trained)
+    return Loaded(loaded, loading.drawn | anew, remark)
+
+
+def _load(
+    model: Model, auto_class: str, head_config: dict[str, Any], device: str | None = None
+) -> tuple[PreTrainedModel, Loading]:
+    """The model as transformers loads it, and what became of the checkpoint's tensors."""
     with _explained(model), _quiet():
         loaded, report = getattr(transformers, auto_class).from_pretrained(
             source(model.name),
@@ -141,17 +155,11 @@ def load_model(
             dtype=torch.float32,
             ignore_mismatched_sizes=True,  # a classification checkpoint with another number of labels
             output_loading_info=True,
+            device_map=device,
             **_weight_file(model.name),
             **head_config,
         )
-    loading = Loading.of(loaded, report)
-    trained = head(loaded)
-    check_complete(loaded, loading, trained, model.name)
-    # After the model is built: RoBERTa counts its positions from the padding id that it is built with.
-    for config in (loaded.config, loaded.config.get_text_config()):
-        config.pad_token_id = pad_token_id
-    anew, remark = _settled_head(model, loaded, loading, head_config, trained)
-    return Loaded(loaded, loading.drawn | anew, remark)
+    return loaded, Loading.of(loaded, report)
 
 
 def _settled_head(
@@ -184,16 +192,27 @@ def _own_names(model: Model) -> dict[int, str] | None:
     return {int(i): str(name) for i, name in own.items()} if own else None
 
 
-def load_skeleton(model: Model, auto_class: str) -> PreTrainedModel:
+def load_skeleton(
+    model: Model, auto_class: str, head_config: dict[str, Any], head: Callable[[PreTrainedModel], Sequence[str]]
+) -> PreTrainedModel:
     """The model without its weights, on torch's meta device: its configuration and its modules' shapes.
+
+    It takes no memory and little time, and its checkpoint is looked at as that of `load_model`; but GGUF files, which
+    are read in full or not at all, and models that bring their own code, are built from their configuration only.
 
     Args:
         model: The recipe's model section.
         auto_class: Of transformers.
+        head_config: Of the task's head.
+        head: Gives the full names of a model's modules that are trained in full.
 
     Raises:
-        UserError: There is no such model, or none can be made of its configuration.
+        UserError: There is no such model, none can be made of its configuration, or its checkpoint does not fill it.
     """
+    if not _weight_file(model.name) and not model.trust_remote_code:
+        loaded, loading = _load(model, auto_class, head_config, "meta")
+        check_complete(loaded, loading, head(loaded), model.name)
+        return loaded
     options = {"trust_remote_code": model.trust_remote_code}
     with _explained(model), _quiet():
         config = AutoConfig.from_pretrained(

@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from autolora.errors import UserError
+from autolora.experiment.api import run
 from autolora.recipe.schema import Recipe
 from tests.laboratory import tiny_run
 from tests.methods.support import write_generation_laboratory
@@ -150,3 +151,11 @@ def test_an_encoder_without_what_predicts_words_is_no_generator(laboratory: Path
     recipe = tiny_run(place, tmp_path / "runs")[0].recipe
     model = recipe.model.model_copy(update={"name": str(laboratory / "model")})
     assert "cls.predictions" in refusal(recipe.model_copy(update={"model": model}))
+
+
+def test_what_is_not_filled_is_refused_before_a_run_has_a_folder(laboratory: Path, tmp_path: Path) -> None:
+    folder = checkpoint(laboratory, tmp_path / "mlm", BertForMaskedLM)
+    recipe = recipe_of(laboratory, folder)
+    with pytest.raises(UserError, match=r"model.head: \[pooler, classifier\]"):
+        run(recipe, output=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
