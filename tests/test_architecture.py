@@ -29,6 +29,7 @@ ROOMS = (  # from the ground up: a room imports from those before it only
     "plots",
     "data",
     "tasks",
+    "allocation",
     "bilevel",
     "runs",
     "evaluation",

@@ -36,7 +36,7 @@ def test_the_python_page_runs_from_top_to_bottom(tmp_path: Path, capsys: pytest.
 def test_the_groups_of_entry_points_are_named() -> None:
     text = (ROOT / "docs" / "python-api.md").read_text(encoding="utf-8")
     tables = [value for value in vars(registry).values() if isinstance(value, registry.Registry)]
-    assert len(tables) == 6
+    assert len(tables) == 7
     assert all(f"`{table.group}`" in text for table in tables)
 
 
