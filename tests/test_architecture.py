@@ -26,6 +26,7 @@ ROOMS = (  # from the ground up: a room imports from those before it only
     "metrics",
     "lora",
     "model",
+    "planted",
     "plots",
     "data",
     "tasks",
