@@ -104,7 +104,7 @@ class Truth:
         """
         draws = generator(derive(self.seed, "planted", split))
         inputs = torch.randint(1, self.size.vocabulary, (count, self.size.length), generator=draws)
-        outputs = [self.teacher(input_ids=part).logits for part in inputs.split(256)]
+        outputs = [self.teacher(input_ids=part).logits for part in torch.split(inputs, 256)]
         return inputs, torch.cat(outputs)
 
 
@@ -131,7 +131,7 @@ def plant(kind: Kind, seed: int = 0, size: Size | None = None) -> Truth:
     with torch.no_grad():
         for name, rank in ranks.items():
             weight = teacher.get_parameter(f"{name}.weight")
-            weight += _update(weight, rank, draws)
+            weight.add_(_update(weight, rank, draws))
     return Truth(base, teacher, ranks, shapes, size, seed)
 
 
@@ -150,7 +150,8 @@ def _update(weight: Tensor, rank: int, draws: torch.Generator) -> Tensor:
     u = torch.nn.functional.normalize(torch.randn(m, rank, generator=draws), dim=0)
     v = torch.nn.functional.normalize(torch.randn(n, rank, generator=draws), dim=0)
     tau = strength * (0.5 + torch.rand(rank, generator=draws))
-    return (u * tau) @ v.T
+    update: Tensor = (u * tau) @ v.T
+    return update
 
 
 def _transformer(size: Size, seed: int) -> BertForTokenClassification:
@@ -165,8 +166,10 @@ def _transformer(size: Size, seed: int) -> BertForTokenClassification:
         initializer_range=size.hidden**-0.5,
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
-        num_labels=size.outputs,
     )
+    config.num_labels = size.outputs
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return BertForTokenClassification(config).eval().requires_grad_(False)
+        model: BertForTokenClassification = BertForTokenClassification(config)
+    model.eval().requires_grad_(False)
+    return model

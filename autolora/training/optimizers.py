@@ -65,7 +65,7 @@ class ScheduledOptimizer:
         return first, second
 
     def renew(self, named: Mapping[str, Tensor], step: int, warmup: int = 10) -> None:
-        """Go on with other parameters, some of which are new: those have no state, their step count included.
+        """Go on with other parameters, some of which are new: those have no state, and count their steps from 0.
 
         The schedule goes on to its end, under a warm-up of its own: × min(1, (t - step + 1) / warmup) from `step` on.
 
