@@ -8,6 +8,7 @@ model's position predicts the next one. `gaussian`: means of variance 1. A funct
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -64,7 +65,8 @@ class Predictive:
     """A model with the meaning of its predictions; its `sampled` is a `autolora.allocation.gates.SampledLoss`.
 
     Args:
-        model: Is called with a batch: keywords of a mapping, a tensor or a sequence by position.
+        model: Is called with a batch: the keywords of a mapping without its labels, a tensor, or of a sequence as many
+            as ``forward`` takes.
         base: The same without PEFT's wrapping.
         likelihood: Of its predictions; None: inferred from the head.
 
@@ -80,6 +82,7 @@ class Predictive:
                 f"likelihood: must be 'categorical', 'gaussian' or a function of the prediction, got {likelihood!r}"
             )
         self.causal = isinstance(base, PreTrainedModel) and type(base).__name__.endswith(_CAUSAL)
+        self.inputs = _positional(base)
         # These make the decoder's inputs of the labels.
         self.decodes = isinstance(base, PreTrainedModel) and bool(base.config.is_encoder_decoder)
 
@@ -111,14 +114,21 @@ class Predictive:
 
         Args:
             batch: Likewise.
+
+        Raises:
+            UserError: One of transformers' models gets a sequence.
         """
+        if isinstance(batch, list | tuple) and self.inputs == 0:
+            raise UserError("a batch of one of transformers' models is a mapping of tensors, by the names it takes")
         if isinstance(batch, Mapping):
             wanted = {key: value for key, value in batch.items() if self.decodes or key not in _LABELS}
             if self.causal:
                 wanted.setdefault("use_cache", False)  # with a cache transformers lets packed examples see each other
             output = self.model(**wanted)
+        elif isinstance(batch, list | tuple):
+            output = self.model(*batch[: self.inputs])
         else:
-            output = self.model(*batch) if isinstance(batch, list | tuple) else self.model(batch)
+            output = self.model(batch)
         return getattr(output, "logits", output)
 
     def _categorical(self, logits: Tensor, batch: Any, draws: torch.Generator) -> Sampled:
@@ -129,6 +139,16 @@ class Predictive:
             if packed is not None:  # the last position of an example does not predict the next example's first
                 counts = counts & (packed[:, 1:] == packed[:, :-1])
         return Sampled(sampled_categorical(logits, draws, counts), int(counts.sum()))
+
+
+def _positional(base: nn.Module) -> int | None:
+    """How many inputs by position ``forward`` takes; None: any number. Those of transformers' models go by name."""
+    if isinstance(base, PreTrainedModel):
+        return 0
+    parameters = inspect.signature(base.forward).parameters.values()
+    if any(each.kind is each.VAR_POSITIONAL for each in parameters):
+        return None
+    return sum(each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD) for each in parameters)
 
 
 def _counts(logits: Tensor, batch: Any) -> Tensor:

@@ -56,8 +56,9 @@ def squeeze(
 
     Args:
         model: With one LoRA adapter on linear layers, not merged; on its device.
-        batches: Of training data, as the model takes them, on its device; labels are not needed. A list or a
-            DataLoader. Only the first `examples` are used.
+        batches: Of training data, on the model's device: tensors, tuples of them (as many as ``forward`` takes by
+            position) or mappings of them; labels are not needed. A list or a DataLoader. Only the first `examples` are
+            used.
         budget: A fraction of the LoRA's parameters, or ``{"fraction": .25}``, ``{"parameters": N}``, ``{"rank": r}``
             (as many as rank r everywhere) or ``{"tolerance": .1}``: the smallest for which the loss on `batches`
             rises by no more than this share of what the LoRA has gained.

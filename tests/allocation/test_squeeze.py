@@ -257,6 +257,18 @@ def test_a_function_and_the_name_of_one_likelihood_agree() -> None:
     assert rises[0] == pytest.approx(rises[1], rel=0.1)
 
 
+def test_of_a_tuple_the_model_gets_what_it_takes() -> None:
+    x = torch.randn(30, 6, generator=torch.Generator().manual_seed(1))
+    model = plain()
+    alone = autolora.squeeze(model, [x], likelihood="categorical")
+    model = with_lora(Nested(), ["q"])
+    first = autolora.squeeze(copy.deepcopy(model), [x], likelihood="categorical")
+    assert first == autolora.squeeze(model, [(x, torch.zeros(30))], likelihood="categorical")
+    assert alone.parameters > 0
+    with pytest.raises(UserError, match=r"^a batch of one of transformers' models is a mapping of tensors"):
+        autolora.squeeze(adapted("gpt2"), [(x, x)])
+
+
 def test_only_the_first_examples_are_used() -> None:
     def endless() -> Iterator[Tensor]:
         for i in range(8):
