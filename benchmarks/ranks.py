@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -70,7 +71,10 @@ def run_trial(kind: str, seed: int, steps: int, rules: Sequence[str]) -> dict[st
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", category=FutureWarning)
     trial = Trial(kind, seed, steps)
-    return {rule: RULES[rule][2](trial) for rule in rules}
+    found = {rule: RULES[rule][2](trial) for rule in rules}
+    errors = ", ".join(f"{rule} {outcome.error:.3f}" for rule, outcome in found.items())
+    print(f"{kind}, seed {seed}: {errors}", file=sys.stderr, flush=True)
+    return found
 
 
 Results = dict[str, list[dict[str, Outcome]]]
@@ -82,8 +86,8 @@ def run_trials(truths: Sequence[str], seeds: int, steps: int, rules: Sequence[st
     if jobs == 1:
         return {kind: [run_trial(kind, seed, steps, rules) for seed in range(seeds)] for kind in truths}
     with ProcessPoolExecutor(jobs) as pool:
-        waiting = {kind: [pool.submit(run_trial, kind, seed, steps, rules) for seed in range(seeds)] for kind in truths}
-        return {kind: [each.result() for each in found] for kind, found in waiting.items()}
+        waiting = [{kind: pool.submit(run_trial, kind, seed, steps, rules) for kind in truths} for seed in range(seeds)]
+        return {kind: [each[kind].result() for each in waiting] for kind in truths}
 
 
 def error_rows(results: Results, rules: Sequence[str]) -> Iterator[dict[str, Any]]:
