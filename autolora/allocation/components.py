@@ -146,6 +146,7 @@ def decompose(factors: Factors) -> Components:
     p, t = torch.linalg.qr(a.T)
     x, sigma, yt = torch.linalg.svd(r @ t.T, full_matrices=False)
     alive = sigma > sigma.new_tensor(torch.finfo(torch.float64).eps * max(len(a), 1)) * sigma.max()
+    alive &= factors.scaling != 0  # a layer that is scaled to nothing has no update
     u, v = q @ x[:, alive], p @ yt.T[:, alive]
     return Components(u, sigma[alive] * factors.scaling, v, factors.scaling, len(a))
 
