@@ -4,6 +4,7 @@
 
     result = autolora.run("quickstart")                   # search, retrain and evaluate a recipe
     ranks = autolora.find_ranks(model, train, validation, loss, autolora.Search(steps=200))
+    ranks = autolora.squeeze(peft_model, batches, budget=0.5)    # of a LoRA in training, in place
     found = autolora.compare("quickstart", "autolora,lora:4", seeds=range(3))
 
 What is named here is imported when it is used: importing autolora itself imports nothing.
@@ -15,6 +16,7 @@ TYPE_CHECKING = False  # as typing's, whose import would cost more than all of t
 if TYPE_CHECKING:
     from typing import Any
 
+    from autolora.allocation.squeeze import squeeze
     from autolora.bilevel.find import find_ranks
     from autolora.comparison.api import compare
     from autolora.comparison.compare import Comparison
@@ -43,6 +45,7 @@ __all__ = [
     "load_recipe",
     "run",
     "search",
+    "squeeze",
 ]
 
 _PLACES = {
@@ -61,6 +64,7 @@ _PLACES = {
     "load_recipe": "autolora.experiment.preflight",
     "run": "autolora.experiment.api",
     "search": "autolora.experiment.api",
+    "squeeze": "autolora.allocation.squeeze",
 }
 
 

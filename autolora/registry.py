@@ -25,6 +25,7 @@ from autolora.words import did_you_mean
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
+    from autolora.allocation.evidence import Score
     from autolora.bilevel.problem import Estimator
     from autolora.export.base import Allocation, Exported
     from autolora.methods.base import Method
@@ -205,6 +206,19 @@ ESTIMATORS: Registry[Estimator] = Registry(
         "forward_difference": "autolora.bilevel.estimators.forward_difference:estimate",
         "exact": "autolora.bilevel.estimators.exact:estimate",
         "first_order": "autolora.bilevel.estimators.first_order:estimate",
+    },
+    classes=False,
+)
+
+# What a LoRA component is worth: functions of an `autolora.allocation.evidence.Evidence`.
+SCORES: Registry[Score] = Registry(
+    "score",
+    "",
+    {
+        "selection": "autolora.allocation.scores.selection:score",
+        "saliency": "autolora.allocation.scores.saliency:score",
+        "spectrum": "autolora.allocation.scores.spectrum:score",
+        "fisher": "autolora.allocation.scores.fisher:score",
     },
     classes=False,
 )

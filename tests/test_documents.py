@@ -31,7 +31,7 @@ def blocks(name: str) -> list[str]:
 @pytest.mark.usefixtures("minilm")
 def test_the_python_page_runs_from_top_to_bottom(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = blocks("docs/python-api.md")
-    assert len(found) == 4
+    assert len(found) == 5
     names = {"folder": tmp_path, "__name__": "page"}  # the comparison is not begun; tests/test_api.py runs one
     for block in found:
         exec(compile(block, "docs/python-api.md", "exec"), names)
@@ -108,7 +108,7 @@ def test_the_readmes_loading_gives_autoloras_logits_on_a_bfloat16_base(
 def test_the_groups_of_entry_points_are_named() -> None:
     text = (ROOT / "docs" / "python-api.md").read_text(encoding="utf-8")
     tables = [value for value in vars(registry).values() if isinstance(value, registry.Registry)]
-    assert len(tables) == 6
+    assert len(tables) == 7
     assert all(f"`{table.group}`" in text for table in tables)
 
 

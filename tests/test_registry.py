@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from autolora.errors import UserError
-from autolora.registry import ESTIMATORS, EXPORT_FORMATS, LINEARISERS, METHODS, METRICS, TASKS, Registry
+from autolora.registry import ESTIMATORS, EXPORT_FORMATS, LINEARISERS, METHODS, METRICS, SCORES, TASKS, Registry
 from tests.metrics.processes import run_python
 
 REGISTRIES: dict[str, Registry[Any]] = {
-    registry.kind: registry for registry in (TASKS, METHODS, METRICS, ESTIMATORS, LINEARISERS, EXPORT_FORMATS)
+    registry.kind: registry for registry in (TASKS, METHODS, METRICS, ESTIMATORS, SCORES, LINEARISERS, EXPORT_FORMATS)
 }
 EVERY = [(kind, name) for kind, registry in REGISTRIES.items() for name in registry]
 HERE = "tests.test_registry"
@@ -90,6 +90,7 @@ def test_the_groups_of_other_packages_are_named_after_the_kinds() -> None:
         "autolora.methods",
         "autolora.metrics",
         "autolora.estimators",
+        "autolora.scores",
         "autolora.linearisers",
         "autolora.export_formats",
     ]
@@ -205,8 +206,8 @@ def test_what_another_package_cannot_import_is_said_to_be_its_own(
 def test_reading_the_names_imports_none_of_them() -> None:
     code = """
 import sys
-from autolora.registry import ESTIMATORS, EXPORT_FORMATS, LINEARISERS, METHODS, METRICS, TASKS
-for registry in (ESTIMATORS, EXPORT_FORMATS, LINEARISERS, METHODS, METRICS, TASKS):
+from autolora.registry import ESTIMATORS, EXPORT_FORMATS, LINEARISERS, METHODS, METRICS, SCORES, TASKS
+for registry in (ESTIMATORS, EXPORT_FORMATS, LINEARISERS, METHODS, METRICS, SCORES, TASKS):
     for name in registry:
         registry.check(name)
 print(sorted(name for name in sys.modules if name.startswith("autolora.") or name in ("torch", "transformers")))

@@ -9,11 +9,13 @@ An iteration, with batches of D_tr and D_val:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from torch import Tensor, nn
 
 from autolora.bilevel.estimators import one_level
 from autolora.bilevel.inner import AdamStep, InnerStep, PlainStep, Tensors
+from autolora.bilevel.saliency import Saliency
 from autolora.lora.ranks import Ranks
 from autolora.lora.selection import SelectionLoRA, learned_ranks
 from autolora.recipe.schema import Search
@@ -34,13 +36,21 @@ class BatchProblem:
         weights: V.
         selection: z.
         seed: Of this iteration's dropout masks, which are the same in every pass over a batch.
+        saliency: Is told of every pass over the validation batch.
     """
 
     def __init__(
-        self, gradients: Gradients, train: Batch, validation: Batch, weights: Tensors, selection: Tensors, seed: int
+        self,
+        gradients: Gradients,
+        train: Batch,
+        validation: Batch,
+        weights: Tensors,
+        selection: Tensors,
+        seed: int,
+        saliency: Saliency | None = None,
     ) -> None:
         self.gradients, self.train_batch, self.validation_batch = gradients, train, validation
-        self.weights, self.selection = weights, selection
+        self.weights, self.selection, self.saliency = weights, selection, saliency
         self.train_seed, self.validation_seed = derive(seed, "train"), derive(seed, "validation")
 
     def train(self, wrt: Sequence[Tensor], *, difference: bool = False) -> tuple[Tensor, Tensors]:
@@ -50,7 +60,13 @@ class BatchProblem:
 
     def validation(self, wrt: Sequence[Tensor]) -> tuple[Tensor, Tensors]:
         """The validation loss L_val and its gradients, shaped like `wrt`."""
-        return self.gradients.of(self.validation_batch, wrt, self.validation_seed)
+        factors = list(self.saliency.factors.values()) if self.saliency else []
+        more = [tensor for tensor in factors if id(tensor) not in {id(each) for each in wrt}]
+        loss, found = self.gradients.of(self.validation_batch, [*wrt, *more], self.validation_seed)
+        if self.saliency:
+            by_id = {id(tensor): gradient for tensor, gradient in zip([*wrt, *more], found, strict=True)}
+            self.saliency.add([by_id[id(tensor)] for tensor in factors])
+        return loss, found[: len(wrt)]
 
     def train_mixed_product(self, vector: Sequence[Tensor]) -> Tensors:
         """The product ∇_z (∇_V L_tr · vector) by double backward, shaped like z."""
@@ -92,6 +108,7 @@ class BilevelSearch:
         weights = {name: p for name, p in trainable.items() if name not in selection}
         self.weights = ScheduledOptimizer(weights, settings.weights, total)
         self.selection = ScheduledOptimizer(selection, settings.selection, total, decoupled=False)
+        self.saliency = Saliency(layers) if settings.meta_learning else None
         self.estimate = ESTIMATORS.load(settings.estimator) if settings.meta_learning else one_level.estimate
 
     def advance(self, step: int) -> dict[str, Tensor]:
@@ -118,7 +135,9 @@ class BilevelSearch:
         weights, selection = list(self.weights.named.values()), list(self.selection.named.values())
         train = self.train.at(step)
         validation = self.validation.at(step) if self.settings.meta_learning else train
-        return BatchProblem(self.gradients, train, validation, weights, selection, derive(self.seed, step))
+        return BatchProblem(
+            self.gradients, train, validation, weights, selection, derive(self.seed, step), self.saliency
+        )
 
     def inner_step(self, step: int) -> InnerStep:
         """The inner step of a step: ξ is the recipe's, or the weights' learning rate at that step.
@@ -145,12 +164,15 @@ class BilevelSearch:
         }
 
     def ranks(self) -> Ranks:
-        """The ranks that the present selection variables give."""
-        return learned_ranks(self.layers, self.settings.threshold)
+        """The ranks that the present selection variables give; with the saliencies so far in their `rule`."""
+        found = learned_ranks(self.layers, self.settings.threshold)
+        read = {"saliency": self.saliency.read()} if self.saliency else {}
+        return replace(found, rule={**found.rule, **read})
 
     def state(self) -> dict[str, Tensor]:
         """V, z, both optimisers' moments and the passes so far, by name."""
-        return {**self.weights.state(), **self.selection.state(), **self.gradients.state()}
+        sums = self.saliency.state() if self.saliency else {}
+        return {**self.weights.state(), **self.selection.state(), **self.gradients.state(), **sums}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """The inverse of `state`.
@@ -161,3 +183,5 @@ class BilevelSearch:
         self.weights.load(tensors)
         self.selection.load(tensors)
         self.gradients.load(tensors)
+        if self.saliency:
+            self.saliency.load(tensors)

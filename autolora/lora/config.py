@@ -91,3 +91,14 @@ def anchored(name: str) -> str:
         name: In the model itself, without PEFT's wrapping.
     """
     return "^" + re.escape(name)
+
+
+def target_expression(names: Sequence[str]) -> str:
+    """PEFT's `target_modules` as one expression that matches these full module names and no others.
+
+    PEFT matches the entries of a list by their ends: a module ``query`` would adapt ``block.query`` too.
+
+    Args:
+        names: In the model itself, without PEFT's wrapping.
+    """
+    return f"(?:{'|'.join(re.escape(name) for name in names)})"

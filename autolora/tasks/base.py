@@ -24,10 +24,12 @@ from autolora.registry import METRICS
 from autolora.tasks.scored import Scored, over_splits
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
     from transformers import PreTrainedTokenizerBase
 
     from autolora.training.batches import Example, TensorBatch
+    from autolora.training.sampling import Sampled
 
 WHOLE = "all"
 Purpose = Literal["train", "eval"]
@@ -246,6 +248,16 @@ class Task(ABC):
         Returns:
             A float32 scalar with its graph; divided by the batch's `units` it is the mean loss.
         """
+
+    def sampled_loss(self, model: nn.Module, batch: TensorBatch, draws: torch.Generator) -> Sampled:
+        """Σ -log p(ŷ | x) over the batch's units, ŷ drawn from the model's own prediction; no label smoothing.
+
+        Args:
+            model: The model with this family's head, in evaluation mode.
+            batch: As `collate` gives it, on the model's device; its labels say which positions count, no more.
+            draws: A CPU generator.
+        """
+        raise UserError(f"the task family {type(self).__name__} has no sampled_loss, which the score fisher needs")
 
     def units(self, examples: Sequence[Example]) -> int:
         """What the loss is averaged over: examples here, target tokens elsewhere.

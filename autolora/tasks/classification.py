@@ -20,10 +20,12 @@ from autolora.tasks.encoding import Packer, beginning, columns_of, cut_off, has_
 from autolora.tasks.scored import Scored
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
     from transformers import PreTrainedTokenizerBase
 
     from autolora.training.batches import Example, TensorBatch
+    from autolora.training.sampling import Sampled
 
 
 class _SequenceTask(Task):
@@ -138,6 +140,14 @@ class Classification(_SequenceTask):
         return F.cross_entropy(self.logits(model, batch), batch["labels"], reduction="sum", label_smoothing=smoothing)
 
     @override
+    def sampled_loss(self, model: nn.Module, batch: TensorBatch, draws: torch.Generator) -> Sampled:
+        """A class for every example."""
+        from autolora.training.sampling import Sampled, sampled_categorical
+
+        logits = self.logits(model, batch)
+        return Sampled(sampled_categorical(logits, draws), len(logits))
+
+    @override
     def predict(self, model: nn.Module, batch: TensorBatch, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
         rows = self.logits(model, batch).cpu()
         best = rows.argmax(-1).tolist()
@@ -197,6 +207,14 @@ class Regression(_SequenceTask):
 
         logits = self.logits(model, batch).squeeze(-1)
         return F.mse_loss(logits, batch["labels"].to(logits.dtype), reduction="sum")
+
+    @override
+    def sampled_loss(self, model: nn.Module, batch: TensorBatch, draws: torch.Generator) -> Sampled:
+        """The prediction plus standard normal noise; (f - ŷ)² / 2, half of this family's loss."""
+        from autolora.training.sampling import Sampled, sampled_gaussian
+
+        mean = self.logits(model, batch).squeeze(-1)
+        return Sampled(sampled_gaussian(mean, draws), len(mean), scale=2.0)
 
     @override
     def predict(self, model: nn.Module, batch: TensorBatch, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:

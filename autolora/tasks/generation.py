@@ -28,10 +28,12 @@ from autolora.tasks.encoding import Packer, beginning, columns_of, in_batches
 from autolora.tasks.scored import Scored
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
     from transformers import PreTrainedTokenizerBase
 
     from autolora.training.batches import Example, TensorBatch
+    from autolora.training.sampling import Sampled
 
 IGNORED = -100  # label of what the loss leaves out
 
@@ -205,23 +207,33 @@ class Generation(Task):
             batch["labels"] = labels[:, min(example["prompt"] for example in examples) :]
         return batch
 
+    def logits(self, model: nn.Module, batch: TensorBatch) -> Tensor:
+        """Those that predict the labels, (batch, positions of the labels, vocabulary), float32."""
+        width = batch["labels"].shape[1]
+        inputs: dict[str, Tensor | int] = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+        if _keeps_logits(model):  # the vocabulary's logits are made only where there is a label
+            inputs["logits_to_keep"] = width + 1
+        return full_precision(model(**inputs).logits[:, -width - 1 : -1])
+
     @override
     def loss(self, model: nn.Module, batch: TensorBatch) -> Tensor:
         from torch.nn import functional as F
 
-        labels = batch["labels"]
-        inputs: dict[str, Tensor | int] = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
-        if _keeps_logits(model):  # the vocabulary's logits are made only where there is a label
-            inputs["logits_to_keep"] = labels.shape[1] + 1
-        logits = model(**inputs).logits[:, -labels.shape[1] - 1 : -1]
-        logits = full_precision(logits)
         return F.cross_entropy(
-            logits.reshape(-1, logits.shape[-1]),
-            labels.reshape(-1),
+            self.logits(model, batch).flatten(0, 1),
+            batch["labels"].flatten(),
             ignore_index=IGNORED,
             reduction="sum",
             label_smoothing=self.loss_settings.label_smoothing,
         )
+
+    @override
+    def sampled_loss(self, model: nn.Module, batch: TensorBatch, draws: torch.Generator) -> Sampled:
+        """A token for every one of the outputs, each after what the data has before it, drawn independently."""
+        from autolora.training.sampling import Sampled, sampled_categorical
+
+        wanted = batch["labels"] != IGNORED
+        return Sampled(sampled_categorical(self.logits(model, batch), draws, wanted), int(wanted.sum()))
 
     @override
     def predict(self, model: nn.Module, batch: TensorBatch, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:

@@ -24,10 +24,12 @@ from autolora.tasks.encoding import beginning, columns_of, cut_off, in_batches
 from autolora.tasks.scored import Scored
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
     from transformers import PreTrainedTokenizerBase
 
     from autolora.training.batches import Example, TensorBatch
+    from autolora.training.sampling import Sampled
 
 IGNORED = -100  # label of the pieces that are left out of the loss
 NO_WORD = -1
@@ -164,6 +166,14 @@ class Tagging(Task):
             reduction="sum",
             label_smoothing=self.loss_settings.label_smoothing,
         )
+
+    @override
+    def sampled_loss(self, model: nn.Module, batch: TensorBatch, draws: torch.Generator) -> Sampled:
+        """A tag for every word that the model sees, drawn independently."""
+        from autolora.training.sampling import Sampled, sampled_categorical
+
+        seen = batch["words"] != NO_WORD
+        return Sampled(sampled_categorical(self.logits(model, batch), draws, seen), int(seen.sum()))
 
     @override
     def predict(self, model: nn.Module, batch: TensorBatch, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Adam, AdamW
 from transformers import get_scheduler
 
@@ -64,6 +64,24 @@ class ScheduledOptimizer:
         second = [s.get("exp_avg_sq", torch.zeros_like(p)) for s, p in zip(states, self.named.values(), strict=True)]
         return first, second
 
+    def renew(self, named: Mapping[str, Tensor], step: int, warmup: int = 10) -> None:
+        """Go on with other parameters, some of which are new: those have no state, and count their steps from 0.
+
+        The schedule goes on to its end, under a warm-up of its own: × min(1, (t - step + 1) / warmup) from `step` on.
+
+        Args:
+            named: All parameters from now on, by name.
+            step: The next one, from 0.
+            warmup: Steps.
+        """
+        self.named = dict(named)
+        self.optimizer.param_groups[0]["params"] = list(self.named.values())
+        present = set(self.named.values())
+        for parameter in [p for p in self.optimizer.state if p not in present]:
+            del self.optimizer.state[parameter]
+        before = self.multiplier
+        self.multiplier = lambda t: before(t) * min(1.0, max(0, t - step + 1) / warmup)
+
     def state(self) -> dict[str, Tensor]:
         """Parameters and optimiser state by name."""
         tensors: dict[str, Tensor] = {}
@@ -93,3 +111,20 @@ def _multiplier(optimizer: torch.optim.Optimizer, settings: Schedule, total: int
     multiplier: Callable[[int], float] = scheduler.lr_lambdas[0]
     # The libraries' schedules give 0 in the first warm-up step, which would waste it: count steps from 1 there.
     return lambda step: multiplier(step + 1 if step < warmup else step)
+
+
+def mend(optimizer: torch.optim.Optimizer, replaced: Mapping[nn.Parameter, nn.Parameter | None]) -> None:
+    """Put new parameters where the old ones were in an optimiser's groups, and forget the state of the old ones.
+
+    Args:
+        optimizer: Any of torch's, or a wrapper with ``param_groups`` and ``state``; changed in place.
+        replaced: New parameters by old ones; None where one is gone. What it does not name keeps its state.
+    """
+    for group in optimizer.param_groups:
+        names = group.get("param_names")
+        kept = [i for i, parameter in enumerate(group["params"]) if replaced.get(parameter, parameter) is not None]
+        group["params"] = [replaced.get(group["params"][i], group["params"][i]) for i in kept]
+        if names is not None:
+            group["param_names"] = [names[i] for i in kept]
+    for parameter in replaced:
+        optimizer.state.pop(parameter, None)

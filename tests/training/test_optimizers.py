@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from autolora.recipe.schema import Schedule
-from autolora.training.optimizers import ScheduledOptimizer
+from autolora.training.optimizers import ScheduledOptimizer, mend
 
 TOTAL = 100
 
@@ -115,3 +115,42 @@ def test_no_gradient_is_left_behind() -> None:
     optimizer = _optimizer()
     optimizer.apply(_gradients(0), 0)
     assert all(parameter.grad is None for parameter in optimizer.named.values())
+
+
+def test_new_parameters_begin_without_state_under_a_warm_up() -> None:
+    optimizer = _optimizer(schedule="linear", warmup=0.1)
+    before = _rates(_optimizer(schedule="linear", warmup=0.1))
+    for step in range(30):
+        optimizer.apply(_gradients(step), step)
+    old, new = optimizer.named["b"], torch.nn.Parameter(torch.ones(2, 2))
+    moments = {key: value.clone() for key, value in optimizer.optimizer.state[old].items()}
+    optimizer.renew({"a": new, "b": old}, 30)
+    assert list(optimizer.optimizer.state) == [old]
+    assert all(torch.equal(value, moments[key]) for key, value in optimizer.optimizer.state[old].items())
+    rates = [optimizer.learning_rate(step) for step in range(30, TOTAL)]
+    factors = [min(1.0, (i + 1) / 10) for i in range(TOTAL - 30)]
+    assert rates == pytest.approx([rate * factor for rate, factor in zip(before[30:], factors, strict=True)])
+    optimizer.apply([torch.ones(2, 2), torch.ones(3)], 30)
+    assert int(optimizer.optimizer.state[new]["step"]) == 1
+    assert int(optimizer.optimizer.state[old]["step"]) == 31
+    assert torch.allclose(new, 1 - torch.tensor(rates[0]), atol=0.02)  # Adam's first step, weight decay apart
+    assert set(optimizer.state()) == {
+        f"{name}{key}" for name in "ab" for key in ("", "#step", "#exp_avg", "#exp_avg_sq")
+    }
+
+
+def test_an_optimizer_is_mended_in_its_groups() -> None:
+    first, second, third = (torch.nn.Parameter(torch.ones(2)) for _ in range(3))
+    groups = [{"params": [("first", first), ("second", second)]}, {"params": [("third", third)], "lr": 0.2}]
+    optimizer = torch.optim.Adam(groups, lr=0.1)
+    (first.sum() + second.sum() + third.sum()).backward()
+    optimizer.step()
+    new = torch.nn.Parameter(torch.ones(3))
+    mend(optimizer, {first: new, second: None})
+    assert [group["params"] for group in optimizer.param_groups] == [[new], [third]]
+    assert [group["param_names"] for group in optimizer.param_groups] == [["first"], ["third"]]
+    assert list(optimizer.state) == [third]
+    optimizer.zero_grad()
+    new.sum().backward()
+    optimizer.step()
+    assert torch.allclose(new, torch.tensor(0.9))

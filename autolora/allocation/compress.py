@@ -1,0 +1,113 @@
+"""A trained PEFT LoRA cut down in place to the components that were chosen, with a configuration that says so.
+
+Kept components become A = √(σ/s) vᵀ and B = u √(σ/s) at the scaling s that the layer had: the same update with nothing
+dropped, and balanced factors to train on. Layers that keep nothing become plain layers again, as PEFT refuses rank 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+import torch
+from peft import LoraConfig, PeftModel
+from peft.tuners.lora import LoraLayer
+from peft.tuners.tuners_utils import BaseTuner
+from torch import nn
+
+from autolora.allocation.components import Components, adapter_of
+from autolora.errors import UserError
+from autolora.lora.adapter import PREFIX, lora_layers
+from autolora.lora.config import anchored, target_expression
+from autolora.lora.ranks import Ranks
+
+Replaced = dict[nn.Parameter, nn.Parameter | None]
+"""The old parameters, and what took their places; None where the layer has no LoRA any more."""
+
+
+def ranks_of(components: Mapping[str, Components], kept: Mapping[str, Sequence[int]], **rule: object) -> Ranks:
+    """The ranks of kept components, at the scaling of the layers.
+
+    Args:
+        components: By full module name.
+        kept: Indices of the components that stay, by the same names.
+        rule: What gave the ranks, JSON-able.
+    """
+    rank = max(each.rank for each in components.values())
+    scalings = {name: each.scaling for name, each in components.items()}
+    differ = {"scalings": scalings} if len(set(scalings.values())) > 1 else {}  # what one lora_alpha cannot say
+    return Ranks(
+        {name: len(kept[name]) for name in components},
+        initial_rank=rank,
+        lora_alpha=next(iter(scalings.values())) * rank,
+        shapes={name: each.shape for name, each in components.items()},
+        kept={name: tuple(kept[name]) for name in components},
+        rule={**rule, **differ},
+    )
+
+
+def compress(adapted: PeftModel, components: Mapping[str, Components], kept: Mapping[str, Sequence[int]]) -> Replaced:
+    """Replace every LoRA layer's factors by those of its kept components, and rewrite PEFT's configuration.
+
+    Args:
+        adapted: With one adapter, not merged; changed in place.
+        components: Of its LoRA layers as they are now, by full module name.
+        kept: Indices of the components that stay, by the same names.
+
+    Raises:
+        UserError: No component is kept, or the adapter trains biases along.
+    """
+    if not any(kept.values()):
+        raise UserError("no component is kept: the budget is smaller than one component of any layer; raise it")
+    layers = lora_layers(adapted)
+    (adapter,) = {adapter_of(name, layer) for name, layer in layers.items()}
+    config = cast(LoraConfig, adapted.peft_config[adapter])
+    if config.bias == "lora_only":
+        raise UserError("an adapter with bias='lora_only' cannot be squeezed: a layer without LoRA would lose its bias")
+    replaced: Replaced = {}
+    for name, layer in layers.items():
+        if kept[name]:
+            replaced |= _cut(layer, adapter, components[name], kept[name])
+        else:
+            replaced |= dict.fromkeys(_weights(layer, adapter), None)
+            adapted.set_submodule(PREFIX + name, layer.get_base_layer())
+    _rewrite(config, {name: len(each) for name, each in kept.items() if each}, components)
+    tuner = cast(BaseTuner, adapted.base_model)
+    tuner.targeted_module_names = [name for name in tuner.targeted_module_names if kept.get(name, True)]
+    return replaced
+
+
+def _linears(layer: LoraLayer, adapter: str) -> tuple[nn.Linear, nn.Linear]:
+    """The modules that hold A and B."""
+    return cast(nn.Linear, layer.lora_A[adapter]), cast(nn.Linear, layer.lora_B[adapter])
+
+
+def _weights(layer: LoraLayer, adapter: str) -> list[nn.Parameter]:
+    return [cast(nn.Parameter, linear.weight) for linear in _linears(layer, adapter)]
+
+
+@torch.no_grad()
+def _cut(layer: LoraLayer, adapter: str, components: Components, kept: Sequence[int]) -> Replaced:
+    replaced: Replaced = {}
+    for linear, old, values in zip(
+        _linears(layer, adapter), _weights(layer, adapter), components.factors(kept), strict=True
+    ):
+        new = nn.Parameter(values.to(old).contiguous(), requires_grad=old.requires_grad)
+        linear.weight, (linear.out_features, linear.in_features) = new, values.shape
+        replaced[old] = new
+    rank = len(kept)
+    layer.r[adapter], layer.lora_alpha[adapter] = rank, components.scaling * rank
+    layer.use_rslora[adapter] = False  # alpha / rank is the scaling that the layer has
+    return replaced
+
+
+def _rewrite(config: LoraConfig, ranks: Mapping[str, int], components: Mapping[str, Components]) -> None:
+    """PEFT's configuration of these ranks and scalings; whatever else chose layers says nothing any more."""
+    config.r = max(ranks.values())
+    largest = next(name for name, rank in ranks.items() if rank == config.r)
+    config.lora_alpha = components[largest].scaling * config.r  # type: ignore[assignment]  # any number will do
+    config.use_rslora = False
+    config.rank_pattern = {anchored(name): rank for name, rank in ranks.items()}
+    config.alpha_pattern = {anchored(name): components[name].scaling * rank for name, rank in ranks.items()}
+    config.target_modules = target_expression(list(ranks))
+    config.exclude_modules = config.layers_to_transform = config.layers_pattern = None

@@ -1,0 +1,179 @@
+"""A trained LoRA of one rank cut down to the components that are worth their parameters: ``autolora.squeeze(…)``.
+
+    model = peft.get_peft_model(base, peft.LoraConfig(r=8, …))
+    …                                                            # half of the training
+    ranks = autolora.squeeze(model, batches, budget=0.25, optimizer=optimizer)
+    …                                                            # the other half
+
+Each singular component of each layer's update is valued by the Fisher information of a gate on it
+(`autolora.allocation.gates`), and one budget of parameters is spent over all layers (`autolora.allocation.budget`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, cast
+
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+
+from autolora.allocation.budget import Budget, Kept, choose, smallest
+from autolora.allocation.components import Components, components_of
+from autolora.allocation.compress import compress, ranks_of
+from autolora.allocation.evidence import Evidence
+from autolora.allocation.gates import closed, evaluating, measure_gates
+from autolora.allocation.likelihood import Likelihood, Predictive
+from autolora.allocation.rows import Rows, rows_of
+from autolora.errors import UserError
+from autolora.lora.adapter import lora_layers
+from autolora.lora.ranks import Ranks
+from autolora.registry import SCORES
+from autolora.training.optimizers import mend
+
+Loss = Callable[[Any, Any], Tensor]
+"""``loss(model, batch)``: the mean loss of a batch, a scalar."""
+
+
+def squeeze(
+    model: PeftModel,
+    batches: Iterable[Any],
+    budget: Budget | float | Mapping[str, float] = 0.5,
+    *,
+    likelihood: Likelihood | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
+    score: str = "fisher",
+    loss: Loss | None = None,
+    examples: int = 250,
+    seed: int = 0,
+) -> Ranks:
+    """Keep the best components of a LoRA within a budget, in place; training goes on from there, or ends.
+
+    Layers get ranks of their own, those that keep nothing lose their LoRA, and ``peft_config`` says so: saving and
+    loading, merging and unloading work as before. A, B are new parameters: an optimiser that is not given here has to
+    be made anew. What else is trained (a head) stays, with its state.
+
+    Args:
+        model: With one LoRA adapter on linear layers, not merged; on its device.
+        batches: Of training data, on the model's device: tensors, tuples of them (as many as ``forward`` takes by
+            position) or mappings of them; labels are not needed. A list or a DataLoader. Only the first `examples` are
+            used.
+        budget: A fraction of the LoRA's parameters, or ``{"fraction": .25}``, ``{"parameters": N}``, ``{"rank": r}``
+            (as many as rank r everywhere) or ``{"tolerance": .1}``: the smallest for which the loss on `batches`
+            rises by no more than this share of what the LoRA has gained.
+        likelihood: What the prediction (the output tensor, or its ``.logits``) means: "categorical", "gaussian", or a
+            function of it that gives a `torch.distributions.Distribution`, or the summed loss of targets that it
+            draws. None: that of one of transformers' heads.
+        optimizer: Whose groups get the new parameters in the places of the old ones, without state. Ten steps of
+            warm-up do it good.
+        score: A name in `autolora.registry.SCORES`.
+        loss: ``loss(model, batch)``, a batch's mean loss; a tolerance needs it, unless the batches have ``labels``.
+        examples: 100 to 250 are enough.
+        seed: Of the targets that are drawn.
+
+    Returns:
+        The ranks by full module name, 0 where a layer keeps nothing. Their `rule` has the score, the budget and the
+        predicted rise of the mean loss in nats; with a tolerance the measured rise, too.
+
+    Raises:
+        UserError: The model has no plain LoRA, nothing is trained yet, the budget keeps nothing, the likelihood cannot
+            be inferred, or a batch does not fit.
+    """
+    bound = Budget.of(budget)
+    components = _components(model)
+    layers = cast("dict[str, nn.Module]", lora_layers(model))
+    predictive = Predictive(model, model.get_base_model(), likelihood)
+    used = _first(batches, examples)
+    gates = measure_gates(model, layers, components, used, predictive.sampled, seed=seed)
+    values = SCORES.load(score)(Evidence(components, gates))
+    costs = {name: each.cost for name, each in components.items()}
+    rule: dict[str, object] = {
+        "score": score,
+        "budget": {name: value for name, value in asdict(bound).items() if value is not None},
+    }
+    if bound.tolerance is None:
+        full = sum(each.rank * each.cost for each in components.values())
+        kept = choose(values, costs, bound.limit(costs, full))
+    else:
+        rises = _Rises(model, layers, components, [batch for batch, _ in used], loss)
+        kept = smallest(values, costs, bound.tolerance * rises.gain(), rises)
+        rule["measured_rise"] = rises(kept)
+    rule["predicted_rise"] = gates.rise(kept)
+    ranks = ranks_of(components, kept, **rule)
+    replaced = compress(model, components, kept)
+    if optimizer is not None:
+        mend(optimizer, replaced)
+    return ranks
+
+
+def _components(model: PeftModel) -> dict[str, Components]:
+    if not isinstance(model, PeftModel):
+        raise UserError(f"squeeze takes a model with LoRA, from peft.get_peft_model; got a {type(model).__name__}")
+    layers = lora_layers(model)
+    if not layers:
+        raise UserError("the model has no LoRA layer to squeeze")
+    found = components_of(cast("dict[str, nn.Module]", layers))
+    if not any(len(each) for each in found.values()):
+        raise UserError("every update is zero, nothing has been trained yet: squeeze after some of the training")
+    return found
+
+
+def _first(batches: Iterable[Any], examples: int) -> list[tuple[Any, Rows]]:
+    """The first batches with at least so many examples, and their rows."""
+    found: list[tuple[Any, Rows]] = []
+    count = 0
+    for batch in batches:
+        found.append((batch, rows_of(batch)))
+        count += found[-1][1].count
+        if count >= examples:
+            break
+    if not count:
+        raise UserError("batches has no batch in it")
+    return found
+
+
+class _Rises:
+    """The measured rise of the mean loss of some batches when components are dropped, by what is kept."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: Mapping[str, nn.Module],
+        components: Mapping[str, Components],
+        batches: Sequence[Any],
+        loss: Loss | None,
+    ) -> None:
+        self.model, self.layers, self.components, self.batches = model, layers, components, batches
+        self.loss = loss or _own_loss
+        self.now = self._mean({name: tuple(range(len(each))) for name, each in components.items()})
+
+    def __call__(self, kept: Kept) -> float:
+        return self._mean(kept) - self.now
+
+    def gain(self) -> float:
+        """What the LoRA is worth: the rise without any of it."""
+        found = self(dict.fromkeys(self.components, ()))
+        if not found > 0:
+            raise UserError(
+                f"without its LoRA the model's loss is no higher ({self.now + found:.4g}, with it {self.now:.4g}), so "
+                "a share of the gain says nothing; give a fixed budget, or train on"
+            )
+        return found
+
+    @torch.no_grad()
+    def _mean(self, kept: Mapping[str, Sequence[int]]) -> float:
+        with evaluating(self.model), closed(self.layers, self.components, kept):
+            losses = [float(self.loss(self.model, batch)) for batch in self.batches]
+        counts = [rows_of(batch).count for batch in self.batches]
+        return sum(loss * count for loss, count in zip(losses, counts, strict=True)) / sum(counts)
+
+
+def _own_loss(model: nn.Module, batch: Any) -> Tensor:
+    found = model(**batch).loss if isinstance(batch, Mapping) and "labels" in batch else None
+    if not isinstance(found, Tensor):
+        raise UserError(
+            "a tolerance needs the loss measured: give batches with 'labels' to a model of transformers, or "
+            "loss=, a function of model and batch"
+        )
+    return found
