@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 from typing_extensions import override
@@ -115,20 +114,14 @@ class EncoderDecoderGeneration(Generation):
         return batch
 
     @override
-    def loss(self, model: nn.Module, batch: TensorBatch) -> Tensor:
+    def logits(self, model: nn.Module, batch: TensorBatch) -> Tensor:
+        """Those that predict the labels, (batch, positions of the labels, vocabulary), float32."""
         config, labels = inner_model(model).config, batch["labels"]
         # What the decoder has said so far, (examples, positions): the labels one position later.
         decoder = labels.new_full(labels.shape, config.decoder_start_token_id)
         decoder[:, 1:] = labels[:, :-1].masked_fill(labels[:, :-1] == IGNORED, config.pad_token_id)
         inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
-        logits = full_precision(model(**inputs, decoder_input_ids=decoder).logits)
-        return F.cross_entropy(
-            logits.flatten(0, 1),
-            labels.flatten(),
-            ignore_index=IGNORED,
-            reduction="sum",
-            label_smoothing=self.loss_settings.label_smoothing,
-        )
+        return full_precision(model(**inputs, decoder_input_ids=decoder).logits)
 
     @override
     def predict(self, model: nn.Module, batch: TensorBatch, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
