@@ -35,6 +35,7 @@ class Architecture:
         listed: Whether PEFT has them in its table; else they are every linear layer of the backbone.
         families: Which of `FAMILIES` it fits; the others are refused.
         head: Full names of the modules that are the head of a sequence's model, and of a tagger's.
+        pooled: Targets that a tagger does not have.
         tied: Whether a generator's output embeddings are its input embeddings, so that they cannot be a head.
         refused: Names of `model.target_modules` that are refused, because they are parameters and no layers.
         remark: What else there is to know, as Markdown.
@@ -48,6 +49,7 @@ class Architecture:
     listed: bool
     families: tuple[str, ...]
     head: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    pooled: tuple[str, ...] = ()
     tied: bool = False
     refused: tuple[str, ...] = ()
     remark: str = ""
@@ -132,10 +134,11 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         "AlbertForPreTraining",
         {**_SIZE, "embedding_size": 12, "num_hidden_groups": 1},
         "albert",
-        ("embedding_hidden_mapping_in", "query", "key", "value", "dense", "ffn", "ffn_output", "pooler"),
+        ("embedding_hidden_mapping_in", "query", "key", "value", "dense", "ffn", "ffn_output"),
         False,
         UNDERSTANDS,
         _CLASSIFIER,
+        pooled=("pooler",),
         remark="all layers share one set of weights, so one rank a projection serves them all",
     ),
     "DeBERTa-v2": Architecture(
@@ -374,7 +377,7 @@ def write_checkpoint(folder: Path, architecture: Architecture) -> Path:
     tokenizer = trained(architecture.tokenizer)
     ids = {f"{token}_token_id": getattr(tokenizer, f"{token}_token_id") for token in ("pad", "bos", "eos")}
     # Larger than a fresh model's weights, so that what is wrong shows in the logits.
-    drawn = {"initializer_range": 0.2, "init_std": 0.2, "initializer_factor": 2.0}
+    drawn = {"initializer_range": 0.2, "init_std": 0.2, "initializer_factor": 0.5}
     kind = getattr(transformers, architecture.checkpoint)
     config = kind.config_class(**{"vocab_size": len(tokenizer), **ids, **drawn, **architecture.config})
     with torch.random.fork_rng():

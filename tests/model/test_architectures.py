@@ -23,7 +23,7 @@ from autolora.methods.base import method_of
 from autolora.model.fit import takes_inputs
 from autolora.recipe.load import read_recipe
 from autolora.runs.store import Run
-from tests.model.architectures import ARCHITECTURES, FAMILIES, write_checkpoint
+from tests.model.architectures import ARCHITECTURES, FAMILIES, SEQUENCES, write_checkpoint
 from tests.model.recipes import write_recipe
 from tests.model.trained import SENTENCES
 
@@ -110,9 +110,10 @@ def test_a_run_gives_an_adapter_with_the_same_logits_in_stock_peft(
 
     base, said = context.model(), capsys.readouterr().err
     where = "PEFT's for" if architecture.listed else "every linear layer of the backbone"
-    assert f"model.target_modules: {', '.join(architecture.targets)} ({where}" in said
-    assert {layer.rpartition(".")[2] for layer in run.ranks()} == set(architecture.targets)
-    kind = "sequence" if family in ("classification", "regression") else family
+    kind = "sequence" if family in SEQUENCES else family
+    targets = [*architecture.targets, *(architecture.pooled if kind == "sequence" else ())]
+    assert f"model.target_modules: {', '.join(targets)} ({where}" in said
+    assert {layer.rpartition(".")[2] for layer in run.ranks()} == set(targets)
     assert tuple(context.head(base)) == architecture.head.get(kind, ())
     if family == "generation":
         output = next(part for part, module in base.named_modules() if module is base.get_output_embeddings())
@@ -122,10 +123,17 @@ def test_a_run_gives_an_adapter_with_the_same_logits_in_stock_peft(
 @pytest.mark.parametrize(("name", "family"), REFUSED)
 def test_a_task_that_it_does_not_fit_is_refused(name: str, family: str, folders: Folders, tmp_path: Path) -> None:
     path = recipe_of(tmp_path, family, folders(name))
-    with pytest.raises(UserError) as error:
+    why = r"is an encoder, which sees the tokens that come later|transformers has no AutoModelFor\w+ of \w+ models"
+    with pytest.raises(UserError, match=why):
         run_stages(Run.create(tmp_path / "runs", recipe := load_recipe(path)), Context(recipe, show=False))
-    print(error.value)
     assert not list(tmp_path.rglob("log.jsonl"))
+
+
+@pytest.mark.parametrize("name", ["BERT", "DeBERTa-v3", "ModernBERT", "XLM-R", "BLOOM", "T5"])
+def test_tagged_words_are_the_tokens_of_their_sentence(name: str, folders: Folders, tmp_path: Path) -> None:
+    context = Context(load_recipe(recipe_of(tmp_path, "tagging", folders(name))), show=False)
+    for example, text in zip(context.examples("train"), SENTENCES, strict=True):
+        assert list(example["input_ids"]) == context.tokenizer(text)["input_ids"]
 
 
 @pytest.mark.parametrize(("name", "target"), [(name, t) for name, a in ARCHITECTURES.items() for t in a.refused])

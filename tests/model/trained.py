@@ -24,7 +24,13 @@ SENTENCES = [
 WORDS = 300  # pieces of a vocabulary: the 256 bytes and some that were joined
 FEW = 90  # where pieces may reach over spaces, or sentences would be one
 
-_FAIRSEQ = {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "<mask>": 4}  # the ids matter: MPNet counts its positions from 1
+_FAIRSEQ = {
+    "<s>": 0,
+    "<pad>": 1,
+    "</s>": 2,
+    "<unk>": 3,
+    "<mask>": 4,
+}  # the ids matter: MPNet counts its positions from 1
 _BYTES = {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>", "unk_token": "<|endoftext|>"}
 # Class, pieces, arguments.
 _KINDS: Mapping[str, tuple[str, int, dict[str, Any]]] = {
