@@ -23,7 +23,8 @@ from autolora.methods.base import method_of
 from autolora.model.fit import takes_inputs
 from autolora.recipe.load import read_recipe
 from autolora.runs.store import Run
-from tests.model.architectures import ARCHITECTURES, FAMILIES, SEQUENCES, write_checkpoint
+from tests.model.architecture import FAMILIES, SEQUENCES, write_checkpoint
+from tests.model.architectures import ARCHITECTURES
 from tests.model.recipes import write_recipe
 from tests.model.trained import SENTENCES
 
@@ -42,9 +43,10 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
 
 
 @pytest.fixture(autouse=True)
-def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They take as long as all the rest."""
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without figures, which take as long as all the rest, and without waiting for the disk."""
     monkeypatch.setattr("autolora.methods.autolora._figures", lambda *_: None)
+    monkeypatch.setattr("os.fsync", lambda _: None)
 
 
 def rows(family: str) -> list[dict[str, Any]]:
@@ -116,8 +118,8 @@ def test_a_run_gives_an_adapter_with_the_same_logits_in_stock_peft(
     assert {layer.rpartition(".")[2] for layer in run.ranks()} == set(targets)
     assert tuple(context.head(base)) == architecture.head.get(kind, ())
     if family == "generation":
-        output = next(part for part, module in base.named_modules() if module is base.get_output_embeddings())
-        assert bool(list(head_faults(base, [output]))) == architecture.tied
+        assert base.get_submodule(architecture.output) is base.get_output_embeddings()
+        assert bool(list(head_faults(base, [architecture.output]))) == architecture.tied
 
 
 @pytest.mark.parametrize(("name", "family"), REFUSED)
@@ -129,7 +131,7 @@ def test_a_task_that_it_does_not_fit_is_refused(name: str, family: str, folders:
     assert not list(tmp_path.rglob("log.jsonl"))
 
 
-@pytest.mark.parametrize("name", ["BERT", "DeBERTa-v3", "ModernBERT", "XLM-R", "BLOOM", "T5"])
+@pytest.mark.parametrize("name", ["BERT", "DeBERTa-v3", "ModernBERT", "XLM-R", "BLOOM", "Llama 3", "T5"])
 def test_tagged_words_are_the_tokens_of_their_sentence(name: str, folders: Folders, tmp_path: Path) -> None:
     context = Context(load_recipe(recipe_of(tmp_path, "tagging", folders(name))), show=False)
     for example, text in zip(context.examples("train"), SENTENCES, strict=True):

@@ -58,6 +58,7 @@ _KINDS: Mapping[str, tuple[str, int, dict[str, Any]]] = {
 _PLAIN: Mapping[str, dict[str, str]] = {
     "modernbert": {"cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]", "unk_token": "[UNK]"}
     | {"mask_token": "[MASK]"},
+    "llama3": {"bos_token": "<|begin_of_text|>", "eos_token": "<|end_of_text|>"},
     "bloom": {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"},
 }
 
@@ -88,5 +89,9 @@ def _plain(special: dict[str, str]) -> Any:
     if "cls_token" in special:
         both = [(special[token], made.token_to_id(special[token])) for token in ("cls_token", "sep_token")]
         made.post_processor = TemplateProcessing("[CLS] $A [SEP]", "[CLS] $A [SEP] $B [SEP]", both)
+    if len(special) == 2:  # Llama 3's begins every text
+        begin = special["bos_token"]
+        both = [(begin, made.token_to_id(begin))]
+        made.post_processor = TemplateProcessing(f"{begin} $A", f"{begin} $A {begin} $B", both)
     inputs = ["input_ids", "attention_mask"]
     return PreTrainedTokenizerFast(tokenizer_object=made, model_input_names=inputs, **special)
