@@ -22,8 +22,8 @@ HEADER = f"""\
 Made by `{COMMAND}` from `tests/model/architectures.py`; `tests/model/test_architectures.py` tries every line:
 a tiny random model of the architecture, saved as the class that people's checkpoints are of, with a tokenizer of the
 same class and special tokens trained in the test, in float32. In each family that is named, search, retrain and eval
-run, and the adapter's logits in stock PEFT, loaded as the README says, are autolora's to 1e-5 of the largest, merged and
-unmerged. A family that is not named is refused before the first step, with the reason: an encoder does not generate
+run, and the adapter's logits in stock PEFT, loaded as the README says, are autolora's to 1e-5 of the largest, merged
+and unmerged. A family that is not named is refused before the first step, with the reason: an encoder does not generate
 text, and some architectures have no model for a task in transformers.
 
 Architectures matter here, sizes do not: `microsoft/deberta-v3-large` is as `microsoft/deberta-v3-base`. How well a
@@ -40,8 +40,8 @@ COLUMNS = """\
 dotted end of their names.
 
 *Head* is what is trained in full beside LoRA with `model.head: auto`, in models of a sequence (classification,
-regression) and of its words (tagging). In generation nothing is, unless the recipe names the output embeddings, which it
-may where they are not tied to the input's.
+regression) and of its words (tagging). In generation nothing is, unless the recipe names `lm_head`, which
+it may where that is not tied to the input embeddings.
 """
 
 OTHERS = """\
@@ -87,7 +87,7 @@ def _row(name: str, each: Architecture) -> tuple[str, ...]:
 def _output(each: Architecture) -> str:
     if "generation" not in each.families:
         return ""
-    return f"`{each.output}`, tied" if each.tied else f"`{each.output}`"
+    return "tied" if each.tied else "may be a head"
 
 
 def _families(each: Architecture) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.model.folders import edit_json
 from tests.model.trained import trained
 
 HIDDEN = 16
@@ -36,8 +37,7 @@ class Architecture:
         families: Which of `FAMILIES` it fits; the others are refused.
         head: Full names of the modules that are the head of a sequence's model, and of a tagger's.
         pooled: Targets that a tagger does not have.
-        output: A generator's output embeddings.
-        tied: Whether those are its input embeddings, so that they cannot be a head.
+        tied: Whether a generator's `lm_head` is its input embeddings where it is built, so that it cannot be a head.
         refused: Names of `model.target_modules` that are refused, because they are parameters and no layers.
         remark: What else there is to know, as Markdown.
     """
@@ -51,7 +51,6 @@ class Architecture:
     families: tuple[str, ...]
     head: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     pooled: tuple[str, ...] = ()
-    output: str = "lm_head"
     tied: bool = False
     refused: tuple[str, ...] = ()
     remark: str = ""
@@ -80,5 +79,23 @@ def write_checkpoint(folder: Path, architecture: Architecture) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         kind(config).save_pretrained(folder)
+    if config.model_type == "t5" and architecture.config.get("tie_word_embeddings") is False:
+        _untie(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def _untie(folder: Path) -> None:
+    """T5 v1.1 as it is on the hub: output embeddings of its own, which transformers no longer writes."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(folder / "model.safetensors")
+    tensors["lm_head.weight"] = torch.roll(tensors["shared.weight"], 1, 0)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+    def as_on_the_hub(config: dict[str, Any]) -> None:
+        config["tie_word_embeddings"] = False
+        del config["scale_decoder_outputs"]
+
+    edit_json(folder / "config.json", as_on_the_hub)

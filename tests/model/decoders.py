@@ -66,7 +66,7 @@ DECODERS: Mapping[str, Architecture] = {
         True,
         EVERYTHING,
         {"sequence": ("score",), "tagging": ("classifier",)},
-        remark="queries, keys and values are one layer; the output embeddings are called `embed_out`",
+        remark="queries, keys and values are one layer",
     ),
     "Llama 2": Architecture(
         ("meta-llama/Llama-2-7b-hf", "TinyLlama/TinyLlama_v1.1"),
@@ -203,7 +203,8 @@ DECODERS: Mapping[str, Architecture] = {
         True,
         EVERYTHING,
         {"sequence": ("classification_head",), "tagging": ("classifier",)},
-        remark="as T5",
+        tied=True,
+        remark="as T5; `lm_head` has weights of its own, but transformers builds it tied, so it is refused as a head",
     ),
     "BART": Architecture(
         ("facebook/bart-base",),
