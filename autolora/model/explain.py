@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -17,6 +18,21 @@ CONVERT = (
 # What transformers says where neither the hub nor the cache has a model of this name.
 NOT_FOUND = ("is not a valid model identifier", "couldn't connect to", "couldn't find them in the cached files")
 
+# What it says where an architecture has no model for a task.
+_NO_MODEL = re.compile(r"Unrecognized configuration class .*\.(\w+?)Config'> for this kind of AutoModel: (\w+)")
+
+
+def reason(error: Exception) -> str:
+    """The first line of an error that transformers raised; in plain words where it has no such model.
+
+    Args:
+        error: It.
+    """
+    text = str(error).strip()
+    if found := _NO_MODEL.match(text):
+        return f"transformers has no {found[2]} of {found[1]} models, which the task needs; take another architecture"
+    return text.splitlines()[0] if text else type(error).__name__
+
 
 def loading_error(model: Model, error: Exception) -> UserError:
     """What to tell of an error that transformers raised.
@@ -25,8 +41,7 @@ def loading_error(model: Model, error: Exception) -> UserError:
         model: The recipe's model section.
         error: It.
     """
-    text = str(error).strip()
-    first = text.splitlines()[0] if text else type(error).__name__
+    text, first = str(error), reason(error)
     named = f"model.name: {model.name!r}{f' (revision {model.revision})' if model.revision else ''} could not be loaded"
     if _pickled(error, text):
         return UserError(f"{named}: its weights are pickled, which cannot be read safely; {CONVERT}")

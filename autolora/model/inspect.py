@@ -15,7 +15,7 @@ from pathlib import Path
 
 from autolora.errors import UserError
 from autolora.model.config import OUTPUT, read_config
-from autolora.model.explain import ADAPTER, adapter_fault
+from autolora.model.explain import ADAPTER, adapter_fault, reason
 from autolora.registry import TASKS
 from autolora.words import did_you_mean
 
@@ -268,7 +268,7 @@ def _built_layers(folder: Path, task: str) -> Layers:
             kind = "AutoModelForSeq2SeqLM" if family.decodes and config.is_encoder_decoder else family.auto_class
             model = getattr(transformers, kind).from_config(config)
     except Exception as error:
-        raise UserError(f"no model can be built from {folder / 'config.json'}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"no model can be built from {folder / 'config.json'}: {reason(error)}") from error
     layers = {name for name, m in model.named_modules() if getattr(getattr(m, "weight", None), "ndim", 0) >= 2}
     owned = {f"{name}.weight" for name in layers} | {f"{name}.bias" for name, _ in model.named_modules()}
     loose = {

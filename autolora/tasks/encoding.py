@@ -128,6 +128,26 @@ def beginning(text: Any, tokenizer: PreTrainedTokenizerBase, max_length: int) ->
     return text
 
 
+def wants_spaces(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether a tokenizer takes words for parts of one where nothing stands in front of them.
+
+    Byte-level tokenizers that belong to no class of their own (ModernBERT's, BLOOM's) don't heed add_prefix_space, and
+    Gemma's has none.
+
+    Args:
+        tokenizer: The model's.
+    """
+    alone, within = (
+        tokenizer([word], is_split_into_words=True, add_special_tokens=False)["input_ids"] for word in ("a", " a")
+    )
+    return bool(alone != within)
+
+
+def spaced(words: Sequence[str]) -> list[str]:
+    """Words with a space in front of each but the first, as they stand in a text."""
+    return [*words[:1], *(f" {word}" for word in words[1:])]
+
+
 def cut_off(
     encoded: BatchEncoding, tokenizer: PreTrainedTokenizerBase, texts: Sequence[Sequence[Any]], max_length: int
 ) -> int:

@@ -20,7 +20,7 @@ from autolora.metrics.compute import score
 from autolora.metrics.entities import METRIC, entities_by_type, entity_count
 from autolora.recipe.schema import Data, Eval
 from autolora.tasks.base import WHOLE, Purpose, Task, Wrong, full_precision
-from autolora.tasks.encoding import beginning, columns_of, cut_off, in_batches
+from autolora.tasks.encoding import beginning, columns_of, cut_off, in_batches, spaced, wants_spaces
 from autolora.tasks.scored import Scored
 
 if TYPE_CHECKING:
@@ -99,9 +99,10 @@ class Tagging(Task):
     def encode(self, rows: Any, tokenizer: PreTrainedTokenizerBase, split: str, purpose: Purpose) -> list[Example]:
         longest = self.data.max_length
         examples: list[Example] = []
-        cut = 0
+        cut, spaces = 0, wants_spaces(tokenizer)
         for batch in in_batches(columns_of(rows, [self.data.columns[0], self.data.label], self.data.label), 1):
-            words = [beginning(row[0], tokenizer, longest) for row in batch]
+            words = [spaced(row[0]) if spaces else row[0] for row in batch]
+            words = [beginning(text, tokenizer, longest) for text in words]
             encoded = tokenizer(words, is_split_into_words=True, truncation=True, max_length=longest)
             cut += cut_off(encoded, tokenizer, [words], longest)
             for i, (tokens, tags) in enumerate(batch):
