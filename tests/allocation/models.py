@@ -109,6 +109,15 @@ def token_batch(*, count: int = 4, width: int = 7, seed: int = 1, padded: bool =
     return {"input_ids": ids * mask, "attention_mask": mask}
 
 
+def batches(count: int = 3) -> list[dict[str, Tensor]]:
+    return [token_batch(seed=seed) for seed in range(count)]
+
+
+def plain(seed: int = 0) -> Any:
+    torch.manual_seed(seed)
+    return with_lora(nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)), ["0", "2"])
+
+
 def measured_layers(model: PeftModel) -> tuple[dict[str, Any], dict[str, Components]]:
     layers: dict[str, Any] = lora_layers(model)  # type: ignore[assignment]
     return layers, components_of(layers)
