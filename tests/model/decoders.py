@@ -203,8 +203,7 @@ DECODERS: Mapping[str, Architecture] = {
         True,
         EVERYTHING,
         {"sequence": ("classification_head",), "tagging": ("classifier",)},
-        tied=True,
-        remark="as T5; `lm_head` has weights of its own, but transformers builds it tied, so it is refused as a head",
+        remark="as T5, but `lm_head` has weights of its own",
     ),
     "BART": Architecture(
         ("facebook/bart-base",),
