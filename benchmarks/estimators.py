@@ -144,7 +144,7 @@ def contender(context: Context, stream: BatchStream, name: str, precision: str) 
     """A fresh model with its stage; `stream` gives the batches of all."""
     model = context.model()
     head = context.head(model)
-    targets = list(context.recipe.model.target_modules)
+    targets = context.targets(model)
     # Without a compute the passes run in float32.
     compute = context.compute if precision == "bfloat16" else None
     weights = Weights(learning_rate=1e-3)

@@ -26,12 +26,12 @@ def faults(folder: Path) -> list[str]:
     """What is wrong with a model's folder; nothing where it has no safetensors files.
 
     Args:
-        folder: With config.json, which can be read.
+        folder: With a config.json that can be read, if it has such files.
     """
     shapes = checkpoint_shapes(folder)
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    if not shapes:
+    if not shapes:  # a GGUF file has its configuration in itself
         return []
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     if fault := foreign(shapes, str(folder)):
         return [fault]
     return [*_embedding_faults(shapes, config, folder), *_depth_faults(shapes, config, folder)]

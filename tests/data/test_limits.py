@@ -5,18 +5,26 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from autolora.evaluation.external import score_file
 from autolora.metrics.bleu import bleu
 from autolora.recipe.load import read_recipe
 from autolora.recipe.shipped import find_task
+from tests.methods.support import write_generation_laboratory
 from tests.own_data import context, write
 
 
-def test_every_example_of_a_limited_split_keeps_its_references(tmp_path: Path, laboratory: Path) -> None:
+@pytest.fixture
+def decoder(tmp_path: Path) -> Path:
+    return write_generation_laboratory(tmp_path / "decoder", "gpt2")
+
+
+def test_every_example_of_a_limited_split_keeps_its_references(tmp_path: Path, decoder: Path) -> None:
     rows = [{"text": f"the {i % 7}", "label": f"reference {i}"} for i in range(40)]
     files = {"train.jsonl": rows, "validation.jsonl": rows}
-    whole = context(write(tmp_path, laboratory, files, "generation"))
-    limited = context(write(tmp_path, laboratory, files, "generation", limits={"eval": 3}))
+    whole = context(write(tmp_path, decoder, files, "generation"))
+    limited = context(write(tmp_path, decoder, files, "generation", limits={"eval": 3}))
     everything = {example["input"]: example for example in whole.task.grouped(whole.splits["validation"])}
     few = limited.task.grouped(limited.splits["validation"])
     assert len(everything) == 7
@@ -24,11 +32,9 @@ def test_every_example_of_a_limited_split_keeps_its_references(tmp_path: Path, l
     assert all(example["references"] == everything[example["input"]]["references"] for example in few)
 
 
-def test_a_limit_beyond_the_examples_leaves_the_rows_as_they_are(tmp_path: Path, laboratory: Path) -> None:
+def test_a_limit_beyond_the_examples_leaves_the_rows_as_they_are(tmp_path: Path, decoder: Path) -> None:
     rows = [{"text": f"the {i % 7}", "label": f"reference {i}"} for i in range(40)]
-    made = write(
-        tmp_path, laboratory, {"train.jsonl": rows, "validation.jsonl": rows}, "generation", limits={"eval": 7}
-    )
+    made = write(tmp_path, decoder, {"train.jsonl": rows, "validation.jsonl": rows}, "generation", limits={"eval": 7})
     assert context(made).splits["validation"]["label"][:] == [row["label"] for row in rows]
 
 

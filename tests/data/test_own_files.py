@@ -14,7 +14,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from tests.own_data import encoded, read, refusal, text_of, write
+from tests.methods.support import write_generation_laboratory
+from tests.own_data import context, encoded, read, refusal, text_of, write
 
 ROWS = [{"text": "a cat", "label": "pos"}, {"text": "a dog", "label": "neg"}]
 FINE = text_of(ROWS)
@@ -179,9 +180,11 @@ def test_json_texts_stay_as_they_stand(own: Write) -> None:
     assert found["validation"]["text"] == ["2024-01-02"]
 
 
-def test_references_may_be_texts_and_lists_of_them(own: Write) -> None:
+def test_references_may_be_texts_and_lists_of_them(tmp_path: Path) -> None:
+    decoder = write_generation_laboratory(tmp_path / "decoder", "gpt2")
     rows = [{"in": "a", "out": '"quoted"'}, {"in": "b", "out": ["one", "two"]}, {"in": "c", "out": "three"}]
-    recipe = own("train.jsonl", rows, task="generation", columns=["in"], label="out", more={"validation.jsonl": rows})
+    files = {"train.jsonl": rows, "validation.jsonl": rows}
+    recipe = write(tmp_path, decoder, files, "generation", columns=["in"], label="out")
     assert read(recipe)["train"]["out"] == [['"quoted"'], ["one", "two"], ["three"]]
     assert [e["references"] for e in context_task(recipe)] == [['"quoted"'], ["one", "two"], ["three"]]
 
@@ -198,8 +201,6 @@ def test_the_index_is_kept_where_there_is_one_and_may_be_missing(own: Write) -> 
 
 
 def context_task(recipe: Path) -> list[Any]:
-    from tests.own_data import context
-
     made = context(recipe)
     return made.task.grouped(made.splits["validation"])
 
