@@ -92,7 +92,7 @@ def fingerprints(
 
 def shared(split: Fingerprints, other: Fingerprints) -> Shared | None:
     """The rows of a split whose inputs are in another one, too; None where there are none."""
-    twice = np.isin(split.inputs, other.inputs)
+    twice = np.isin(split.inputs, other.inputs, kind="sort")
     if not twice.any():
         return None
     first = int(twice.argmax())
@@ -100,7 +100,7 @@ def shared(split: Fingerprints, other: Fingerprints) -> Shared | None:
         rows=int(twice.sum()),
         other_label=None
         if split.pairs is None or other.pairs is None
-        else int((twice & ~np.isin(split.pairs, other.pairs)).sum()),
+        else int((twice & ~np.isin(split.pairs, other.pairs, kind="sort")).sum()),
         first=(first, int((other.inputs == split.inputs[first]).argmax())),
     )
 
@@ -114,7 +114,7 @@ def contradictions(split: Fingerprints) -> Contradictions | None:
     contradictory = inputs[labels > 1]
     if not len(contradictory):
         return None
-    among = np.isin(split.inputs, contradictory)
+    among = np.isin(split.inputs, contradictory, kind="sort")
     first = int(among.argmax())
     against = (split.inputs == split.inputs[first]) & (split.pairs != split.pairs[first])
     return Contradictions(int(among.sum()), len(contradictory), (first, int(against.argmax())))
