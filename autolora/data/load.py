@@ -82,7 +82,7 @@ def load_splits(
         report.all_rows = found
         _check_count(report, name)
         family.check_rows(found, data, report.places)
-        rows[name] = _limited(found, data.limits.train, seed) if train else _limited_examples(found, data, family, seed)
+        rows[name] = _limited(found, data.limits.train, seed) if train else limited_examples(found, data, family, seed)
         reports[name] = report
     return Splits(rows, reports)
 
@@ -160,8 +160,15 @@ def _check_count(report: Report, split: str) -> None:
         )
 
 
-def _limited_examples(rows: datasets.Dataset, data: Data, family: Family, seed: int) -> datasets.Dataset:
-    """The rows of as many examples as the limit says, the first of a seeded shuffle: each with all its rows."""
+def limited_examples(rows: datasets.Dataset, data: Data, family: Family, seed: int) -> datasets.Dataset:
+    """The rows of as many examples as `data.limits.eval` says, the first of a seeded shuffle: each with all its rows.
+
+    Args:
+        rows: Of an evaluation split, all of them.
+        data: The recipe's section.
+        family: Says which rows are one example.
+        seed: Of the shuffle.
+    """
     limit = data.limits.eval
     groups = None if limit is None else family.groups(rows, data)
     if limit is None or groups is None or limit >= len(set(groups)):

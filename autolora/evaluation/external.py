@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from autolora.data.cells import half_character
-from autolora.data.load import load_splits
+from autolora.data.load import limited_examples, load_splits
 from autolora.data.reading.json_lines import json_object
 from autolora.data.reading.source import Source
 from autolora.data.reading.tables import csv_records, tsv_records
@@ -80,7 +80,7 @@ def score_file(recipe: Recipe, file: Path) -> tuple[list[Row], list[dict[str, An
             )
         texts = [output.text for output in outputs]
     if recipe.data.limits.eval is not None:
-        limited = load_splits(recipe.data, recipe.seed, family, only=[split])[split]
+        limited = limited_examples(splits[split], recipe.data, family, recipe.seed)
         wanted = {task.key(example["input"]) for example in task.grouped(limited)}
         kept = [i for i, example in enumerate(examples) if task.key(example["input"]) in wanted]
         examples, texts = [examples[i] for i in kept], [texts[i] for i in kept]
