@@ -50,6 +50,7 @@ class Task(ABC):
     peft_task_type: ClassVar[str]  # PEFT's name of the family, written into the adapter
     auto_class: ClassVar[str]  # transformers' auto class with this family's head
     new_head: ClassVar[bool] = True  # whether that class adds a head which the checkpoint lacks, and which is trained
+    one_column: ClassVar[str] = ""  # of a family that takes one column of input: the rule, as a message says it
     submits: ClassVar[bool] = False  # whether benchmarks take submission files of its predictions
     predicts_training: ClassVar[bool] = True  # whether training examples can be predicted as they are, and scored
     decodes: ClassVar[bool] = False  # whether its outputs are decoded token by token, by a causal language model
@@ -101,6 +102,8 @@ class Task(ABC):
                     f"{name!r} is a metric of {takes}, and the task's outputs are {cls.gives}",
                     hint,
                 )
+        if cls.one_column and len(data.columns) != 1:
+            yield "data.columns", f"{cls.one_column}, got {', '.join(data.columns)}", "name one"
 
     def prepare(self, splits: Mapping[str, Any]) -> None:  # noqa: B027  # most families have nothing to do here
         """Take from the raw splits what the family keeps of them: the names of the labels, for instance.

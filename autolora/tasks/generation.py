@@ -19,10 +19,10 @@ from autolora.data.cells import Kind
 from autolora.data.splits import Place
 from autolora.errors import UserError
 from autolora.metrics.compute import score
-from autolora.recipe.schema import Data, Eval
+from autolora.recipe.schema import Data
 from autolora.registry import LINEARISERS
 from autolora.tables import Cell
-from autolora.tasks.base import WHOLE, Purpose, Task, Wrong, full_precision
+from autolora.tasks.base import WHOLE, Purpose, Task, full_precision
 from autolora.tasks.decoding import decode
 from autolora.tasks.encoding import Packer, beginning, columns_of, in_batches
 from autolora.tasks.scored import Scored
@@ -49,13 +49,7 @@ class Generation(Task):
     predicts_training = False  # they hold their outputs; and one input is several of them
     gives = "texts"
     default_metrics = ("bleu", "nist", "chrf")
-
-    @override
-    @classmethod
-    def faults(cls, data: Data, evaluation: Eval) -> Iterator[Wrong]:
-        yield from super().faults(data, evaluation)
-        if len(data.columns) != 1:
-            yield "data.columns", f"generation takes one input column, got {', '.join(data.columns)}", "name one"
+    one_column = "generation takes one input column"
 
     @override
     def prepare(self, splits: Mapping[str, Any]) -> None:

@@ -47,13 +47,12 @@ class Tagging(Task):
     named_labels = True
     gives = "tags"
     default_metrics = (ENTITIES,)
+    one_column = "tagging takes one column of words"
 
     @override
     @classmethod
     def faults(cls, data: Data, evaluation: Eval) -> Iterator[Wrong]:
         yield from super().faults(data, evaluation)
-        if len(data.columns) != 1:
-            yield "data.columns", f"tagging takes one column of words, got {', '.join(data.columns)}", "name one"
         if data.labels and not _is_scheme(data.labels):
             message = f"tags are O, B-… and I-… (IOB2), got {listed(data.labels)}"
             yield "data.labels", message, "rename them in recipe and data"
