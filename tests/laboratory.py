@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 from autolora.context.base import Context
@@ -50,6 +51,17 @@ def write_laboratory(folder: Path) -> None:
     _write_data(folder / "data")
     _write_model(folder / "model")
     (folder / "tiny.yaml").write_text(TINY_RECIPE, encoding="utf-8")
+
+
+def write_named_laboratory(folder: Path, names: Sequence[str]) -> Path:
+    """The same in a folder of its own, with sentences that have these names in turn for labels."""
+    folder.mkdir()
+    write_laboratory(folder)
+    for file in (folder / "data").glob("*.jsonl"):
+        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        named = [{**row, "label": names[i % len(names)]} for i, row in enumerate(rows)]
+        file.write_text("".join(json.dumps(row) + "\n" for row in named), encoding="utf-8")
+    return folder
 
 
 def tiny_run(

@@ -21,7 +21,7 @@ from autolora.recipe.schema import Recipe
 from autolora.runs.results import read_result
 from autolora.runs.store import Run
 from tests import own_data
-from tests.laboratory import TINY_RECIPE, write_laboratory
+from tests.laboratory import write_named_laboratory
 
 NAMES = ["bad", "good", "so-so"]
 
@@ -38,13 +38,7 @@ def write(laboratory: Path, split: str, labelled: list[dict[str, object]]) -> No
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
     """A laboratory whose sentences have one of three names."""
-    folder = tmp_path / "laboratory"
-    folder.mkdir()
-    write_laboratory(folder)
-    for split in ("train", "validation"):
-        write(folder, split, [{**row, "label": NAMES[i % 3]} for i, row in enumerate(rows(folder, split))])
-    (folder / "tiny.yaml").write_text(TINY_RECIPE, encoding="utf-8")
-    return folder
+    return write_named_laboratory(tmp_path / "laboratory", NAMES)
 
 
 def read(place: Path, *overrides: str) -> Recipe:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from autolora.context.base import Context
 from autolora.errors import UserError
 from autolora.model.heads import settle_head
 from autolora.recipe.schema import Recipe
-from tests.laboratory import write_laboratory
+from tests.laboratory import write_named_laboratory
 from tests.model.checkpoints import checkpoint, edit_config, loaded, recipe_of
 
 NAMES = ("no", "perhaps", "yes")
@@ -31,14 +30,7 @@ NAMES = ("no", "perhaps", "yes")
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
     """A laboratory whose sentences are labelled no, perhaps or yes."""
-    folder = tmp_path / "laboratory"
-    folder.mkdir()
-    write_laboratory(folder)
-    for split in ("train", "validation"):
-        file = folder / "data" / f"{split}.jsonl"
-        rows = [json.loads(line) for line in file.read_text().splitlines()]
-        file.write_text("".join(json.dumps({**row, "label": NAMES[i % 3]}) + "\n" for i, row in enumerate(rows)))
-    return folder
+    return write_named_laboratory(tmp_path / "laboratory", NAMES)
 
 
 def own(
