@@ -51,6 +51,7 @@ class Context:
         self.compute = compute or Compute(recipe.model.dtype)
         self.kept_labels: Sequence[str] | None = None  # what the run was trained with, for a task that is made later
         self.announced: set[tuple[str, str]] = set()  # of which run and split the data has been described
+        self.fitting: set[str] = set()  # splits that the model was found to fit, before its weights are loaded
         self.on_base: Callable[[Base], None] | None = None  # told once of the pretrained model that is loaded next
         self._said: set[str] = set()
         self._examples: dict[str, list[Example]] = {}

@@ -39,7 +39,7 @@ def check_fit(context: Context, model: PreTrainedModel, examples: Sequence[Examp
 
 
 def check_skeleton(context: Context, splits: Iterable[str], *, lora: bool) -> None:
-    """The same before the weights are loaded, for several splits: all that needs no forward pass.
+    """The same before the weights are loaded, for several splits: all that needs no forward pass. Once for each split.
 
     Args:
         context: Of the run.
@@ -49,9 +49,13 @@ def check_skeleton(context: Context, splits: Iterable[str], *, lora: bool) -> No
     Raises:
         UserError: With everything that does not fit.
     """
+    new = [split for split in splits if split not in context.fitting]
+    if not new:
+        return
     model = context.skeleton
-    faults = [fault for split in splits for fault in _input_faults(context, model, context.examples(split))]
+    faults = [fault for split in new for fault in _input_faults(context, model, context.examples(split))]
     _refuse([*faults, *_adapter_faults(context, model, lora=lora)])
+    context.fitting.update(new)
 
 
 def _say_pickled(context: Context) -> None:

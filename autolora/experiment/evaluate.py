@@ -57,7 +57,6 @@ def evaluate(run: Run, context: Context) -> list[Row]:
         made_by = [pretrained, *(file_hash(path) for path in sorted(adapter.glob("*")) if path.is_file())]
         for split in run.recipe.data.splits.eval:
             examples = context.examples(split)
-            check_inputs(context, base, examples)
             part = _part(context, files[split], made_by, split)
             predictions = predictions_of(context, model, examples, f"eval {split}", part)
             if context.main:
