@@ -29,7 +29,7 @@ from autolora.bilevel.find import find_ranks
 from autolora.lora.adapter import add_adapter, lora_layers
 from autolora.lora.config import lora_config
 from autolora.lora.ranks import Ranks
-from autolora.methods.uniform import nearest_uniform
+from autolora.methods.budgets import nearest_uniform
 from autolora.planted.recovery import module_auc, rank_correlation
 from autolora.planted.truth import Truth, plant
 from autolora.recipe.schema import Search, Weights

@@ -17,7 +17,7 @@ of it in float64 on the CPU, whatever the layer is in.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -73,6 +73,14 @@ class Components:
     def shape(self) -> tuple[int, int]:
         """(n, m), input and output features."""
         return len(self.v), len(self.u)
+
+    def rescaled(self, scaling: float) -> Components:
+        """The same update for a layer of another scaling.
+
+        Args:
+            scaling: s, of the same sign.
+        """
+        return replace(self, scaling=scaling)
 
     def factors(self, kept: Sequence[int]) -> tuple[Tensor, Tensor]:
         """A = √(σ/s) vᵀ and B = u √(σ/s) of the kept components, so that s B A is their part of the update.
@@ -149,6 +157,18 @@ def decompose(factors: Factors) -> Components:
     alive &= factors.scaling != 0  # a layer that is scaled to nothing has no update
     u, v = q @ x[:, alive], p @ yt.T[:, alive]
     return Components(u, sigma[alive] * factors.scaling, v, factors.scaling, len(a))
+
+
+def pairs(factors: Factors) -> Components:
+    """The pairs of columns s B_j a_j A_j themselves, in their order: what selection variables are of.
+
+    They are neither orthogonal nor of unit length: v is A, u is B diag(a), and every σ is s.
+
+    Args:
+        factors: Of one layer, on any device.
+    """
+    a, b = factors.a.double().cpu(), factors.b.double().cpu()
+    return Components(b, b.new_full((len(a),), factors.scaling), a.T, factors.scaling, len(a))
 
 
 def components_of(layers: Mapping[str, nn.Module]) -> dict[str, Components]:

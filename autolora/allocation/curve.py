@@ -56,8 +56,7 @@ def curve(
         UserError: There is no such score, or it lacks something.
     """
     values = SCORES.load(score)(evidence)
-    # Gates are of singular components; selection variables and saliencies are of pairs of columns.
-    gates = None if score in ("selection", "saliency") else evidence.gates
+    gates = evidence.gates_of(score)
     for limit in limits:
         kept = choose(values, costs, limit)
         predicted = gates.rise(kept) if gates else None

@@ -21,13 +21,34 @@ class Evidence:
         gates: Derivatives of the log-likelihood to their gates.
         selection: The selection variables a, k floats by layer: of pairs of columns, not of singular components.
         saliency: Σ over the search's steps of -a_j ∂L_val/∂a_j at V', likewise.
+        pairs: Those pairs of columns; empty where there are no selection variables.
     """
 
     components: Mapping[str, Components] = field(default_factory=dict)
     gates: Gates | None = None
     selection: Mapping[str, Sequence[float]] = field(default_factory=dict)
     saliency: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    pairs: Mapping[str, Components] = field(default_factory=dict)
 
+    def of(self, score: str) -> Mapping[str, Components]:
+        """What a score values: pairs of columns, or singular components.
+
+        Args:
+            score: A name in `autolora.registry.SCORES`.
+        """
+        return self.pairs if score in OF_PAIRS else self.components
+
+    def gates_of(self, score: str) -> Gates | None:
+        """The derivatives to the gates of what a score values, where they were measured.
+
+        Args:
+            score: A name in `autolora.registry.SCORES`.
+        """
+        return None if score in OF_PAIRS else self.gates
+
+
+OF_PAIRS = ("selection", "saliency")
+"""Scores of pairs of columns; all others are of singular components."""
 
 Score = Callable[[Evidence], dict[str, Tensor]]
 """What each component of each layer is worth, (components,) float64 by layer; what it costs is divided by later."""

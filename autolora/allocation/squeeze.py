@@ -19,12 +19,13 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 
-from autolora.allocation.budget import Budget, Kept, choose, smallest
+from autolora.allocation.budget import Budget, choose, smallest
 from autolora.allocation.components import Components, components_of
 from autolora.allocation.compress import compress, ranks_of
 from autolora.allocation.evidence import Evidence
-from autolora.allocation.gates import closed, evaluating, measure_gates
+from autolora.allocation.gates import evaluating, measure_gates
 from autolora.allocation.likelihood import Likelihood, Predictive
+from autolora.allocation.rises import Rises
 from autolora.allocation.rows import Rows, rows_of
 from autolora.errors import UserError
 from autolora.lora.adapter import lora_layers
@@ -96,7 +97,7 @@ def squeeze(
         full = sum(each.rank * each.cost for each in components.values())
         kept = choose(values, costs, bound.limit(costs, full))
     else:
-        rises = _Rises(model, layers, components, [batch for batch, _ in used], loss)
+        rises = Rises(layers, components, _mean_loss(model, [batch for batch, _ in used], loss or _own_loss))
         kept = smallest(values, costs, bound.tolerance * rises.gain(), rises)
         rule["measured_rise"] = rises(kept)
     rule["predicted_rise"] = gates.rise(kept)
@@ -133,40 +134,17 @@ def _first(batches: Iterable[Any], examples: int) -> list[tuple[Any, Rows]]:
     return found
 
 
-class _Rises:
-    """The measured rise of the mean loss of some batches when components are dropped, by what is kept."""
-
-    def __init__(
-        self,
-        model: nn.Module,
-        layers: Mapping[str, nn.Module],
-        components: Mapping[str, Components],
-        batches: Sequence[Any],
-        loss: Loss | None,
-    ) -> None:
-        self.model, self.layers, self.components, self.batches = model, layers, components, batches
-        self.loss = loss or _own_loss
-        self.now = self._mean({name: tuple(range(len(each))) for name, each in components.items()})
-
-    def __call__(self, kept: Kept) -> float:
-        return self._mean(kept) - self.now
-
-    def gain(self) -> float:
-        """What the LoRA is worth: the rise without any of it."""
-        found = self(dict.fromkeys(self.components, ()))
-        if not found > 0:
-            raise UserError(
-                f"without its LoRA the model's loss is no higher ({self.now + found:.4g}, with it {self.now:.4g}), so "
-                "a share of the gain says nothing; give a fixed budget, or train on"
-            )
-        return found
+def _mean_loss(model: nn.Module, batches: Sequence[Any], loss: Loss) -> Callable[[], float]:
+    """The mean loss over the examples of some batches, each batch weighted by how many it has."""
+    counts = [rows_of(batch).count for batch in batches]
 
     @torch.no_grad()
-    def _mean(self, kept: Mapping[str, Sequence[int]]) -> float:
-        with evaluating(self.model), closed(self.layers, self.components, kept):
-            losses = [float(self.loss(self.model, batch)) for batch in self.batches]
-        counts = [rows_of(batch).count for batch in self.batches]
+    def mean() -> float:
+        with evaluating(model):
+            losses = [float(loss(model, batch)) for batch in batches]
         return sum(loss * count for loss, count in zip(losses, counts, strict=True)) / sum(counts)
+
+    return mean
 
 
 def _own_loss(model: nn.Module, batch: Any) -> Tensor:

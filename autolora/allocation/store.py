@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from autolora.allocation.components import Components
@@ -14,23 +17,25 @@ from autolora.errors import UserError
 from autolora.training.checkpoint import load_checkpoint, save_checkpoint
 
 FORMAT = 1
+_PAIRS = "#pair:"
 
 
-def save_evidence(evidence: Evidence, path: Path) -> None:
+def save_evidence(evidence: Evidence, path: Path, identity: str = "") -> None:
     """Write it; the file is whole or not there.
 
     Args:
         evidence: Of any kind.
         path: A safetensors file.
+        identity: What it belongs to.
     """
-    tensors: dict[str, Tensor] = {}
-    layers: dict[str, Any] = {}
-    for name, each in evidence.components.items():
-        tensors |= {f"{name}#u": each.u, f"{name}#sigma": each.sigma, f"{name}#v": each.v}
-        layers[name] = {"scaling": each.scaling, "rank": each.rank}
+    components, layers = _packed(evidence.components, "")
+    columns, columned = _packed(evidence.pairs, _PAIRS)
+    tensors = {**components, **columns}
     record: dict[str, Any] = {
         "format": FORMAT,
+        "identity": identity,
         "layers": layers,
+        "pairs": columned,
         "selection": {name: list(a) for name, a in evidence.selection.items()},
         "saliency": {name: list(s) for name, s in evidence.saliency.items()},
     }
@@ -42,6 +47,22 @@ def save_evidence(evidence: Evidence, path: Path) -> None:
             "scale": evidence.gates.scale,
         }
     save_checkpoint(path, tensors, record)
+
+
+def _packed(components: Mapping[str, Components], prefix: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    tensors: dict[str, Tensor] = {}
+    for name, each in components.items():
+        key = prefix + name
+        tensors |= {f"{key}#u": each.u, f"{key}#sigma": each.sigma, f"{key}#v": each.v}
+    return tensors, {name: {"scaling": each.scaling, "rank": each.rank} for name, each in components.items()}
+
+
+def _unpacked(tensors: Mapping[str, Tensor], layers: Mapping[str, Any], prefix: str) -> dict[str, Components]:
+    found = {}
+    for name, more in layers.items():
+        key = prefix + name
+        found[name] = Components(tensors[f"{key}#u"], tensors[f"{key}#sigma"], tensors[f"{key}#v"], **more)
+    return found
 
 
 def load_evidence(path: Path) -> Evidence:
@@ -58,9 +79,19 @@ def load_evidence(path: Path) -> Evidence:
     tensors, record = load_checkpoint(path)
     if record.get("format") != FORMAT:
         raise UserError(f"{path} is of format {record.get('format')!r}, and this version of autolora knows {FORMAT}")
-    components = {
-        name: Components(tensors[f"{name}#u"], tensors[f"{name}#sigma"], tensors[f"{name}#v"], **more)
-        for name, more in record["layers"].items()
-    }
+    components, pairs = _unpacked(tensors, record["layers"], ""), _unpacked(tensors, record["pairs"], _PAIRS)
     gates = Gates(tensors["#gates"], **record["gates"]) if "gates" in record else None
-    return Evidence(components, gates, record["selection"], record["saliency"])
+    return Evidence(components, gates, record["selection"], record["saliency"], pairs)
+
+
+def evidence_identity(path: Path) -> str | None:
+    """What a file that `save_evidence` wrote belongs to; None where there is none, or it cannot be read.
+
+    Args:
+        path: The file.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return str(json.loads(file.metadata()["record"])["identity"])
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+        return None

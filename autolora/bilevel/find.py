@@ -146,6 +146,8 @@ def _given_back(model: nn.Module, trainable: Sequence[str]) -> Iterator[dict[str
 
 
 def _check_settings(settings: Search) -> None:
+    if not settings.selects:
+        raise UserError("find_ranks learns selection variables, and Search.estimator 'none' has none; see squeeze")
     said = [field for field in BATCH_FIELDS if field in settings.model_fields_set]
     if said:
         raise UserError(f"Search.{said[0]} does not apply here: the batches are given as they are; leave it out")

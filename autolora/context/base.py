@@ -24,7 +24,7 @@ from autolora.model.load import (
     weights_hash,
 )
 from autolora.recipe.schema import Recipe, Steps
-from autolora.registry import ESTIMATORS, METHODS, METRICS, TASKS
+from autolora.registry import ESTIMATORS, METHODS, METRICS, SCORES, TASKS
 from autolora.runs.base import Base
 from autolora.tasks.base import Purpose, Task
 from autolora.tasks.encoder_decoder import family_of
@@ -57,7 +57,9 @@ class Context:
         self._examples: dict[str, list[Example]] = {}
         TASKS.ensure(recipe.task)
         METHODS.ensure(recipe.method.name)
-        ESTIMATORS.ensure(recipe.search.estimator)
+        if recipe.search.selects:
+            ESTIMATORS.ensure(recipe.search.estimator)
+        SCORES.ensure(recipe.ranks.score)
         for name in recipe.eval.metrics:
             METRICS.ensure(name)
 

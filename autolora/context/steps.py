@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from autolora.console import StageProgress
 from autolora.context.base import Context
@@ -14,7 +16,14 @@ from autolora.training.loop import Trainable, run_steps
 
 
 def run_in(
-    run: Run, context: Context, name: str, trainable: Trainable, settings: Steps, total: int, title: str = ""
+    run: Run,
+    context: Context,
+    name: str,
+    trainable: Trainable,
+    settings: Steps,
+    total: int,
+    title: str = "",
+    begin: int = 0,
 ) -> None:
     """Run a stage's steps, with its log and checkpoint in a folder of the run; notes time, memory and passes.
 
@@ -26,6 +35,7 @@ def run_in(
         settings: How often to log and to checkpoint.
         total: Number of steps.
         title: What the progress bar is called; "": the folder's name.
+        begin: The first step, where another training has done those before it.
     """
     folder, top = run.path / name, name.split("/")[0]
     begun = time.monotonic()
@@ -41,10 +51,26 @@ def run_in(
                 observer=progress,
                 main_process=context.main,
                 on_accepted=run.save_recipe,
+                begin=begin,
             )
     finally:  # an interrupted part counts, too
         add_seconds(run, top, time.monotonic() - begun)
     run.note(top, peak_memory_mib=peak_memory_mib(context.compute.device), processes=context.compute.processes)
+
+
+@contextmanager
+def timed(run: Run, stage: str) -> Iterator[None]:
+    """Inside, time is counted to a stage, however that ends.
+
+    Args:
+        run: The run.
+        stage: Its name.
+    """
+    begun = time.monotonic()
+    try:
+        yield
+    finally:
+        add_seconds(run, stage, time.monotonic() - begun)
 
 
 def forget_seconds(run: Run, stage: str) -> None:

@@ -16,6 +16,7 @@ from autolora.errors import Fault, RecipeError, UserError
 from autolora.experiment.model_faults import check_model, fault_at
 from autolora.recipe.load import Check, Limit, Where, read_recipe
 from autolora.recipe.method import largest_rank
+from autolora.recipe.pairs import check_pairs
 from autolora.recipe.schema import Data, Eval, Recipe
 from autolora.registry import TASKS
 
@@ -209,4 +210,9 @@ def check_family(
     return [fault_at(field, message, where, hint) for field, message, hint in found]
 
 
-CHECKS: Mapping[str, Check] = {"data": check_data, "data eval": check_family, "model": check_model}
+CHECKS: Mapping[str, Check] = {
+    "data": check_data,
+    "data eval": check_family,
+    "model": check_model,
+    "search ranks retrain method": check_pairs,
+}

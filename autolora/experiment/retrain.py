@@ -69,12 +69,14 @@ def retrain(run: Run, context: Context, *, anew: bool = False) -> Path:
                 identity=context.identity("retrain", settings.model_dump(mode="json"), *method.identity()),
                 callback=training.callback,
             )
-            run_in(run, context, "retrain", steps, settings, total)
+            if training.prepare:
+                training.prepare(steps.weights)
+            run_in(run, context, "retrain", steps, settings, total, begin=training.begin)
             counted = steps.gradients.counted()
             if training.initial_passes:
                 counted["forward_passes"] += training.initial_passes
                 counted["initialisation_passes"] = training.initial_passes
-            run.note("retrain", steps=total, **counted)
+            run.note("retrain", steps=total - training.begin, **counted)
         if context.main:
             method.save(trained, head, context)
             run.note("retrain", **method.parameters(trained, head))

@@ -217,11 +217,13 @@ class Ranks(Mapping[str, int]):
 
 
 def threshold_of(ranks: Ranks) -> float | None:
-    """The λ of ranks that a search learned; None where it was each layer's mean.
+    """The λ of ranks that a search learned; None where it was each layer's mean, or there was none.
 
     Args:
         ranks: With the search's `rule`.
     """
+    if "constraint" not in ranks.rule:  # they were chosen by a budget
+        return None
     level: float | None = ranks.rule.get("threshold")
     return default_threshold(ranks.rule["constraint"], ranks.initial_rank) if level is None else level
 

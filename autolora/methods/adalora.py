@@ -27,36 +27,35 @@ from autolora.lora.loading import check, check_tensors, head_shapes
 from autolora.lora.parameters import trainable_parameters
 from autolora.lora.ranks import Ranks
 from autolora.lora.stored import CONFIG, WRAPPED, Shape, read_config
-from autolora.lora.targets import input_output_features, target_modules
-from autolora.methods.base import AUTOLORA, PeftMethod
+from autolora.lora.targets import input_output_features, target_shapes
+from autolora.methods.budgets import Budgeted
 from autolora.methods.faults import explained
-from autolora.recipe.schema import MethodSettings, Recipe
+from autolora.methods.peft import PeftMethod
+from autolora.recipe.method import budget_of
 from autolora.training.finetune import Training
 
 WARM_UP, FINAL, START = 0.1, 0.3, 1.5  # shares of the steps, and the first budget as a multiple of the last
 
 
-class AdaLora(PeftMethod):
+class AdaLora(Budgeted, PeftMethod):
     """Its final ranks are in ``retrain/ranks.json``."""
 
     searches, adapts_layers = False, True
 
-    @classmethod
-    @override
-    def needs(cls, recipe: Recipe) -> tuple[MethodSettings, ...]:
-        return (AUTOLORA,)
-
     @override
     def check(self) -> None:
-        self.base_run(AUTOLORA)
+        _ = self.source
 
     @override
     def identity(self) -> list[object]:
-        return [*super().identity(), self.budget(), self.recipe.retrain_dropout]
+        source = self.source
+        size = budget_of(self.recipe).given if source is None else source.total
+        return [*super().identity(), size, self.recipe.retrain_dropout]
 
     @override
     def adapt(self, model: PreTrainedModel, head: Sequence[str], context: Context, total: int) -> Training:
-        names, budget = list(target_modules(model, context.targets(model))), self.budget()
+        shapes = target_shapes(model, context.targets(model))
+        names, budget = list(shapes), self.rank_budget(shapes)
         start = math.ceil(START * budget / len(names))
         first, last = max(1, round(WARM_UP * total)), round(FINAL * total)
         if first >= total - last:
@@ -122,11 +121,12 @@ class AdaLora(PeftMethod):
     @override
     def save(self, trained: nn.Module, head: Sequence[str], context: Context) -> None:
         ranks = self.ranks(trained)
-        if sum(ranks.values()) != self.budget():
-            raise RuntimeError(f"adalora ended at a total rank of {sum(ranks.values())}, not {self.budget()}")
         config = _config(trained)
         layers = {name: in_adapter(trained, name) for name in ranks}
         shapes = {name: (layer.in_features, layer.out_features) for name, layer in layers.items()}
+        budget = self.rank_budget(shapes)
+        if sum(ranks.values()) != budget:
+            raise RuntimeError(f"adalora ended at a total rank of {sum(ranks.values())}, not {budget}")
         found = Ranks(ranks, initial_rank=config.init_r, lora_alpha=config.lora_alpha, shapes=shapes)
         found.save(self.run.path / "retrain" / "ranks.json")
         super().save(trained, head, context)

@@ -6,34 +6,52 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from peft import PeftModel
+from torch import Tensor
 from transformers import PreTrainedModel
 from typing_extensions import override
 
+from autolora.allocation.budget import Kept
+from autolora.allocation.components import components_of, factors_of, pairs
+from autolora.allocation.evidence import Evidence
+from autolora.allocation.rises import Rises
 from autolora.bilevel.loop import BilevelSearch
 from autolora.context.base import Context
 from autolora.context.fit import check_fit
-from autolora.context.steps import run_in
+from autolora.context.steps import run_in, timed
 from autolora.data.split import split_train
-from autolora.lora.adapter import export_searched, save_adapter
+from autolora.errors import UserError
+from autolora.lora.adapter import save_adapter
 from autolora.lora.parameters import trainable_parameters
 from autolora.lora.ranks import Ranks, threshold_of
 from autolora.lora.selection import add_selection
-from autolora.methods.base import RankedLora
+from autolora.methods.measure import measured_gates, rises_of, sample
+from autolora.methods.peft import RankedLora
+from autolora.methods.readout import read_out
+from autolora.methods.searched import fill, head_state, keep, kept_evidence, kept_head
 from autolora.model.load import base_name, weights_hash
 from autolora.plots import rank_map, selection
 from autolora.recipe.schema import Recipe, Search
+from autolora.recipe.stages import RankRule
 from autolora.runs.manifest import device_record
-from autolora.runs.store import Run
 from autolora.training.batches import Example
+from autolora.training.finetune import Training
 from autolora.training.log import MetricLog
 
 
 class AutoLora(RankedLora):
-    """Ranks by bilevel search (paper, section 3), as the recipe's search section says."""
+    """Ranks by bilevel search (paper, section 3), as the recipe's search and ranks sections say.
 
-    def search_settings(self) -> Search:
-        """The recipe's search section, as this method changes it."""
-        return self.recipe.search
+    With a budget of the method's own, its components are chosen by their saliency.
+    """
+
+    @classmethod
+    @override
+    def effective(cls, recipe: Recipe) -> Recipe:
+        if not recipe.method.budget.given:
+            return recipe
+        rule = RankRule(score="saliency", rule="budget", budget=recipe.method.budget)
+        return recipe.model_copy(update={"ranks": rule})
 
     @classmethod
     @override
@@ -43,68 +61,175 @@ class AutoLora(RankedLora):
 
     @override
     def search(self, context: Context) -> Ranks:
-        return learn_ranks(self.run, context, self.search_settings())
+        folder, identity = self.run.path / "search", self.search_identity(context)
+        evidence = kept_evidence(folder, identity)
+        if evidence is None:
+            evidence, head = self.find(context)
+            if context.main:
+                keep(folder, evidence, head, identity)
+            context.compute.wait()
+        with timed(self.run, "search"):
+            ranks = read_out(evidence, self.recipe, lambda: self._rises(context, evidence), self.rearrange)
+        if context.main:
+            ranks.save(folder / "ranks.json")
+            _figures(folder, ranks, MetricLog(folder / "log.jsonl").records())
+            if ranks.targets:
+                adapted, _ = self.filled(ranks, context.model(), context, evidence)
+                save_adapter(adapted, folder / "adapter", *base_name(self.run.recipe.model))
+        return ranks
+
+    def search_identity(self, context: Context) -> str:
+        """A hash of what the evidence depends on, and ranks that are read off it do not.
+
+        Args:
+            context: Of the run.
+        """
+        rule = self.recipe.ranks
+        measured = rule.examples if rule.score == "fisher" else 0
+        return context.identity("search", self.recipe.search.model_dump(mode="json", exclude={"threshold"}), measured)
+
+    def find(self, context: Context) -> tuple[Evidence, Mapping[str, Tensor]]:
+        """Learn the selection variables; what is known of the components afterwards, and the head's tensors.
+
+        Args:
+            context: Of the run.
+        """
+        model, head = self._begun(context)
+        stage, total = bilevel_search(context, model, head, self.recipe.search)
+        layers = stage.layers
+        run_in(self.run, context, "search", stage, self.recipe.search, total)
+        counts = trainable_parameters(model, head)
+        wanted = sum(sum(p.numel() for p in layer.trained()) for layer in layers.values())
+        if counts["trainable_parameters"] - counts["head_parameters"] != wanted:
+            raise RuntimeError(f"the search trained {counts}, where its selection layers have {wanted} parameters")
+        self.run.note("search", **counts, steps=total, **stage.gradients.counted())
+        rule, components = stage.ranks().rule, components_of(layers)
+        gates = None
+        if self.recipe.ranks.score == "fisher":
+            with timed(self.run, "search"):
+                gates = measured_gates(context, model, layers, components, self.measured(context), self.recipe)
+        columns = {name: pairs(factors_of(name, layer)) for name, layer in layers.items()}
+        evidence = Evidence(components, gates, rule["selection"], rule.get("saliency", {}), columns)
+        return evidence, head_state(model, head)
+
+    def measured(self, context: Context) -> list[Example]:
+        """The training examples that Fisher information and rises are measured on: some that V is not trained on.
+
+        Args:
+            context: Of the run.
+        """
+        examples = context.examples(self.recipe.data.splits.train)
+        _, validation = _divide(examples, self.recipe.search, self.recipe.seed)
+        return sample(validation, self.recipe)
+
+    def rearrange(self, kept: Kept, values: Mapping[str, Tensor], evidence: Evidence) -> Kept:
+        """What a control makes of the components that were chosen, of the same size.
+
+        Args:
+            kept: Their indices by layer.
+            values: The components' scores.
+            evidence: Of the search.
+        """
+        return kept
+
+    def _begun(self, context: Context) -> tuple[PreTrainedModel, list[str]]:
+        """The pretrained model, checked and noted, and its head."""
+        model = context.model()
+        check_fit(context, model, context.examples(self.recipe.data.splits.train))
+        head = context.head(model)
+        self.run.note(
+            "search",
+            data=context.hashes,
+            model=weights_hash(model, head),
+            device=device_record(context.compute.device),
+            target_modules=context.targets(model),
+        )
+        return model, head
+
+    def _rises(self, context: Context, evidence: Evidence) -> Rises:
+        components = evidence.of(self.recipe.ranks.score)
+        ranks = self.given(
+            {name: max(1, len(each)) for name, each in components.items()},
+            {name: each.shape for name, each in components.items()},
+        )
+        adapted, _ = self.filled(ranks, context.model(), context, evidence)
+        return rises_of(context, adapted, components, self.measured(context), self.recipe)
+
+    def filled(
+        self, ranks: Ranks, model: PreTrainedModel, context: Context, evidence: Evidence
+    ) -> tuple[PeftModel, Mapping[str, Tensor]]:
+        """The model with what the search has trained of the kept components, and the head's state.
+
+        Args:
+            ranks: With the kept components, or without: all of them.
+            model: Its layers are replaced in place.
+            context: Of the run.
+            evidence: Of the search.
+        """
+        modules, head = context.head(model), kept_head(self.run.path / "search")
+        adapted = self.at_ranks(ranks, model, modules, context)
+        fill(adapted, ranks, evidence.of(self.recipe.ranks.score), head, modules)
+        return adapted, head
+
+    @override
+    def adapt(self, model: PreTrainedModel, head: Sequence[str], context: Context, total: int) -> Training:
+        if self.recipe.retrain.start == "scratch":
+            return super().adapt(model, head, context, total)
+        adapted, _ = self.filled(self.run.ranks(), model, context, self.evidence(context))
+        return Training(adapted)
+
+    def evidence(self, context: Context) -> Evidence:
+        """The search's, which must have been made.
+
+        Args:
+            context: Of the run.
+
+        Raises:
+            UserError: It is not there, or it is another search's.
+        """
+        found = kept_evidence(self.run.path / "search", self.search_identity(context))
+        if found is None:
+            raise UserError(
+                f"{self.run.path / 'search'} holds no search of these settings, data and model to go on from; "
+                f"run: autolora search {self.run.path} --resume"
+            )
+        return found
+
+    @override
+    def identity(self) -> list[object]:
+        start = self.recipe.retrain.start
+        return [*super().identity(), *([] if start == "scratch" else [start, self.run.ranks().to_json()["kept"]])]
 
 
 class NoConstraint(AutoLora):
     """Ablation: a = z, free; the threshold is each layer's mean."""
 
+    @classmethod
     @override
-    def search_settings(self) -> Search:
-        return self.recipe.search.model_copy(update={"constraint": "none", "threshold": None})
+    def effective(cls, recipe: Recipe) -> Recipe:
+        return _searching(recipe, constraint="none", threshold=None)
 
 
 class Sigmoid(AutoLora):
     """Ablation: a = sigmoid(z), element-wise; the threshold is 0.5."""
 
+    @classmethod
     @override
-    def search_settings(self) -> Search:
-        return self.recipe.search.model_copy(update={"constraint": "sigmoid", "threshold": None})
+    def effective(cls, recipe: Recipe) -> Recipe:
+        return _searching(recipe, constraint="sigmoid", threshold=None)
 
 
 class NoMeta(AutoLora):
     """Ablation: one level, z and V learn from the same data with plain gradients."""
 
+    @classmethod
     @override
-    def search_settings(self) -> Search:
-        return self.recipe.search.model_copy(update={"meta_learning": False})
+    def effective(cls, recipe: Recipe) -> Recipe:
+        return _searching(recipe, meta_learning=False)
 
 
-def learn_ranks(run: Run, context: Context, settings: Search) -> Ranks:
-    """Learn the selection variables by bilevel optimisation; writes ``search/``.
-
-    Args:
-        run: Whose log, ranks, figures and searched adapter are written.
-        context: Of the run.
-        settings: Of the search.
-    """
-    model = context.model()
-    check_fit(context, model, context.examples(run.recipe.data.splits.train))
-    head = context.head(model)
-    run.note(
-        "search",
-        data=context.hashes,
-        model=weights_hash(model, head),
-        device=device_record(context.compute.device),
-        target_modules=context.targets(model),
-    )
-    stage, total = bilevel_search(context, model, head, settings)
-    layers = stage.layers
-    run_in(run, context, "search", stage, settings, total)
-    counts = trainable_parameters(model, head)
-    wanted = sum(sum(p.numel() for p in layer.trained()) for layer in layers.values())
-    if counts["trainable_parameters"] - counts["head_parameters"] != wanted:
-        raise RuntimeError(f"the search trained {counts}, where its selection layers have {wanted} parameters")
-    run.note("search", **counts, steps=total, **stage.gradients.counted())
-    found = stage.ranks()
-    if context.main:
-        folder = run.path / "search"
-        found.save(folder / "ranks.json")
-        _figures(folder, found, MetricLog(folder / "log.jsonl").records())
-        if found.targets:
-            searched = export_searched(model, layers, found, head=head, task_type=context.task.peft_task_type)
-            save_adapter(searched, folder / "adapter", *base_name(run.recipe.model))
-    return found
+def _searching(recipe: Recipe, **changes: object) -> Recipe:
+    return recipe.model_copy(update={"search": recipe.search.model_copy(update=changes)})
 
 
 def bilevel_search(
@@ -156,4 +281,5 @@ def _divide(examples: list[Example], settings: Search, seed: int) -> tuple[list[
 
 def _figures(folder: Path, ranks: Ranks, log: Sequence[Mapping[str, Any]]) -> None:
     rank_map.save_png(ranks, ranks.initial_rank, folder / "ranks.png")
-    selection.save_png(log, folder / "selection.png", threshold=threshold_of(ranks))
+    if log and "selection" in log[-1]:
+        selection.save_png(log, folder / "selection.png", threshold=threshold_of(ranks))

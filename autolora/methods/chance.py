@@ -7,31 +7,56 @@ from collections.abc import Mapping
 import torch
 from typing_extensions import override
 
-from autolora.methods.uniform import Budgeted
+from autolora.allocation.budget import choose
+from autolora.methods.budgets import AUTOLORA, Budgeted
+from autolora.methods.peft import GivenRanks
+from autolora.recipe.schema import MethodSettings, Recipe
 from autolora.training.seeds import derive, generator
 
 
-class Shuffled(Budgeted):
+def shuffled(ranks: Mapping[str, int], shapes: Mapping[str, tuple[int, int]], seed: int) -> dict[str, int]:
+    """Ranks permuted at random over the modules of one shape, so that the number of parameters stays the same.
+
+    Args:
+        ranks: By full module name.
+        shapes: (input, output) features by the same names.
+        seed: Of the permutation.
+    """
+    rng, found = generator(seed), dict(ranks)
+    for shape in dict.fromkeys(shapes.values()):
+        names = [name for name in shapes if shapes[name] == shape]
+        order = torch.randperm(len(names), generator=rng).tolist()
+        found |= {name: ranks[names[j]] for name, j in zip(names, order, strict=True)}
+    return {name: found[name] for name in shapes}
+
+
+class Shuffled(Budgeted, GivenRanks):
     """AutoLoRA's own ranks, permuted at random over the modules (of one shape, so that the budget stays the same)."""
 
+    @classmethod
     @override
-    def allocate(self, shapes: Mapping[str, tuple[int, int]]) -> dict[str, int]:
-        learned, rng = self.learned(), generator(derive(self.recipe.seed, "shuffled"))
-        ranks: dict[str, int] = {}
-        for shape in dict.fromkeys(shapes.values()):
-            names = [name for name in shapes if shapes[name] == shape]
-            order = torch.randperm(len(names), generator=rng).tolist()
-            ranks |= {name: learned[names[j]] for name, j in zip(names, order, strict=True)}
-        return {name: ranks[name] for name in shapes}
-
-
-class Random(Budgeted):
-    """Random ranks from 0 to k with the sum of AutoLoRA's: so many of all n k components, drawn without replacement."""
+    def needs(cls, recipe: Recipe) -> tuple[MethodSettings, ...]:
+        return (AUTOLORA,)
 
     @override
     def allocate(self, shapes: Mapping[str, tuple[int, int]]) -> dict[str, int]:
-        learned, k = self.learned(), self.recipe.search.rank
-        rng = generator(derive(self.recipe.seed, "random"))
+        return shuffled(self.learned(), shapes, derive(self.recipe.seed, "shuffled"))
+
+
+class Random(Budgeted, GivenRanks):
+    """Random ranks from 0 to k: components drawn without replacement among all n k.
+
+    As many in modules of each shape as AutoLoRA's result has; or, with a budget, each that still fits into it.
+    """
+
+    @override
+    def allocate(self, shapes: Mapping[str, tuple[int, int]]) -> dict[str, int]:
+        k, rng = self.recipe.search.rank, generator(derive(self.recipe.seed, "random"))
+        learned = self.source
+        if learned is None:
+            costs = {name: n + m for name, (n, m) in shapes.items()}
+            values = {name: costs[name] * torch.rand(k, generator=rng, dtype=torch.float64) for name in shapes}
+            return {name: len(kept) for name, kept in choose(values, costs, self.parameter_budget(shapes)).items()}
         ranks = dict.fromkeys(shapes, 0)
         for shape in dict.fromkeys(shapes.values()):
             names = [name for name in shapes if shapes[name] == shape]

@@ -30,9 +30,8 @@ from autolora.lora.adapter import set_factors
 from autolora.lora.config import lora_config
 from autolora.lora.ranks import Ranks
 from autolora.lora.targets import input_output_features, target_shapes
-from autolora.methods.base import AUTOLORA, RankedLora
-from autolora.methods.uniform import nearest_uniform
-from autolora.recipe.schema import MethodSettings, Recipe
+from autolora.methods.budgets import Budgeted, nearest_uniform
+from autolora.methods.peft import RankedLora
 from autolora.training.batches import BatchStream, TensorBatch
 from autolora.training.checkpoint import load_checkpoint, save_checkpoint
 from autolora.training.finetune import Training
@@ -41,19 +40,14 @@ RHO = 2.0  # PEFT's default
 LIMIT = 2000  # batches; where the components have not converged by then, they will not
 
 
-class Eva(RankedLora):
+class Eva(Budgeted, RankedLora):
     """Its ranks are in ``retrain/ranks.json``; they are found before training, at the retraining's cost."""
 
     searches = False
 
-    @classmethod
-    @override
-    def needs(cls, recipe: Recipe) -> tuple[MethodSettings, ...]:
-        return (AUTOLORA,)
-
     @override
     def check(self) -> None:
-        self.budget()
+        _ = self.source
 
     @override
     def adapt(self, model: PreTrainedModel, head: Sequence[str], context: Context, total: int) -> Training:
@@ -61,7 +55,8 @@ class Eva(RankedLora):
             raise UserError(
                 "eva: the inputs of a decoder's layers are not known before it decodes; take another method"
             )
-        shapes, budget = target_shapes(model, context.targets(model)), self.budget()
+        shapes = target_shapes(model, context.targets(model))
+        budget = self.rank_budget(shapes)
         start = nearest_uniform(dict.fromkeys(shapes, 1), budget)
         found, passes = self._components(model, context, start)
         by_name = {name: len(found.get(name, ())) for name in shapes}

@@ -31,7 +31,7 @@ from autolora.evaluation.loss import mean_loss
 from autolora.files import read_json, write_json
 from autolora.lora.ranks import Ranks
 from autolora.lora.targets import target_shapes
-from autolora.methods.base import RankedLora
+from autolora.methods.peft import RankedLora
 from autolora.metrics.base import Output, Score
 from autolora.model.load import weights_hash
 from autolora.recipe.schema import Recipe

@@ -25,8 +25,8 @@ from autolora.errors import UserError
 from autolora.lora.loading import check, check_tensors, other_settings, peft_shapes
 from autolora.lora.parameters import trainable_parameters
 from autolora.lora.stored import CONFIG, read_config
-from autolora.methods.base import PeftMethod
 from autolora.methods.faults import explained
+from autolora.methods.peft import PeftMethod
 from autolora.model.load import check_length
 from autolora.recipe.schema import Recipe
 from autolora.registry import TASKS

@@ -1,13 +1,14 @@
-"""LoRA at one rank everywhere (``lora:4``), and as evenly as AutoLoRA's budget goes (``lora-matched``)."""
+"""LoRA at one rank everywhere (``lora:4``), and as evenly as a budget goes (``lora-matched``)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from typing_extensions import override
 
-from autolora.methods.base import AUTOLORA, GivenRanks
-from autolora.recipe.schema import MethodSettings, Recipe
+from autolora.methods.budgets import Budgeted, nearest_uniform
+from autolora.methods.peft import GivenRanks
+from autolora.recipe.schema import Recipe
 
 
 class Uniform(GivenRanks):
@@ -23,54 +24,9 @@ class Uniform(GivenRanks):
         return dict.fromkeys(shapes, self.size)
 
 
-class Budgeted(GivenRanks):
-    """Ranks of the same budget as AutoLoRA's, of the same recipe and seed."""
-
-    @classmethod
-    @override
-    def needs(cls, recipe: Recipe) -> tuple[MethodSettings, ...]:
-        return (AUTOLORA,)
-
-
-class Matched(Budgeted):
-    """As many LoRA parameters as AutoLoRA's result, as evenly as they go."""
+class Matched(Budgeted, GivenRanks):
+    """As many LoRA parameters as the budget, or AutoLoRA's result, has; as evenly as they go."""
 
     @override
     def allocate(self, shapes: Mapping[str, tuple[int, int]]) -> dict[str, int]:
-        costs = {name: n + m for name, (n, m) in shapes.items()}  # parameters of one rank-1 component
-        return nearest_uniform(costs, sum(rank * costs[name] for name, rank in self.learned().items()))
-
-
-def nearest_uniform(costs: Mapping[str, int], budget: int) -> dict[str, int]:
-    """Ranks r or r + 1 whose parameters, Σ rank · cost, come as close to `budget` as they can without exceeding it.
-
-    Modules of equal cost that get the larger rank lie as far apart as they can, in the modules' order. Where all costs
-    are equal, the budget is met exactly if it is a multiple of it.
-
-    Args:
-        costs: Parameters of one component of each module.
-        budget: Parameters in all.
-    """
-    base = budget // sum(costs.values())
-    left = budget - base * sum(costs.values())
-    groups: dict[int, list[str]] = {}
-    for name, cost in costs.items():
-        groups.setdefault(cost, []).append(name)
-    larger = {name for cost, count in _fill(groups, left).items() for name in _spread(groups[cost], count)}
-    return {name: base + (name in larger) for name in costs}
-
-
-def _fill(groups: Mapping[int, Sequence[str]], budget: int) -> dict[int, int]:
-    """How many modules of each cost get one more, so that the sum of costs is as large as `budget` allows."""
-    best: dict[int, dict[int, int]] = {0: {}}  # what was spent, and on what; few costs differ in a model
-    for cost, names in groups.items():
-        for spent, counts in list(best.items()):
-            for count in range(1, len(names) + 1):
-                if spent + count * cost <= budget:
-                    best.setdefault(spent + count * cost, {**counts, cost: count})
-    return best[max(best)]
-
-
-def _spread(names: Sequence[str], count: int) -> list[str]:
-    """`count` of the names, evenly over their order."""
-    return [name for i, name in enumerate(names) if (i + 1) * count // len(names) > i * count // len(names)]
+        return nearest_uniform({name: n + m for name, (n, m) in shapes.items()}, self.parameter_budget(shapes))

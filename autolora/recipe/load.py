@@ -25,6 +25,7 @@ from autolora.recipe.document import Document, parse, read_document
 from autolora.recipe.messages import dotted_names, section_at, unknown_key_hint, validation_faults
 from autolora.recipe.method import largest_rank
 from autolora.recipe.schema import MethodSettings, Recipe, Search
+from autolora.recipe.stages import BUDGETS
 
 Where = Callable[[str], str]  # the place (file and line, or option) of a dotted field path
 Limit = tuple[str, int] | None  # the field that says the highest rank of a layer, and that rank
@@ -32,13 +33,18 @@ Limit = tuple[str, int] | None  # the field that says the highest rank of a laye
 Check = Callable[..., list[Fault]]
 
 RECIPE_FOLDERS = ("recipes", "_recipes")  # a recipe below one of these is named by its path from there
-# Giving the first makes the second meaningless.
-DISPLACES = {
-    "search.steps": "search.epochs",
-    "search.epochs": "search.steps",
-    "retrain.steps": "retrain.epochs",
-    "retrain.epochs": "retrain.steps",
-    "model.name": "model.revision",
+# Giving the first makes the others meaningless.
+DISPLACES: dict[str, tuple[str, ...]] = {
+    "search.steps": ("search.epochs",),
+    "search.epochs": ("search.steps",),
+    "retrain.steps": ("retrain.epochs",),
+    "retrain.epochs": ("retrain.steps",),
+    "model.name": ("model.revision",),
+    **{
+        f"{section}.budget.{name}": tuple(f"{section}.budget.{other}" for other in BUDGETS if other != name)
+        for section in ("ranks", "method")
+        for name in BUDGETS
+    },
 }
 UNCHECKED = {"model.dtype", "data.labels", "data.limits", "data.max_length"}  # fields that no file says anything about
 
@@ -198,9 +204,9 @@ def _apply(values: Mapping[str, Any], overrides: Sequence[_Override]) -> dict[st
     given = {override.path for override in overrides}
     for override in overrides:
         _put(changed, override.path, _anchored(override))
-        displaced = DISPLACES.get(override.path)
-        if displaced and displaced not in given and override.value is not None:
-            _drop(changed, displaced)
+        if override.value is not None:
+            for displaced in set(DISPLACES.get(override.path, ())) - given:
+                _drop(changed, displaced)
     return changed
 
 
@@ -215,9 +221,12 @@ def _put(values: dict[str, Any], path: str, value: object) -> None:
 
 
 def _drop(values: dict[str, Any], path: str) -> None:
-    section, _, key = path.partition(".")
-    if isinstance(values.get(section), dict):
-        values[section].pop(key, None)
+    *sections, key = path.split(".")
+    here: Any = values
+    for section in sections:
+        here = here.get(section) if isinstance(here, dict) else None
+    if isinstance(here, dict):
+        here.pop(key, None)
 
 
 def _anchored(override: _Override) -> object:

@@ -15,7 +15,8 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from autolora.errors import Fault
-from autolora.recipe.schema import Recipe, Section
+from autolora.recipe.fields import Section
+from autolora.recipe.schema import Recipe
 from autolora.words import did_you_mean
 
 Path = tuple[str | int, ...]
@@ -166,7 +167,9 @@ def unknown_key_hint(path: Path) -> str:
     """The nearest key of the same section, else the same key in another one, else the keys there are."""
     section, name = section_at(path[:-1]), str(path[-1])
     keys = list(section.model_fields) if section else []
-    elsewhere = [repr(dotted) for dotted in dotted_names() if dotted.rsplit(".", 1)[-1] == name]
+    same = [dotted for dotted in dotted_names() if dotted.rsplit(".", 1)[-1] == name]
+    least = min((dotted.count(".") for dotted in same), default=0)  # of those, the ones that lie the least deep
+    elsewhere = [repr(dotted) for dotted in same if dotted.count(".") == least]
     if near := did_you_mean(name, keys):
         return near
     if elsewhere:

@@ -1,6 +1,6 @@
 """Methods as words on a command line: ``parse_method("lora:4")`` and ``label(method)``.
 
-NAME[:SIZE][:KEY=VALUE]…        autolora, lora:4, svd:16, full:learning_rate=1e-5
+NAME[:SIZE][:KEY=VALUE]…        autolora, lora:4, svd:16, full:learning_rate=1e-5, squeeze:k=8:at=0.5:budget=rank=1
 """
 
 from __future__ import annotations
@@ -11,12 +11,15 @@ import yaml
 from pydantic import ValidationError
 
 from autolora.errors import UserError
-from autolora.recipe.schema import MethodSettings, Search
+from autolora.recipe.schema import MethodSettings, Recipe, Search
+from autolora.recipe.stages import BudgetSettings
 from autolora.registry import METHODS
 from autolora.words import did_you_mean
 
 SEARCHED = ("autolora", "no-constraint", "sigmoid", "no-meta")  # at most search.rank components a layer
 SIZED: dict[str, int | None] = {"lora": None, "lora-grid": 16, "svd": None}  # method.size is a rank; its default
+SQUEEZES = ("squeeze", "squeeze-uniform", "squeeze-shuffled", "fisher-scratch")  # begin at rank k: method.size
+BUDGETED = ("autolora", *SQUEEZES, "lora-matched", "random", "adalora", "svd", "eva")  # take method.budget
 
 
 def parse_method(text: str) -> MethodSettings:
@@ -39,7 +42,9 @@ def parse_method(text: str) -> MethodSettings:
         key, equals, value = part.partition("=")
         if not equals:
             key, value = "size", part
-        values[key] = _scalar(value)
+        if key == "k" and name in SQUEEZES:
+            key = "size"
+        values[key] = _budget(value) if key == "budget" else _scalar(value)
     try:
         return MethodSettings.model_validate(values)
     except ValidationError as error:
@@ -48,6 +53,12 @@ def parse_method(text: str) -> MethodSettings:
         raise UserError(
             f"--methods: {text!r}: {where}: {first['msg'].lower()}; write NAME:SIZE, as in lora:4"
         ) from error
+
+
+def _budget(text: str) -> Any:
+    """``fraction=0.25``, ``rank=1``; a number alone is a fraction."""
+    kind, equals, value = text.partition("=")
+    return {kind: _scalar(value)} if equals else {"fraction": _scalar(text)}
 
 
 def _scalar(text: str) -> Any:
@@ -74,9 +85,29 @@ def parse_methods(text: str) -> list[MethodSettings]:
 
 def label(method: MethodSettings) -> str:
     """The shortest word that means the method."""
-    size = "" if method.size is None else f":{method.size}"
+    size = "" if method.size is None else f":{'k=' if method.name in SQUEEZES else ''}{method.size}"
+    at = "" if method.at is None else f":at={method.at:g}"
+    budget = "".join(f":budget={name}={shortest(value)}" for name, value in method.budget.given.items())
     rate = "" if method.learning_rate is None else f":learning_rate={method.learning_rate:g}"
-    return f"{method.name}{size}{rate}"
+    return f"{method.name}{size}{at}{budget}{rate}"
+
+
+def shortest(value: float) -> str:
+    """A number as people write it, whole numbers with every digit.
+
+    Args:
+        value: As a budget has it.
+    """
+    return str(value) if isinstance(value, int) else f"{value:g}"
+
+
+def budget_of(recipe: Recipe) -> BudgetSettings:
+    """How large the result of a recipe's method may be: what the method says, else `ranks.budget`, else nothing.
+
+    Args:
+        recipe: With the method in it.
+    """
+    return recipe.method.budget if recipe.method.budget.given else recipe.ranks.budget
 
 
 def largest_rank(method: MethodSettings, search: Search) -> tuple[str, int] | None:
@@ -88,8 +119,8 @@ def largest_rank(method: MethodSettings, search: Search) -> tuple[str, int] | No
     """
     if method.name in SEARCHED:
         return "search.rank", search.rank
-    if method.name in SIZED:
-        size = method.size or SIZED[method.name]
+    if method.name in (*SIZED, *SQUEEZES):
+        size = method.size or SIZED.get(method.name)
         return ("search.rank", search.rank) if size is None else ("method.size", size)
     return None
 

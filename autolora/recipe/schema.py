@@ -9,48 +9,16 @@ in `autolora.experiment.preflight`.
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from autolora.errors import UserError
-from autolora.registry import ESTIMATORS, LINEARISERS, METHODS, METRICS, TASKS, Registry
+from autolora.recipe.fields import Name, Number, PositiveInt, PositiveNumber, Probability, Section, Share, one_of
+from autolora.recipe.stages import BudgetSettings, RankRule, Retrain, Schedule, Search, Selection, Steps, Weights
+from autolora.registry import LINEARISERS, METHODS, METRICS, TASKS
 
-
-def _yaml_float(value: Any) -> Any:
-    """YAML 1.1 reads ``1e-3`` (no dot) as a string; people mean a number."""
-    if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):
-        return float(value)
-    return value
-
-
-def _one_of(registry: Registry[Any]) -> AfterValidator:
-    def check(value: str) -> str:
-        if value not in registry:
-            raise PydanticCustomError("unknown_name", "must be one of {names}", {"names": ", ".join(registry)})
-        try:
-            registry.check(value)
-        except UserError as error:  # two packages give it
-            raise ValueError(str(error)) from None
-        return value
-
-    return AfterValidator(check)
-
-
-Number = Annotated[float, BeforeValidator(_yaml_float), Field(allow_inf_nan=False)]
-PositiveNumber = Annotated[Number, Field(gt=0)]
-NonNegativeNumber = Annotated[Number, Field(ge=0)]
-Probability = Annotated[Number, Field(ge=0, lt=1)]
-PositiveInt = Annotated[int, Field(ge=1)]
-Name = Annotated[str, Field(min_length=1)]
-
-
-class Section(BaseModel):
-    """Base of all sections: frozen, strict types, no unknown keys."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+__all__ = ["Schedule", "Search", "Selection", "Steps", "Weights"]  # sections that have files of their own
 
 
 class Model(Section):
@@ -127,7 +95,7 @@ class Data(Section):
     columns: Annotated[tuple[Column, ...], Field(min_length=1, max_length=2, strict=False)] = ("sentence",)
     label: Column = "label"
     category: Name | None = None  # column that says what an example is about, where results are split by it
-    linearise: Annotated[str, _one_of(LINEARISERS)] = "none"  # how a structured input becomes text (generation)
+    linearise: Annotated[str, one_of(LINEARISERS)] = "none"  # how a structured input becomes text (generation)
     # The classes' names, by id. Where none of them is a number, a whole number in a file is an id.
     labels: Annotated[tuple[Name, ...], Field(min_length=2, strict=False), AfterValidator(_once)] | None = None
     encoding: Annotated[str, AfterValidator(_encoding)] = "utf-8"  # of text files
@@ -151,89 +119,15 @@ class Loss(Section):
     label_smoothing: Probability = 0.0
 
 
-class Steps(Section):
-    """How long a stage trains: `steps`, or `epochs` (3 where neither is given)."""
-
-    steps: PositiveInt | None = None
-    epochs: PositiveNumber | None = None
-    batch_size: PositiveInt = 16  # examples per optimiser step, over all processes
-    gradient_accumulation: PositiveInt = 1  # the batch is split into so many micro-batches
-    checkpoint_every: PositiveInt = 100  # steps
-    log_every: PositiveInt = 10  # steps
-
-    @model_validator(mode="after")
-    def _one_length(self) -> Self:
-        if self.steps is not None and self.epochs is not None:
-            raise ValueError("steps and epochs exclude each other; leave one out")
-        return self
-
-    def total_steps(self, examples: int) -> int:
-        """Optimiser steps of the stage over a set of so many examples."""
-        if self.steps is not None:
-            return self.steps
-        batches = -(-examples // self.batch_size)
-        return max(1, round((self.epochs or 3.0) * batches))
-
-
-class Schedule(Section):
-    """An optimiser's learning rate over a stage."""
-
-    learning_rate: PositiveNumber
-    weight_decay: NonNegativeNumber = 0.0
-    schedule: Literal["constant", "linear", "cosine"] = "linear"
-    warmup: Probability = 0.06  # fraction of the steps
-
-
-class Weights(Schedule):
-    """The optimiser of V (LoRA factors and head): AdamW."""
-
-    learning_rate: PositiveNumber = 1e-4
-
-
-class Selection(Schedule):
-    """The optimiser of the selection logits z: Adam."""
-
-    learning_rate: PositiveNumber = 1e-3
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
-    warmup: Probability = 0.0
-
-
-class Search(Steps):
-    """The bilevel search for the selection variables."""
-
-    rank: PositiveInt = 8  # k, components per layer before selection
-    lora_alpha: PositiveNumber = 16.0
-    lora_dropout: Probability = 0.1
-    validation_fraction: Annotated[Number, Field(gt=0, lt=1)] = 0.5  # share of the training split that is D_val
-    validation_batch_size: PositiveInt | None = None  # null: as batch_size
-    meta_learning: bool = True  # false: one level, z and V learn from the same data
-    estimator: Annotated[str, _one_of(ESTIMATORS)] = "central_difference"
-    epsilon: PositiveNumber = 0.01  # a difference perturbs V by epsilon / ||v||
-    inner_step: Literal["plain", "adam"] = "adam"  # V' = V - xi g, or V' = V - xi times Adam's step
-    inner_learning_rate: NonNegativeNumber | None = None  # xi; null: the weights' learning rate at that step
-    constraint: Literal["softmax", "sigmoid", "none"] = "softmax"
-    threshold: Number | None = None  # null: 1/k (softmax), 0.5 (sigmoid), the layer's mean (none)
-    weights: Weights = Weights()
-    selection: Selection = Selection()
-
-
-class Retrain(Steps):
-    """LoRA at the found ranks, on D_tr and D_val together."""
-
-    lora_alpha: PositiveNumber | None = None  # null: as search.lora_alpha
-    lora_dropout: Probability | None = None  # null: as search.lora_dropout
-    scaling: Literal["constant", "per_rank"] = "constant"  # lora_alpha / k everywhere, or lora_alpha / rank
-    weights: Weights = Weights()
-
-
 class MethodSettings(Section):
     """What finds the ranks and what is trained: AutoLoRA, or what it is compared with (`autolora.methods`)."""
 
-    name: Annotated[str, _one_of(METHODS)] = "autolora"
-    size: PositiveInt | None = (
-        None  # rank (lora, svd), width (houlsby, pfeiffer), length (prefix); null: the method's own
-    )
+    name: Annotated[str, one_of(METHODS)] = "autolora"
+    # Rank (lora, svd; squeeze begins with it), width (houlsby, pfeiffer), length (prefix); null: the method's own
+    size: PositiveInt | None = None
     learning_rate: PositiveNumber | None = None  # of the retraining; null: the method's own, or retrain.weights'
+    at: Share | None = None  # instead of search.at, for squeeze and its controls
+    budget: BudgetSettings = BudgetSettings()  # instead of ranks.budget
 
 
 class Decoding(Section):
@@ -257,7 +151,7 @@ class Eval(Section):
     """What is measured on the evaluation splits."""
 
     # The first is what methods are compared by; left out: the task family's own.
-    metrics: Annotated[tuple[Annotated[str, _one_of(METRICS)], ...], Field(min_length=1, strict=False)] = ()
+    metrics: Annotated[tuple[Annotated[str, one_of(METRICS)], ...], Field(min_length=1, strict=False)] = ()
     positive: Name | None = None  # the class that F1 is about, of two; null: the second
     batch_size: PositiveInt = 64
     generation: Decoding = Decoding()
@@ -268,13 +162,14 @@ class Recipe(Section):
     """A whole experiment. `name` becomes the folder under ``runs/``."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*$")]
-    task: Annotated[str, _one_of(TASKS)]
+    task: Annotated[str, one_of(TASKS)]
     description: str = ""
     model: Model
     data: Data
     loss: Loss = Loss()
     method: MethodSettings = MethodSettings()
     search: Search = Search()
+    ranks: RankRule = RankRule()
     retrain: Retrain = Retrain()
     eval: Eval = Eval()
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
@@ -282,6 +177,12 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _family_metrics(self) -> Self:
         object.__setattr__(self, "eval", TASKS.load(self.task).with_metrics(self.eval))  # it is frozen from here on
+        return self
+
+    @model_validator(mode="after")
+    def _named_for_what_it_is(self) -> Self:
+        if self.search.estimator == "none" and self.method.name == "autolora":  # nothing of AutoLoRA is left
+            object.__setattr__(self, "method", self.method.model_copy(update={"name": "squeeze"}))
         return self
 
     @property

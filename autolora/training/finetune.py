@@ -45,12 +45,16 @@ class Training:
         callback: Called after every optimiser step.
         penalty: A scalar that is added to the mean training loss, whatever the examples.
         initial_passes: Forward passes over batches that it took to make it.
+        begin: The first step, where the model has been trained so far already.
+        prepare: Called with the optimiser before that step, to go on with what there is of its state.
     """
 
     model: nn.Module
     callback: Callback | None = None
     penalty: Callable[[], Tensor] | None = None
     initial_passes: int = 0
+    begin: int = 0
+    prepare: Callable[[ScheduledOptimizer], None] | None = None
 
 
 class Finetuning:

@@ -92,6 +92,7 @@ def run_steps(
     observer: Observer | None = None,
     main_process: bool = True,
     on_accepted: Callable[[], None] = lambda: None,
+    begin: int = 0,
 ) -> None:
     """Run the steps that are left; with a checkpoint of the same trainable, go on from there.
 
@@ -105,11 +106,12 @@ def run_steps(
         observer: Told of every step.
         main_process: Whether this process writes.
         on_accepted: Called before the first step, when the checkpoint (if there is one) was found to belong to it.
+        begin: The first step, where another training has done those before it.
 
     Raises:
         UserError: The checkpoint belongs to something else, or is damaged.
     """
-    done, sums = _resume(trainable, log if main_process else None, checkpoint)
+    done, sums = _resume(trainable, log if main_process else None, checkpoint, begin)
     on_accepted()
     if observer:
         observer.start(done, total)
@@ -121,17 +123,20 @@ def run_steps(
         if observer:
             observer.step(done)
         if done % log_every == 0 or done == total:
-            _log(trainable, done, sums, log_every, log if main_process else None, observer)
+            count = min((done - 1) % log_every + 1, done - begin)
+            _log(trainable, done, sums, count, log if main_process else None, observer)
             sums = {}
         if checkpoint is not None and main_process and (done % checkpoint_every == 0 or done == total):
             _save(trainable, done, sums, log, checkpoint)
 
 
-def _resume(trainable: Trainable, log: MetricLog | None, checkpoint: Path | None) -> tuple[int, dict[str, Tensor]]:
+def _resume(
+    trainable: Trainable, log: MetricLog | None, checkpoint: Path | None, begin: int
+) -> tuple[int, dict[str, Tensor]]:
     if checkpoint is None or not checkpoint.exists():
         if log:
             log.cut(0)
-        return 0, {}
+        return begin, {}
     tensors, record = load_checkpoint(checkpoint)
     if record["identity"] != trainable.identity:
         from autolora.errors import UserError
@@ -151,11 +156,10 @@ def _log(
     trainable: Trainable,
     done: int,
     sums: Mapping[str, Tensor],
-    log_every: int,
+    count: int,
     log: MetricLog | None,
     observer: Observer | None,
 ) -> None:
-    count = (done - 1) % log_every + 1
     names = list(sums)
     means = (torch.stack([sums[n] for n in names]) / count).tolist()  # the one transfer from the device
     losses = dict(zip(names, means, strict=True))

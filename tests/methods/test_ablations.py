@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from autolora.experiment.line import search
 from autolora.lora.ranks import Ranks
-from autolora.methods.autolora import AutoLora
 from autolora.methods.base import method_of
 from tests.laboratory import tiny_run
 from tests.methods.linked import spent
@@ -28,7 +27,7 @@ CHANGES: dict[str, dict[str, Any]] = {
 def test_an_ablation_changes_these_settings_and_no_others(laboratory: Path, tmp_path: Path, name: str) -> None:
     run, _ = tiny_run(laboratory, tmp_path, name, *SETTINGS)
     before = run.recipe.search.model_dump()
-    after = cast(AutoLora, method_of(run)).search_settings().model_dump()
+    after = method_of(run).recipe.search.model_dump()
     assert {key: value for key, value in after.items() if value != before[key]} == CHANGES[name]
 
 

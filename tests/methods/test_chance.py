@@ -12,7 +12,7 @@ import torch
 
 from autolora.experiment.line import search
 from autolora.methods.base import method_of
-from autolora.methods.uniform import Budgeted
+from autolora.methods.budgets import Budgeted
 from tests.methods.linked import BUDGET, RANKS, built_on, learned_run
 
 BOTH = ["shuffled", "random"]

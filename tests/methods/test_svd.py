@@ -1,4 +1,4 @@
-"""Uniform LoRA compressed after its training: the share that meets a budget, and what is kept."""
+"""Uniform LoRA cut down after its training: which components are kept, within which budget."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from autolora.context.base import Context
 from autolora.errors import UserError
 from autolora.experiment.line import evaluate, retrain, search
 from autolora.lora.ranks import Ranks
 from autolora.methods.base import method_of
-from autolora.methods.svd import share_for
 from autolora.runs.store import Run
 from tests.laboratory import tiny_run
 from tests.methods.linked import BUDGET, LAYERS, built_on, layer_of, learned_run, spent
@@ -41,42 +40,6 @@ def made(laboratory: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
     return Made(uniform, run, context)
 
 
-def ranks_at(share: float, energies: dict[str, Tensor]) -> dict[str, int]:
-    """The least ranks that hold a share, by the definition."""
-    return {name: next(r for r, held in enumerate(e.tolist(), 1) if held >= share) for name, e in energies.items()}
-
-
-def drawn(layers: int, components: int, seed: int) -> dict[str, Tensor]:
-    squares = torch.rand(layers, components, generator=torch.Generator().manual_seed(seed)).sort(descending=True).values
-    shares = squares.double().cumsum(1) / squares.double().sum(1, keepdim=True)
-    shares[:, -1] = 1.0
-    return {f"layer.{i}": share for i, share in enumerate(shares)}
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_the_share_gives_every_budget_exactly(seed: int) -> None:
-    energies = drawn(5, 4, seed)
-    for budget in range(5, 21):
-        share = share_for(energies, budget)
-        assert sum(ranks_at(share, energies).values()) == budget
-        below_one = [held for energy in energies.values() for held in energy[:-1].tolist()]
-        assert min(abs(held - share) for held in below_one) > 1e-6  # PEFT sums in float32
-
-
-def test_no_layer_is_left_without_a_component() -> None:
-    energies = drawn(5, 4, 0)
-    assert all(set(ranks_at(share_for(energies, budget), energies).values()) == {1} for budget in range(6))
-
-
-def test_where_layers_are_equal_the_sum_is_the_nearest_below() -> None:
-    one = torch.tensor([0.5, 0.8, 1.0])
-    energies = {"a": one, "b": one.clone()}
-    sums = {share: sum(ranks_at(share, energies).values()) for share in torch.arange(0.01, 1.0, 0.01).tolist()}
-    for budget in range(2, 7):
-        found = sum(ranks_at(share_for(energies, budget), energies).values())
-        assert found == max(each for each in sums.values() if each <= budget)
-
-
 def test_the_ranks_have_autoloras_sum(made: Made) -> None:
     ranks = Ranks.load(made.run.path / "retrain" / "ranks.json")
     assert list(ranks) == LAYERS
@@ -85,18 +48,27 @@ def test_the_ranks_have_autoloras_sum(made: Made) -> None:
     assert set(ranks.values()) != {2}
 
 
+@pytest.mark.parametrize(("budget", "parameters"), [("rank=1", 256), ("parameters=200", 192), ("0.5", 512)])
+def test_a_budget_of_its_own_needs_no_autolora(
+    laboratory: Path, tmp_path: Path, made: Made, budget: str, parameters: int
+) -> None:
+    run, context = built_on(laboratory, tmp_path, f"svd:budget={budget}", made.uniform)
+    retrain(run, context)
+    assert spent(run, "retrain")["trainable_parameters"] - spent(run, "retrain")["head_parameters"] == parameters
+
+
 def test_what_is_kept_is_the_best_approximation_of_each_layers_update(made: Made) -> None:
     before, after = loaded(made.uniform, made.context), loaded(made.run, made.context)
     ranks = Ranks.load(made.run.path / "retrain" / "ranks.json")
-    ratios = []
+    kept, dropped = [], []
     for name, rank in ranks.items():
         update = delta(before, name)
-        u, s, v = np.linalg.svd(update)
-        best = (u[:, :rank] * s[:rank]) @ v[:rank]
-        assert np.allclose(delta(after, name), best, atol=1e-5 * s[0])
-        assert np.linalg.norm(best - update) > 1e-3 * np.linalg.norm(update) or rank == 4
-        ratios += [float((s**2)[:r].sum() / (s**2).sum()) for r in (rank - 1, rank)]
-    assert max(ratios[::2]) < min(ratios[1::2])  # one share decides for all: nobody's last component is dispensable
+        u, sigma, v = np.linalg.svd(update)
+        best = (u[:, :rank] * sigma[:rank]) @ v[:rank]
+        after_it = delta(after, name) if rank else np.zeros_like(update)
+        assert np.allclose(after_it, best, atol=1e-5 * sigma[0])
+        kept, dropped = [*kept, *sigma[:rank]], [*dropped, *sigma[rank:4]]
+    assert min(kept) > max(dropped)  # one budget over all layers: all of them are of one size
 
 
 def delta(model: nn.Module, name: str) -> np.ndarray:

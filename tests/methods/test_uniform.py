@@ -13,7 +13,7 @@ from autolora.errors import UserError
 from autolora.experiment.line import search
 from autolora.lora.ranks import Ranks
 from autolora.methods.base import method_of
-from autolora.methods.uniform import nearest_uniform
+from autolora.methods.budgets import nearest_uniform
 from tests.laboratory import tiny_run
 from tests.methods.linked import LAYERS, built_on, learned_run, spent
 

@@ -85,7 +85,7 @@ rank: 8
         "cola.yaml:16: search.weights.schedule: must be 'constant', 'linear' or 'cosine', got 'cosin' "
         "(did you mean 'cosine'?)",
         "cola.yaml:17: search.estimator: must be one of central_difference, forward_difference, exact, first_order, "
-        "got 'exactly' (did you mean 'exact'?)",
+        "none, got 'exactly' (did you mean 'exact'?)",
         "cola.yaml:20: retrain.steps: given twice, first in line 19",
         "cola.yaml:20: retrain.steps: must be a whole number, got 8.5",
         "cola.yaml:21: retrain.rank: unknown key (did you mean 'search.rank'?)",
@@ -117,7 +117,7 @@ rank: 8
         (
             "colour: x",
             "colour: unknown key "
-            "(there is: name, task, description, model, data, loss, method, search, retrain, eval, seed)",
+            "(there is: name, task, description, model, data, loss, method, search, ranks, retrain, eval, seed)",
         ),
     ],
 )
@@ -241,7 +241,7 @@ def test_faults_of_overrides_name_the_option_and_come_after_the_files() -> None:
         "--set search.stepz=200: search.stepz: unknown key (did you mean 'search.steps'?)",
         "--set steps=3: steps: unknown key (did you mean 'search.steps' or 'retrain.steps'?)",
         "--set colour=3: colour: unknown key "
-        "(there is: name, task, description, model, data, loss, method, search, retrain, eval, seed)",
+        "(there is: name, task, description, model, data, loss, method, search, ranks, retrain, eval, seed)",
         "--set search.rnk: must be key=value (write for instance search.steps=200)",
         "--set eval=[f1: eval: the value is no YAML, got '[f1' (put text in quotes)",
         "--set search.zzzz=1: search.zzzz: unknown key (there is: steps, epochs, batch_size, gradient_accumulation, "

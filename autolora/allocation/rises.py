@@ -1,0 +1,50 @@
+"""How much the loss rises when components are dropped, measured: ``Rises(layers, components, mean_loss)``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from torch import nn
+
+from autolora.allocation.components import Components
+from autolora.allocation.gates import closed
+from autolora.errors import UserError
+
+
+class Rises:
+    """The measured rise of the mean loss by what is kept; nothing of the model changes.
+
+    Args:
+        layers: The LoRA layers by full module name.
+        components: Of these layers as they are now, by the same names.
+        mean_loss: The loss of the model as it is when it is called, on the same rows every time, without dropout.
+    """
+
+    def __init__(
+        self, layers: Mapping[str, nn.Module], components: Mapping[str, Components], mean_loss: Callable[[], float]
+    ) -> None:
+        self.layers, self.components, self.mean_loss = layers, components, mean_loss
+        self.now = mean_loss()
+
+    def __call__(self, kept: Mapping[str, Sequence[int]]) -> float:
+        """The rise, in the loss's own units.
+
+        Args:
+            kept: Indices of the components that stay, by layer.
+        """
+        with closed(self.layers, self.components, kept):
+            return self.mean_loss() - self.now
+
+    def gain(self) -> float:
+        """What the LoRA is worth: the rise without any of it.
+
+        Raises:
+            UserError: The loss is no higher then.
+        """
+        found = self(dict.fromkeys(self.components, ()))
+        if not found > 0:
+            raise UserError(
+                f"without its LoRA the model's loss is no higher ({self.now + found:.4g}, with it {self.now:.4g}), so "
+                "a share of the gain says nothing; give a fixed budget, or train on"
+            )
+        return found

@@ -1,0 +1,99 @@
+"""Fisher information and rises of the loss on examples of a recipe's training split."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+
+import torch
+from torch import nn
+
+from autolora.allocation.components import Components
+from autolora.allocation.gates import Gates, measure_gates
+from autolora.allocation.rises import Rises
+from autolora.allocation.rows import Rows, rows_of
+from autolora.context.base import Context
+from autolora.evaluation.loss import mean_loss
+from autolora.lora.adapter import lora_layers
+from autolora.recipe.schema import Recipe
+from autolora.training.batches import Example, TensorBatch
+from autolora.training.seeds import derive, generator
+
+
+def sample(examples: Sequence[Example], recipe: Recipe) -> list[Example]:
+    """`ranks.examples` of them, or all where there are fewer.
+
+    Args:
+        examples: Of the training split, or of a part of it.
+        recipe: With its seed.
+    """
+    order = torch.randperm(len(examples), generator=generator(derive(recipe.seed, "ranks"))).tolist()
+    return [examples[i] for i in order[: recipe.ranks.examples]]
+
+
+def measured_gates(
+    context: Context,
+    model: nn.Module,
+    layers: Mapping[str, nn.Module],
+    components: Mapping[str, Components],
+    examples: Sequence[Example],
+    recipe: Recipe,
+) -> Gates:
+    """The derivatives of the log-likelihood to the components' gates; the same on every process.
+
+    Args:
+        context: Of the run.
+        model: Adapted.
+        layers: Its LoRA layers by full module name.
+        components: Of these layers.
+        examples: What is measured on.
+        recipe: With the batch size and the seed.
+    """
+    return measure_gates(
+        model,
+        layers,
+        components,
+        _batches(context, examples, recipe),
+        partial(context.task.sampled_loss, model),
+        seed=derive(recipe.seed, "fisher"),
+    )
+
+
+def rises_of(
+    context: Context,
+    adapted: nn.Module,
+    components: Mapping[str, Components],
+    examples: Sequence[Example],
+    recipe: Recipe,
+) -> Rises:
+    """What measures the rise of the task's mean loss, in float32 and without dropout.
+
+    Args:
+        context: Of the run.
+        adapted: A model with all components.
+        components: Of its LoRA layers.
+        examples: What is measured on.
+        recipe: With the batch size.
+    """
+    adapted.to(context.compute.device)
+    layers = {name: layer for name, layer in lora_layers(adapted).items() if isinstance(layer, nn.Module)}
+    mean = partial(
+        mean_loss,
+        adapted,
+        context.task,
+        examples,
+        partial(context.task.collate, tokenizer=context.tokenizer),
+        batch_size=recipe.eval.batch_size,
+        compute=context.compute,
+    )
+    return Rises(layers, components, mean)
+
+
+def _batches(context: Context, examples: Sequence[Example], recipe: Recipe) -> Iterator[tuple[TensorBatch, Rows]]:
+    """Of micro-batches' size, similar lengths together."""
+    size = -(-recipe.retrain.batch_size // recipe.retrain.gradient_accumulation)
+    ordered = sorted(examples, key=lambda example: -len(example["input_ids"]))
+    for i in range(0, len(ordered), size):
+        batch = context.task.collate(ordered[i : i + size], context.tokenizer)
+        rows = rows_of(batch)
+        yield {name: tensor.to(context.compute.device) for name, tensor in batch.items()}, rows

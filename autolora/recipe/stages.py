@@ -1,0 +1,138 @@
+"""The sections of a recipe that say how ranks are found and how LoRA is trained at them: search, ranks, retrain."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from autolora.recipe.fields import (
+    NonNegativeNumber,
+    Number,
+    PositiveInt,
+    PositiveNumber,
+    Probability,
+    Section,
+    Share,
+    one_of,
+)
+from autolora.registry import ESTIMATORS, SCORES
+
+
+class Steps(Section):
+    """How long a stage trains: `steps`, or `epochs` (3 where neither is given)."""
+
+    steps: PositiveInt | None = None
+    epochs: PositiveNumber | None = None
+    batch_size: PositiveInt = 16  # examples per optimiser step, over all processes
+    gradient_accumulation: PositiveInt = 1  # the batch is split into so many micro-batches
+    checkpoint_every: PositiveInt = 100  # steps
+    log_every: PositiveInt = 10  # steps
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if self.steps is not None and self.epochs is not None:
+            raise ValueError("steps and epochs exclude each other; leave one out")
+        return self
+
+    def total_steps(self, examples: int) -> int:
+        """Optimiser steps of the stage over a set of so many examples."""
+        if self.steps is not None:
+            return self.steps
+        batches = -(-examples // self.batch_size)
+        return max(1, round((self.epochs or 3.0) * batches))
+
+
+class Schedule(Section):
+    """An optimiser's learning rate over a stage."""
+
+    learning_rate: PositiveNumber
+    weight_decay: NonNegativeNumber = 0.0
+    schedule: Literal["constant", "linear", "cosine"] = "linear"
+    warmup: Probability = 0.06  # fraction of the steps
+
+
+class Weights(Schedule):
+    """The optimiser of V (LoRA factors and head): AdamW."""
+
+    learning_rate: PositiveNumber = 1e-4
+
+
+class Selection(Schedule):
+    """The optimiser of the selection logits z: Adam."""
+
+    learning_rate: PositiveNumber = 1e-3
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    warmup: Probability = 0.0
+
+
+class Search(Steps):
+    """The bilevel search for the selection variables; or, with ``estimator: none``, the beginning of one training.
+
+    Without selection variables the search is the first `at` share of the retraining at rank k: its steps, batches and
+    rates are the retraining's.
+    """
+
+    rank: PositiveInt = 8  # k, components per layer before selection
+    lora_alpha: PositiveNumber = 16.0
+    lora_dropout: Probability = 0.1
+    validation_fraction: Share = 0.5  # share of the training split that is D_val
+    validation_batch_size: PositiveInt | None = None  # null: as batch_size
+    meta_learning: bool = True  # false: one level, z and V learn from the same data
+    estimator: Annotated[str, one_of(ESTIMATORS, "none")] = "central_difference"
+    epsilon: PositiveNumber = 0.01  # a difference perturbs V by epsilon / ||v||
+    inner_step: Literal["plain", "adam"] = "adam"  # V' = V - xi g, or V' = V - xi times Adam's step
+    inner_learning_rate: NonNegativeNumber | None = None  # xi; null: the weights' learning rate at that step
+    constraint: Literal["softmax", "sigmoid", "none"] = "softmax"
+    threshold: Number | None = None  # null: 1/k (softmax), 0.5 (sigmoid), the layer's mean (none)
+    weights: Weights = Weights()
+    selection: Selection = Selection()
+    at: Share = 0.5  # share of the retraining's steps that the search is, with estimator: none
+
+    @property
+    def selects(self) -> bool:
+        """Whether there are selection variables."""
+        return self.estimator != "none"
+
+
+class BudgetSettings(Section):
+    """How large the result may be: one of four, or none where nothing is said."""
+
+    fraction: Annotated[Number, Field(gt=0, le=1)] | None = None  # of the parameters of LoRA at rank k
+    parameters: PositiveInt | None = None  # of all factors together
+    rank: PositiveInt | None = None  # as many parameters as this rank everywhere has
+    tolerance: PositiveNumber | None = None  # rise of the loss that is accepted, as a share of what LoRA has gained
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if len(self.given) > 1:
+            raise ValueError(f"{' and '.join(self.given)} exclude each other; a budget is one of {', '.join(BUDGETS)}")
+        return self
+
+    @property
+    def given(self) -> dict[str, float]:
+        """What it is, by the name of its kind; empty where nothing is said."""
+        return {name: value for name in BUDGETS if (value := getattr(self, name)) is not None}
+
+
+BUDGETS = tuple(BudgetSettings.model_fields)
+
+
+class RankRule(Section):
+    """How ranks are read off what a search leaves: the paper's threshold, or one budget over all layers."""
+
+    score: Annotated[str, one_of(SCORES)] = "selection"  # what a component is worth
+    rule: Literal["threshold", "budget"] = "threshold"  # each layer's own λ (search.threshold), or budget
+    budget: BudgetSettings = BudgetSettings()
+    examples: PositiveInt = 250  # training rows that Fisher information and the rise of the loss are measured on
+    held_out: Share = 0.05  # with a tolerance: share of the training rows that they are, which the search does not see
+
+
+class Retrain(Steps):
+    """LoRA at the found ranks, on D_tr and D_val together."""
+
+    lora_alpha: PositiveNumber | None = None  # null: as search.lora_alpha
+    lora_dropout: Probability | None = None  # null: as search.lora_dropout
+    scaling: Literal["constant", "per_rank"] = "constant"  # lora_alpha / k everywhere, or lora_alpha / rank
+    start: Literal["scratch", "searched"] = "scratch"  # a fresh LoRA, or what the search has trained of the kept parts
+    weights: Weights = Weights()
