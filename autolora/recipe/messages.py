@@ -164,16 +164,16 @@ def _choices(path: Path, error: ErrorDetails) -> list[str]:
 
 
 def unknown_key_hint(path: Path) -> str:
-    """The nearest key of the same section, else the same key in another one, else the keys there are."""
+    """The same key in another section, else the nearest one of the same section, else the keys there are."""
     section, name = section_at(path[:-1]), str(path[-1])
     keys = list(section.model_fields) if section else []
     same = [dotted for dotted in dotted_names() if dotted.rsplit(".", 1)[-1] == name]
     least = min((dotted.count(".") for dotted in same), default=0)  # of those, the ones that lie the least deep
     elsewhere = [repr(dotted) for dotted in same if dotted.count(".") == least]
-    if near := did_you_mean(name, keys):
-        return near
     if elsewhere:
         return f"did you mean {' or '.join(elsewhere)}?"
+    if near := did_you_mean(name, keys):
+        return near
     near = did_you_mean(name, dotted_names()) if len(path) == 1 else ""
     return near or f"there is: {', '.join(keys)}"
 

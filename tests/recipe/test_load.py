@@ -247,7 +247,7 @@ def test_faults_of_overrides_name_the_option_and_come_after_the_files() -> None:
         "--set search.zzzz=1: search.zzzz: unknown key (there is: steps, epochs, batch_size, gradient_accumulation, "
         "checkpoint_every, log_every, rank, lora_alpha, lora_dropout, validation_fraction, validation_batch_size, "
         "meta_learning, estimator, epsilon, inner_step, inner_learning_rate, constraint, threshold, weights, "
-        "selection)",
+        "selection, at)",
         "--set serach.rank=3: serach.rank: unknown key (did you mean 'search.rank'?)",
         "--set retrain.steps=0: retrain.steps: must be at least 1, got 0",
         "--seed -1: seed: must be at least 0, got -1",
