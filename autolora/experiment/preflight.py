@@ -13,9 +13,9 @@ from typing import Any
 from autolora.data.files import column_names, data_folder, is_local, leaves_folder, no_folder, split_files
 from autolora.data.reading.table import column_fault
 from autolora.errors import Fault, RecipeError, UserError
-from autolora.experiment.model_faults import check_model, fault_at
+from autolora.experiment.model_faults import check_method, check_model, fault_at
 from autolora.recipe.load import Check, Limit, Where, read_recipe
-from autolora.recipe.method import largest_rank
+from autolora.recipe.method import target_limit
 from autolora.recipe.schema import Data, Eval, Recipe
 from autolora.registry import TASKS
 
@@ -62,7 +62,7 @@ def check_recipe(recipe: Recipe) -> None:
             *(getattr(recipe, name) for name in names.split()),
             _in_python,
             recipe.task,
-            largest_rank(recipe.method, recipe.search),
+            target_limit(recipe.method, recipe.search),
         )
     ]:
         raise RecipeError(faults)
@@ -209,4 +209,9 @@ def check_family(
     return [fault_at(field, message, where, hint) for field, message, hint in found]
 
 
-CHECKS: Mapping[str, Check] = {"data": check_data, "data eval": check_family, "model": check_model}
+CHECKS: Mapping[str, Check] = {
+    "data": check_data,
+    "data eval": check_family,
+    "model": check_model,
+    "model method search": check_method,
+}

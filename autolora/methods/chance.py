@@ -7,11 +7,23 @@ from collections.abc import Mapping
 import torch
 from typing_extensions import override
 
+from autolora.errors import UserError
 from autolora.methods.uniform import Budgeted
+from autolora.recipe.schema import Recipe
 from autolora.training.seeds import derive, generator
 
 
-class Shuffled(Budgeted):
+class Control(Budgeted):
+    """Other ranks for the layers that AutoLoRA had."""
+
+    @classmethod
+    @override
+    def check_recipe(cls, recipe: Recipe) -> None:
+        if recipe.method.targets is not None:
+            raise UserError(f"method {recipe.method.name!r} gives AutoLoRA's own layers other ranks; leave targets out")
+
+
+class Shuffled(Control):
     """AutoLoRA's own ranks, permuted at random over the modules (of one shape, so that the budget stays the same)."""
 
     @override
@@ -25,7 +37,7 @@ class Shuffled(Budgeted):
         return {name: ranks[name] for name in shapes}
 
 
-class Random(Budgeted):
+class Random(Control):
     """Random ranks from 0 to k with the sum of AutoLoRA's: so many of all n k components, drawn without replacement."""
 
     @override

@@ -91,7 +91,8 @@ def _uniform(recipe: Recipe) -> MethodSettings:
     """The uniform LoRA that is compressed."""
     rate = recipe.method.learning_rate if recipe.method.name == "svd" else None
     size = recipe.method.size if recipe.method.name == "svd" else None
-    return MethodSettings(name="lora", size=size or recipe.search.rank, learning_rate=rate)
+    targets = recipe.method.targets if recipe.method.name == "svd" else None
+    return MethodSettings(name="lora", size=size or recipe.search.rank, learning_rate=rate, targets=targets)
 
 
 def share_for(energies: Mapping[str, Tensor], budget: int) -> float:

@@ -37,8 +37,11 @@ class Matched(Budgeted):
 
     @override
     def allocate(self, shapes: Mapping[str, tuple[int, int]]) -> dict[str, int]:
-        costs = {name: n + m for name, (n, m) in shapes.items()}  # parameters of one rank-1 component
-        return nearest_uniform(costs, sum(rank * costs[name] for name, rank in self.learned().items()))
+        learned = self.learned()  # AutoLoRA's layers may be others than these
+        paid = {name: n + m for name, (n, m) in {**learned.shapes, **shapes}.items()}  # of one rank-1 component
+        return nearest_uniform(
+            {name: paid[name] for name in shapes}, sum(r * paid[name] for name, r in learned.items())
+        )
 
 
 def nearest_uniform(costs: Mapping[str, int], budget: int) -> dict[str, int]:

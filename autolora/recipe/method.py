@@ -1,6 +1,6 @@
 """Methods as words on a command line: ``parse_method("lora:4")`` and ``label(method)``.
 
-NAME[:SIZE][:KEY=VALUE]…        autolora, lora:4, svd:16, full:learning_rate=1e-5
+NAME[:SIZE][:KEY=VALUE]…        autolora, lora:4, svd:16, full:learning_rate=1e-5, lora:1:targets=query+value
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def parse_method(text: str) -> MethodSettings:
         key, equals, value = part.partition("=")
         if not equals:
             key, value = "size", part
-        values[key] = _scalar(value)
+        values[key] = _targets(value) if key == "targets" else _scalar(value)
     try:
         return MethodSettings.model_validate(values)
     except ValidationError as error:
@@ -55,6 +55,11 @@ def _scalar(text: str) -> Any:
         return yaml.safe_load(text)
     except yaml.YAMLError:
         return text
+
+
+def _targets(text: str) -> Any:
+    """``all-linear``, or names of layers with a plus between them."""
+    return text if text == "all-linear" else text.split("+")
 
 
 def parse_methods(text: str) -> list[MethodSettings]:
@@ -76,7 +81,8 @@ def label(method: MethodSettings) -> str:
     """The shortest word that means the method."""
     size = "" if method.size is None else f":{method.size}"
     rate = "" if method.learning_rate is None else f":learning_rate={method.learning_rate:g}"
-    return f"{method.name}{size}{rate}"
+    targets = method.targets if isinstance(method.targets, str) else "+".join(method.targets or ())
+    return f"{method.name}{size}{rate}{f':targets={targets}' if targets else ''}"
 
 
 def largest_rank(method: MethodSettings, search: Search) -> tuple[str, int] | None:
@@ -92,6 +98,31 @@ def largest_rank(method: MethodSettings, search: Search) -> tuple[str, int] | No
         size = method.size or SIZED[method.name]
         return ("search.rank", search.rank) if size is None else ("method.size", size)
     return None
+
+
+def target_limit(method: MethodSettings, search: Search) -> tuple[str, int] | None:
+    """As `largest_rank`, of the layers that `model.target_modules` says; None where the method names others.
+
+    Args:
+        method: A recipe's.
+        search: Likewise.
+    """
+    return None if method.targets is not None else largest_rank(method, search)
+
+
+def check_targets(method: MethodSettings) -> None:
+    """Make sure that a method adapts layers, if it says which.
+
+    Args:
+        method: A recipe's, or one of a comparison.
+
+    Raises:
+        UserError: It adapts none, or it cannot be loaded.
+    """
+    if method.targets is not None and not METHODS.load(method.name).adapts_layers:
+        raise UserError(
+            f"method {method.name!r} puts LoRA on no layers, so there are none to choose for it; leave targets out"
+        )
 
 
 def parse_seeds(text: str) -> list[int]:

@@ -45,6 +45,7 @@ NonNegativeNumber = Annotated[Number, Field(ge=0)]
 Probability = Annotated[Number, Field(ge=0, lt=1)]
 PositiveInt = Annotated[int, Field(ge=1)]
 Name = Annotated[str, Field(min_length=1)]
+Targets = Annotated[tuple[Name, ...], Field(min_length=1, strict=False)] | Literal["all-linear"]  # of the backbone
 
 
 class Section(BaseModel):
@@ -59,8 +60,8 @@ class Model(Section):
     name: Name  # hub id, local directory, or bundled:all-MiniLM-L6-v2
     revision: str | None = None
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # compute precision; auto: bfloat16 on a GPU, else float32
-    # null: PEFT's for the architecture; where it has none, every linear layer of the backbone
-    target_modules: Annotated[tuple[Name, ...], Field(min_length=1, strict=False)] | None = None
+    # null: PEFT's for the architecture; where it has none, every linear layer of the backbone, as all-linear always is
+    target_modules: Targets | None = None
     head: Annotated[tuple[Name, ...], Field(min_length=1, strict=False)] | Literal["auto"] = "auto"
     trust_remote_code: bool = False
 
@@ -234,6 +235,7 @@ class MethodSettings(Section):
         None  # rank (lora, svd), width (houlsby, pfeiffer), length (prefix); null: the method's own
     )
     learning_rate: PositiveNumber | None = None  # of the retraining; null: the method's own, or retrain.weights'
+    targets: Targets | None = None  # the layers that this method adapts; null: model.target_modules
 
 
 class Decoding(Section):
