@@ -85,7 +85,7 @@ def learn_ranks(run: Run, context: Context, settings: Search) -> Ranks:
         "search",
         data=context.hashes,
         model=weights_hash(model, head),
-        device=device_record(context.compute.device),
+        device=device_record(context.compute.device, context.compute.precision),
         target_modules=context.targets(model),
     )
     stage, total = bilevel_search(context, model, head, settings)

@@ -59,7 +59,7 @@ class Model(Section):
 
     name: Name  # hub id, local directory, or bundled:all-MiniLM-L6-v2
     revision: str | None = None
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # compute precision; auto: bfloat16 on a GPU, else float32
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # of passes; auto: bfloat16 if the GPU or CPU has it
     # null: PEFT's for the architecture; where it has none, every linear layer of the backbone, as all-linear always is
     target_modules: Targets | None = None
     head: Annotated[tuple[Name, ...], Field(min_length=1, strict=False)] | Literal["auto"] = "auto"
