@@ -101,7 +101,7 @@ def matched(targets: str | Iterable[str], names: Iterable[str]) -> list[str]:
     return [name for name in names if f".{name}".endswith(ends)]
 
 
-def exact_targets(model: nn.Module, names: Sequence[str]) -> str | set[str]:
+def exact_targets(model: nn.Module, names: Sequence[str]) -> str | list[str]:
     """PEFT's `target_modules` that mean these layers of a model and no others.
 
     They are one expression. Where experts are stored as one weight (Mixtral's), PEFT takes an expression for the last
@@ -112,7 +112,7 @@ def exact_targets(model: nn.Module, names: Sequence[str]) -> str | set[str]:
         names: Full names of the layers.
     """
     if any(".experts." in name and parameter.ndim > 2 for name, parameter in model.named_parameters()):
-        return set(names)
+        return list(names)
     return target_expression(names)
 
 

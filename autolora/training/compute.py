@@ -115,7 +115,7 @@ def _computes_in_bfloat16(device: torch.device) -> bool:
 
 def _cpu_computes_in_bfloat16() -> bool:
     """Torch knows the CPU's units, by a public function or, before there was one, by others; oneDNN uses them."""
-    if not torch.backends.mkldnn.is_available():
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
     if (capabilities := getattr(torch.cpu, "get_capabilities", None)) is not None:
         found = capabilities()
