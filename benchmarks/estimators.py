@@ -93,7 +93,7 @@ def main() -> None:
     contenders = [
         contender(context, stream, name, precision) for precision in precisions for name in (PLAIN, *ESTIMATORS)
     ]
-    device = device_record(context.compute.device)
+    device = device_record(context.compute.device, " and ".join(precisions))
     print(
         f"MiniLM, {data}, batch {options.batch_size}, median of {options.steps} steps after {options.warmup}, "
         f"{'processor' if options.cpu_time else 'wall'} time"

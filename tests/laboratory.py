@@ -19,6 +19,7 @@ TINY_RECIPE = """\
 task: classification
 model:
   name: ./model
+  dtype: float32
 data:
   path: data
   columns: [sentence]

@@ -18,7 +18,7 @@ from torch import nn
 from autolora.allocation.components import Components, adapter_of
 from autolora.errors import UserError
 from autolora.lora.adapter import PREFIX, lora_layers
-from autolora.lora.config import anchored, target_expression
+from autolora.lora.config import anchored, exact_targets
 from autolora.lora.ranks import Ranks
 
 Replaced = dict[nn.Parameter, nn.Parameter | None]
@@ -71,7 +71,9 @@ def compress(adapted: PeftModel, components: Mapping[str, Components], kept: Map
         else:
             replaced |= dict.fromkeys(_weights(layer, adapter), None)
             adapted.set_submodule(PREFIX + name, layer.get_base_layer())
-    _rewrite(config, {name: len(each) for name, each in kept.items() if each}, components)
+    ranks = {name: len(each) for name, each in kept.items() if each}
+    _rewrite(config, ranks, components)
+    config.target_modules = exact_targets(adapted, list(ranks))
     tuner = cast(BaseTuner, adapted.base_model)
     tuner.targeted_module_names = [name for name in tuner.targeted_module_names if kept.get(name, True)]
     return replaced
@@ -109,5 +111,4 @@ def _rewrite(config: LoraConfig, ranks: Mapping[str, int], components: Mapping[s
     config.use_rslora = False
     config.rank_pattern = {anchored(name): rank for name, rank in ranks.items()}
     config.alpha_pattern = {anchored(name): components[name].scaling * rank for name, rank in ranks.items()}
-    config.target_modules = target_expression(list(ranks))
     config.exclude_modules = config.layers_to_transform = config.layers_pattern = None

@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
 from autolora.comparison.plan import Trial
+from autolora.comparison.precision import settle
 from autolora.comparison.processes import end_with_parent, process_context
 from autolora.console import hush
 from autolora.data.files import is_local
@@ -97,6 +98,7 @@ def estimates(trials: Sequence[Trial]) -> list[Estimate]:
         trials: From `autolora.comparison.plan.plan`.
     """
     found: list[Estimate] = []
+    precisions = settle(trials)
     unreachable: dict[str | None, str] = {}  # data sets of the hub, by name, with the recipe that found out
     for name in dict.fromkeys(trial.recipe.name for trial in trials):
         mine = [trial for trial in trials if trial.recipe.name == name]
@@ -109,7 +111,8 @@ def estimates(trials: Sequence[Trial]) -> list[Estimate]:
         if not is_local(data) and data.hub in unreachable:
             found.append(Estimate(*counts, None, None, None, None, f"as {unreachable[data.hub]}"))
             continue
-        result = run_probe(todo[0].recipe)
+        model = todo[0].recipe.model.model_copy(update={"dtype": precisions[name]})
+        result = run_probe(todo[0].recipe.model_copy(update={"model": model}))
         if isinstance(result, UserError):
             found.append(Estimate(*counts, None, None, None, None, str(result), faulty=True))
             continue

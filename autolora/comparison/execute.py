@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autolora.comparison.plan import Trial, trial_key
+from autolora.comparison.precision import settle
 from autolora.comparison.processes import process_context
 from autolora.comparison.worker import work
 from autolora.recipe.method import label
@@ -25,6 +26,8 @@ from autolora.runs.store import Run
 
 if TYPE_CHECKING:
     from multiprocessing.context import ForkServerContext, SpawnContext
+
+    from autolora.training.compute import Precision
 
 
 @dataclass
@@ -62,14 +65,15 @@ def execute(
     runs = {trial_key(trial.recipe): trial.run for trial in trials if trial.run is not None}
     waiting = [trial for trial in trials if not trial.done]
     running: list[_Job] = []
-    context = process_context()
+    context, precisions = process_context(), settle(trials)
     try:
         while waiting or running:
             while len(running) < jobs and (trial := _next(waiting, running)) is not None:
                 waiting.remove(trial)
                 run = runs.setdefault(trial_key(trial.recipe), trial.run or Run.create(root, trial.recipe))
                 if _can_begin(trial, run, runs):
-                    running.append(_begin(trial, run, runs, context, jobs, show))
+                    given = (precisions[trial.recipe.name], jobs, show)
+                    running.append(_begin(trial, run, runs, context, *given))
                     on_begin(trial, run)
                 else:
                     on_end(trial, run, 0.0)
@@ -104,14 +108,20 @@ def _can_begin(trial: Trial, run: Run, runs: dict[str, Run]) -> bool:
 
 
 def _begin(
-    trial: Trial, run: Run, runs: dict[str, Run], context: SpawnContext | ForkServerContext, jobs: int, show: bool
+    trial: Trial,
+    run: Run,
+    runs: dict[str, Run],
+    context: SpawnContext | ForkServerContext,
+    precision: Precision,
+    jobs: int,
+    show: bool,
 ) -> _Job:
     run.recipe = trial.recipe  # where the data lies may have changed
     run.mark("running")
     for needed in trial.needs:
         run.add_base_run(label(needed.method), runs[trial_key(needed)])
     threads = max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else None
-    process = context.Process(target=work, args=(str(run.path), trial.recipe, threads, show), daemon=False)
+    process = context.Process(target=work, args=(str(run.path), trial.recipe, precision, threads, show), daemon=False)
     process.start()
     return _Job(trial, run, process, time.monotonic())
 

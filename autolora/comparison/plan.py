@@ -14,7 +14,7 @@ from pathlib import Path
 
 from autolora.errors import UserError
 from autolora.methods.base import method_class
-from autolora.recipe.method import label
+from autolora.recipe.method import check_targets, label
 from autolora.recipe.schema import MethodSettings, Recipe
 from autolora.runs.store import Run, runs
 
@@ -120,5 +120,6 @@ def check_plan(recipes: Sequence[Recipe], methods: Sequence[MethodSettings]) -> 
     if twice := {name for name in names if names.count(name) > 1}:
         raise UserError(f"the recipe {sorted(twice)[0]} is named twice")
     for method in methods:
+        check_targets(method)
         for recipe in recipes:
             method_class(method.name).check_recipe(recipe.model_copy(update={"method": method}))

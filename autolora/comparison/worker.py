@@ -17,14 +17,16 @@ from autolora.errors import CANCELLED, FAILED
 from autolora.experiment.line import run_stages
 from autolora.recipe.schema import Recipe
 from autolora.runs.store import Run
+from autolora.training.compute import Compute, Precision
 
 
-def work(path: str, recipe: Recipe, threads: int | None, show: bool) -> None:
+def work(path: str, recipe: Recipe, precision: Precision, threads: int | None, show: bool) -> None:
     """Target of the process. Exits with 0, 1 (failed; the reason is in status.json) or 130 (cancelled).
 
     Args:
         path: The run's folder.
         recipe: The trial's.
+        precision: Of its passes, whatever this machine would take by itself.
         threads: How many threads torch may use; None for all.
         show: Show the progress.
     """
@@ -35,7 +37,7 @@ def work(path: str, recipe: Recipe, threads: int | None, show: bool) -> None:
     try:
         if threads is not None:
             torch.set_num_threads(threads)
-        run_whole(run, show=show)
+        run_whole(run, precision, show=show)
     except KeyboardInterrupt:
         run.mark("cancelled")
         sys.exit(CANCELLED)
@@ -44,10 +46,10 @@ def work(path: str, recipe: Recipe, threads: int | None, show: bool) -> None:
         sys.exit(FAILED)
 
 
-def run_whole(run: Run, *, show: bool) -> None:
+def run_whole(run: Run, precision: Precision, *, show: bool) -> None:
     """Do what is left of a run. The checkpoints go once the run is whole: disks are finite."""
     hush()
-    run_stages(run, Context(run.recipe, show=show))
+    run_stages(run, Context(run.recipe, Compute(precision), show=show))
     for checkpoint in run.path.glob("*/**/checkpoint.safetensors"):
         checkpoint.unlink()
 

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from autolora.console import warn
 from autolora.data.load import content_hash, load_splits
 from autolora.data.splits import Splits
-from autolora.lora.targets import default_targets, head_modules
+from autolora.lora.targets import all_linear, default_targets, head_modules
 from autolora.model.identity import architecture, tokenizer_hash
 from autolora.model.load import (
     Loaded,
@@ -149,12 +149,19 @@ class Context:
         return head_modules(model, head)
 
     def targets(self, model: PreTrainedModel) -> list[str]:
-        """What `model.target_modules` says; where it says nothing, the default of the architecture, which is said once.
+        """The layers that get LoRA: names for `autolora.lora.targets.target_modules`.
+
+        What `method.targets` says, else `model.target_modules`; where neither says anything, the default of the
+        architecture, which is said once.
 
         Args:
             model: As `model` gives it.
         """
-        if (named := self.recipe.model.target_modules) is not None:
+        recipe = self.recipe
+        named = recipe.model.target_modules if recipe.method.targets is None else recipe.method.targets
+        if named == "all-linear":
+            return all_linear(model, self.head(model))
+        if named is not None:
             return list(named)
         names, source = default_targets(model, self.head(model))
         if self.main and self.show and source not in self._said:
@@ -206,8 +213,11 @@ class Context:
         """
         recipe = self.recipe
         data = {"hashes": self.hashes, "data": recipe.data.model_dump(mode="json", exclude={"root", "splits"})}
+        model = recipe.model.model_dump(mode="json")
+        if recipe.method.targets is not None:
+            model["target_modules"] = recipe.method.targets
         text = json.dumps(
-            [recipe.task, recipe.seed, recipe.model.model_dump(mode="json"), data, recipe.loss.model_dump(), *parts],
+            [recipe.task, recipe.seed, model, data, recipe.loss.model_dump(), *parts],
             sort_keys=True,
         )
         return hashlib.sha256(text.encode()).hexdigest()

@@ -35,7 +35,7 @@ def check_fit(context: Context, model: PreTrainedModel, examples: Sequence[Examp
     if not faults:  # else a forward pass could not be made
         pad = int(context.tokenizer.pad_token_id)
         faults += behaviour_faults(model, examples, pad, decodes=context.family.decodes)
-    _refuse([*faults, *_adapter_faults(context, model, lora=lora)])
+    _refuse([*faults, *_lora_faults(context, model, lora=lora)])
 
 
 def check_skeleton(context: Context, splits: Iterable[str], *, lora: bool) -> None:
@@ -54,7 +54,7 @@ def check_skeleton(context: Context, splits: Iterable[str], *, lora: bool) -> No
         return
     model = context.skeleton
     faults = [fault for split in new for fault in _input_faults(context, model, context.examples(split))]
-    _refuse([*faults, *_adapter_faults(context, model, lora=lora)])
+    _refuse([*faults, *_lora_faults(context, model, lora=lora)])
     context.fitting.update(new)
 
 
@@ -85,6 +85,13 @@ def _refuse(faults: Sequence[str]) -> None:
 
 def _input_faults(context: Context, model: PreTrainedModel, examples: Sequence[Example]) -> list[str]:
     return input_faults(model, examples, int(context.tokenizer.pad_token_id), context.task.longest(examples))
+
+
+def _lora_faults(context: Context, model: PreTrainedModel, *, lora: bool) -> Iterator[str]:
+    """The layers are called as the recipe says them: the model's, or the method's own."""
+    field = "model.target_modules:" if context.recipe.method.targets is None else "method.targets:"
+    for fault in _adapter_faults(context, model, lora=lora):
+        yield fault.replace("model.target_modules:", field, 1)
 
 
 def _adapter_faults(context: Context, model: PreTrainedModel, *, lora: bool) -> Iterator[str]:

@@ -79,7 +79,7 @@ def evaluate(run: Run, context: Context) -> list[Row]:
             "eval",
             data=context.hashes,
             seconds=round(time.monotonic() - begun, 2),
-            device=device_record(context.compute.device),
+            device=device_record(context.compute.device, context.compute.precision),
             metric=headline.name,
             score=headline.value,
             higher_is_better=headline.higher_is_better,

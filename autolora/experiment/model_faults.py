@@ -10,7 +10,8 @@ from autolora.model import header
 from autolora.model.config import OUTPUT, is_encoder, read_config, ties_output
 from autolora.model.inspect import HEADS, Layers, model_folder, read_layers
 from autolora.recipe.load import Limit, Where
-from autolora.recipe.schema import Model
+from autolora.recipe.method import check_targets, largest_rank
+from autolora.recipe.schema import MethodSettings, Model, Search
 from autolora.words import did_you_mean
 
 
@@ -33,14 +34,41 @@ def check_model(model: Model, where: Where, task: str | None = None, limit: Limi
     faults = _task_faults(folder, task, where) if folder else []
     if layers is None or folder is None:
         return faults
-    targets, head = model.target_modules or (), () if model.head == "auto" else model.head
+    head = () if model.head == "auto" else model.head
     return [
         *faults,
-        *_name_faults(layers, targets, head, where),
+        *_target_faults(layers, "model.target_modules", model.target_modules, head, where, limit),
+        *_name_faults(layers, head, where),
         *_head_faults(folder, layers, head, task, where),
-        *_target_faults(layers, targets, head, where),
-        *(_rank_faults(layers, targets, limit, where) if limit else ()),
     ]
+
+
+def check_method(
+    model: Model, method: MethodSettings, search: Search, where: Where, task: str | None = None, limit: Limit = None
+) -> list[Fault]:
+    """What is wrong with the layers that a method names for itself, as far as the model's folder shows it.
+
+    Args:
+        model: The recipe's model section.
+        method: Its method section.
+        search: Its search section.
+        where: Gives the place of a dotted field.
+        task: The recipe's task family, whose head is meant.
+        limit: It concerns the layers of the model section; the method's own is worked out here.
+    """
+    field = "method.targets"
+    if method.targets is None:
+        return []
+    try:
+        check_targets(method)  # imports the method's module, which others need not be for a check
+        folder = model_folder(model.name, model.revision)
+        layers = read_layers(folder, model.trust_remote_code, task) if folder else None
+    except UserError as error:
+        return [Fault(where(field), field, str(error))]
+    head = () if model.head == "auto" else model.head
+    if layers is None:
+        return []
+    return list(_target_faults(layers, field, method.targets, head, where, largest_rank(method, search)))
 
 
 def _task_faults(folder: Path, task: str | None, where: Where) -> list[Fault]:
@@ -52,16 +80,40 @@ def _task_faults(folder: Path, task: str | None, where: Where) -> list[Fault]:
     return [Fault(where("model.name"), "model.name", message, hint)]
 
 
-def _name_faults(layers: Layers, targets: Sequence[str], head: Sequence[str], where: Where) -> Iterator[Fault]:
-    """Names that match nothing."""
+def _target_faults(
+    layers: Layers,
+    field: str,
+    targets: tuple[str, ...] | str | None,
+    head: Sequence[str],
+    where: Where,
+    limit: Limit,
+) -> Iterator[Fault]:
+    """Targets that match nothing, or something in the head, or that are too small for their rank."""
+    if isinstance(targets, str):  # all linear layers
+        found = [layer for layer in layers.linear() if not _in_head(layer, head)]
+    else:
+        names = targets or ()
+        yield from _no_layers(layers, field, names, where)
+        yield from _heads_layers(layers, field, names, head, where)
+        found = [layer for name in names for layer in layers.named(name)]
+    if limit:
+        yield from _rank_faults(layers, found, limit, where)
+
+
+def _no_layers(layers: Layers, field: str, targets: Sequence[str], where: Where) -> Iterator[Fault]:
+    """Targets that match nothing, or a parameter that is no layer's own."""
     for index, name in enumerate(targets):
         if name in layers.parameters:
             message = (
                 f"{name!r} is a parameter of {layers.parameters[name]} dimensions, and LoRA here adapts linear layers"
             )
-            yield fault_at(f"model.target_modules.{index}", message, where, "leave it out")
+            yield fault_at(f"{field}.{index}", message, where, "leave it out")
         elif not layers.has_layer(name):
-            yield _module_fault(f"model.target_modules.{index}", name, "layer", layers.layers, where)
+            yield _module_fault(f"{field}.{index}", name, "layer", layers.layers, where)
+
+
+def _name_faults(layers: Layers, head: Sequence[str], where: Where) -> Iterator[Fault]:
+    """Modules of the head that are none."""
     known = layers.modules if layers.complete else layers.modules | {*HEADS}
     for index, name in enumerate(head):
         if not layers.has_module(name):
@@ -86,21 +138,26 @@ def _ties_output(folder: Path, layers: Layers) -> bool:
     return ties_output(read_config(folder) if config.is_file() else {}, layers.tensors)
 
 
-def _target_faults(layers: Layers, targets: Sequence[str], head: Sequence[str], where: Where) -> Iterator[Fault]:
+def _heads_layers(
+    layers: Layers, field: str, targets: Sequence[str], head: Sequence[str], where: Where
+) -> Iterator[Fault]:
     """A target in the head."""
     for index, name in enumerate(targets):
-        inside = [layer for layer in layers.named(name) if any(_inside(layer, h, strictly=False) for h in head)]
+        full = layers.complete and name in layers.layers  # that layer alone
+        inside = [layer for layer in ([name] if full else layers.named(name)) if _in_head(layer, head)]
         if inside:
             message = f"{name!r} matches {', '.join(sorted(inside)[:3])} in the head, which is trained in full"
-            yield fault_at(f"model.target_modules.{index}", message, where, "name the layers by more of their names")
+            yield fault_at(f"{field}.{index}", message, where, "name the layers by more of their names")
 
 
-def _rank_faults(layers: Layers, targets: Sequence[str], limit: tuple[str, int], where: Where) -> Iterator[Fault]:
+def _in_head(layer: str, head: Sequence[str]) -> bool:
+    return any(_inside(layer, module, strictly=False) for module in head)
+
+
+def _rank_faults(layers: Layers, found: Sequence[str], limit: tuple[str, int], where: Where) -> Iterator[Fault]:
     """A rank above the smaller side of a layer."""
     field, rank = limit
-    sides = {
-        layer: min(layers.shapes[layer]) for name in targets for layer in layers.named(name) if layer in layers.shapes
-    }
+    sides = {layer: min(layers.shapes[layer]) for layer in found if layer in layers.shapes}
     if small := {layer: side for layer, side in sides.items() if side < rank}:
         layer, side = min(small.items(), key=lambda item: (item[1], item[0]))
         yield fault_at(

@@ -13,9 +13,9 @@ from typing import Any
 from autolora.data.files import column_names, data_folder, is_local, leaves_folder, no_folder, split_files
 from autolora.data.reading.table import column_fault
 from autolora.errors import Fault, RecipeError, UserError
-from autolora.experiment.model_faults import check_model, fault_at
+from autolora.experiment.model_faults import check_method, check_model, fault_at
 from autolora.recipe.load import Check, Limit, Where, read_recipe
-from autolora.recipe.method import largest_rank
+from autolora.recipe.method import target_limit
 from autolora.recipe.pairs import check_pairs
 from autolora.recipe.schema import Data, Eval, Recipe
 from autolora.registry import TASKS
@@ -63,7 +63,7 @@ def check_recipe(recipe: Recipe) -> None:
             *(getattr(recipe, name) for name in names.split()),
             _in_python,
             recipe.task,
-            largest_rank(recipe.method, recipe.search),
+            target_limit(recipe.method, recipe.search),
         )
     ]:
         raise RecipeError(faults)
@@ -215,4 +215,5 @@ CHECKS: Mapping[str, Check] = {
     "data eval": check_family,
     "model": check_model,
     "search ranks retrain method": check_pairs,
+    "model method search": check_method,
 }

@@ -51,7 +51,7 @@ def retrain(run: Run, context: Context, *, anew: bool = False) -> Path:
             "retrain",
             data=context.hashes,
             model=weights_hash(model, head),
-            device=device_record(context.compute.device),
+            device=device_record(context.compute.device, context.compute.precision),
             **({"target_modules": context.targets(model)} if method.adapts_layers else {}),
         )
         total = settings.total_steps(len(examples)) if method.trains else 0

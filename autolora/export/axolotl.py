@@ -1,12 +1,14 @@
 """``--format axolotl``: the LoRA part of an axolotl configuration, with a rank for every layer.
 
 What axolotl reads (axolotl-ai-cloud/axolotl): its ``lora_rank_pattern`` and ``lora_alpha_pattern`` go unchanged into
-PEFT's LoraConfig (``_build_lora_config_kwargs`` in src/axolotl/loaders/adapter.py; docs/lora.qmd; pull request 3673,
-of 2026). Both hold whole numbers (docs/lora.qmd; its tests, ``test_lora_pattern_rejects_non_int_values`` and
+PEFT's LoraConfig (``_build_lora_config_kwargs`` in src/axolotl/loaders/adapter.py; docs/lora.qmd; pull request 3673, of
+2026). Both hold whole numbers (docs/lora.qmd; its tests, ``test_lora_pattern_rejects_non_int_values`` and
 ``..._non_positive_values``, refuse 1.5 and 0), and so does ``lora_alpha`` (src/axolotl/utils/schemas/peft.py): a
-scaling that needs a fraction cannot be said. With ``lora_model_dir`` the adapter's own ranks hold and the patterns are
-ignored (docs/lora.qmd). The task type is no setting but follows the model's class, a sequence or token classifier being
-a reward model there (``_get_peft_task_type`` in adapter.py; pull request 2241).
+scaling that needs a fraction cannot be said. ``lora_target_modules`` is a list or a text, which goes to PEFT as it is:
+an expression is written only where a list, which PEFT matches by the ends of names, would mean other layers too. With
+``lora_model_dir`` the adapter's own ranks hold and the patterns are ignored (docs/lora.qmd). The task type is no
+setting but follows the model's class, a sequence or token classifier being a reward model there
+(``_get_peft_task_type`` in adapter.py; pull request 2241).
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from __future__ import annotations
 import math
 
 from autolora.export.base import CAUSAL_LM, Allocation, Exported, as_yaml, start_from_adapter
-from autolora.lora.config import anchored
+from autolora.lora.config import anchored, target_expression
 
 KEYS = (  # that this format may write; each is a field of axolotl's configuration
     "base_model",
@@ -53,7 +55,7 @@ def export(found: Allocation) -> Exported:
         "lora_fan_in_fan_out": found.fan_in_fan_out or None,
         "lora_modules_to_save": list(found.head) or None,
         "lora_target_linear": False,  # true would add every other linear layer to the targets
-        "lora_target_modules": targets,
+        "lora_target_modules": target_expression(targets) if found.matched_beside else targets,
         "lora_rank_pattern": {anchored(name): found.ranks[name] for name in targets},
         "lora_alpha_pattern": {anchored(name): alpha for name, alpha in alphas.items()},
     }

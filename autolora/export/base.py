@@ -63,6 +63,12 @@ class Allocation:
             )
         return found
 
+    @property
+    def matched_beside(self) -> list[str]:
+        """The layers without LoRA that PEFT would adapt for a list of the others, whose names theirs end in."""
+        ends = tuple(f".{name}" for name in self.ranks.targets)
+        return [name for name, rank in self.ranks.items() if not rank and name.endswith(ends)]
+
     def summary(self) -> str:
         """The ranks in one sentence."""
         total, most = self.ranks.total, self.ranks.initial_rank * len(self.ranks)

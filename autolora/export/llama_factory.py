@@ -4,16 +4,18 @@ What LLaMA-Factory reads (hiyouga/LLaMA-Factory, now LlamaFactory; files below s
 one whole ``lora_alpha`` for all layers (``LoraArguments`` in hparams/finetuning_args.py); its LoraConfig gets neither a
 rank_pattern nor an alpha_pattern (``_setup_lora_tuning`` in model/adapter.py), nor does that of its v1 rewrite
 (``get_lora_model`` in v1/plugins/model_plugins/peft.py), and unknown keys are refused (``_parse_args`` in
-hparams/parser.py). Which layers get LoRA at all can be said: ``lora_target`` is a list of names for PEFT.
-``adapter_name_or_path`` goes on training an adapter at the adapter's own ranks, unless ``create_new_adapter`` is set
-(model/adapter.py, hparams/model_args.py). The task type is always CAUSAL_LM (model/adapter.py), and models are loaded
-as causal, image-text, sequence-to-sequence or waveform models (model/loader.py).
+hparams/parser.py). Which layers get LoRA at all can be said: ``lora_target`` is a list of names for PEFT, which matches
+them by their ends; an expression cannot be said, as the text is divided at its commas. ``adapter_name_or_path`` goes on
+training an adapter at the adapter's own ranks, unless ``create_new_adapter`` is set (model/adapter.py,
+hparams/model_args.py). The task type is always CAUSAL_LM (model/adapter.py), and models are loaded as causal,
+image-text, sequence-to-sequence or waveform models (model/loader.py).
 """
 
 from __future__ import annotations
 
 import math
 
+from autolora.errors import UserError
 from autolora.export.base import CAUSAL_LM, Allocation, Exported, as_yaml, start_from_adapter
 
 KEYS = (  # that this format may write; each is a field of LLaMA-Factory's arguments
@@ -35,9 +37,14 @@ def export(found: Allocation) -> Exported:
         found: What is exported.
 
     Raises:
-        UserError: Every rank is 0.
+        UserError: Every rank is 0, or no list of names means these layers alone.
     """
     targets = found.target_modules
+    if beside := found.matched_beside:
+        raise UserError(
+            f"{found.source}: LLaMA-Factory takes a list of names, which PEFT matches by their ends; that of the "
+            f"layers with LoRA would adapt {', '.join(beside)} too, which has rank 0; use --format peft or axolotl"
+        )
     rank = nearest_uniform_rank(found)
     wanted = found.ranks.alpha_at(rank)
     alpha = max(1, round(wanted))

@@ -1,13 +1,14 @@
 """PEFT's configuration of a rank per layer: ``lora_config(ranks, task_type="SEQ_CLS")``, a stock LoraConfig.
 
 PEFT takes the keys of its patterns for regular expressions and says nothing where one fits no module, so every key is
-anchored on a full module name. Layers of rank 0 are left out of the targets, as PEFT refuses rank 0.
+anchored on a full module name. It matches the targets in a list by their ends (``q`` adapts ``block.q`` too), so they
+are one expression. Layers of rank 0 are left out of the targets, as PEFT refuses rank 0.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from autolora.errors import UserError
@@ -56,7 +57,7 @@ def lora_config(
     return LoraConfig(
         r=ranks.initial_rank,
         lora_alpha=ranks.lora_alpha,  # type: ignore[arg-type]  # PEFT says int, and scales by any number
-        target_modules=sorted(kept),
+        target_modules=target_expression(kept),
         rank_pattern={anchored(name): ranks[name] for name in kept},
         alpha_pattern={anchored(name): ranks.alpha(name) for name in kept},
         lora_dropout=dropout,
@@ -68,9 +69,10 @@ def lora_config(
 
 
 def exact_type(model: nn.Module, config: LoraConfig) -> None:
-    """Take the task family out of a configuration where what PEFT adds for it would be trained or left out beside.
+    """Change a configuration where PEFT would make another adapter of it on this model.
 
-    PEFT trains in full whatever ends in one of these names, and puts no adapter on what has one among its parts.
+    The task family is taken out where what PEFT adds for it would be trained or left out beside: PEFT trains in full
+    whatever ends in one of these names, and puts no adapter on what has one among its parts.
 
     Args:
         model: That it is for.
@@ -79,9 +81,39 @@ def exact_type(model: nn.Module, config: LoraConfig) -> None:
     head, added = config.modules_to_save or (), ADDED.get(config.task_type or "", ())
     names = [name for name, _ in model.named_modules(remove_duplicate=False)]
     saved = {name for name in names if name.endswith((*head, *added))}
-    excluded = any(set(target.split(".")) & set(added) for target in config.target_modules or ())
-    if saved - set(head) or excluded:
+    targets = matched(config.target_modules or (), names)
+    if saved - set(head) or any(set(target.split(".")) & set(added) for target in targets):
         config.task_type = None
+    if targets:  # else PEFT says what it does not find
+        config.target_modules = exact_targets(model, targets)
+
+
+def matched(targets: str | Iterable[str], names: Iterable[str]) -> list[str]:
+    """The full names that PEFT's `target_modules` mean.
+
+    Args:
+        targets: An expression, or names of which each means what it is the end of.
+        names: Of the model's modules.
+    """
+    if isinstance(targets, str):
+        return [name for name in names if re.fullmatch(targets, name)]
+    ends = tuple(f".{target}" for target in targets)
+    return [name for name in names if f".{name}".endswith(ends)]
+
+
+def exact_targets(model: nn.Module, names: Sequence[str]) -> str | list[str]:
+    """PEFT's `target_modules` that mean these layers of a model and no others.
+
+    They are one expression. Where experts are stored as one weight (Mixtral's), PEFT takes an expression for the last
+    parts of all names that it matches; there they are a list, which the same names of other layers do not end in.
+
+    Args:
+        model: Without PEFT's wrapping, or in it.
+        names: Full names of the layers.
+    """
+    if any(".experts." in name and parameter.ndim > 2 for name, parameter in model.named_parameters()):
+        return list(names)
+    return target_expression(names)
 
 
 def anchored(name: str) -> str:
@@ -101,4 +133,4 @@ def target_expression(names: Sequence[str]) -> str:
     Args:
         names: In the model itself, without PEFT's wrapping.
     """
-    return f"(?:{'|'.join(re.escape(name) for name in names)})"
+    return f"^(?:{'|'.join(re.escape(name) for name in names)})$"

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 NO_LAYER = "-"
 
@@ -39,19 +39,20 @@ def places(modules: Iterable[str]) -> Places:
     """Where each module goes.
 
     Its layer is the first number in its name ("-" without one; that row is the last), its projection the rest of the
-    name, shortened to as few of the last components as tell it from the others, one mostly. Projections are in order of
-    appearance.
+    name, shortened to as few of the last components as tell it from the others, one mostly. Where two stacks have the
+    same one, what tells the stacks apart stands in front (``encoder.q``). Projections are in order of appearance.
 
     Args:
         modules: Full names.
     """
     split = _split(modules)
-    paths = list(dict.fromkeys(path for _, path in split.values()))
-    layers = sorted({layer for layer, _ in split.values()}, key=lambda layer: (layer == NO_LAYER, layer.zfill(9)))
+    paths = {each.path: each for each in split.values()}
+    layers = sorted({each.layer for each in split.values()}, key=lambda layer: (layer == NO_LAYER, layer.zfill(9)))
     rows = {layer: row for row, layer in enumerate(layers)}
     columns = {path: column for column, path in enumerate(paths)}
-    cells = {name: (rows[layer], columns[path]) for name, (layer, path) in split.items()}
-    return Places(tuple(layers), tuple(_shorten(path, paths) for path in paths), cells)
+    cells = {name: (rows[each.layer], columns[each.path]) for name, each in split.items()}
+    labels = tuple(_label(each, list(paths.values())) for each in paths.values())
+    return Places(tuple(layers), labels, cells)
 
 
 def rank_table(ranks: Mapping[str, int]) -> RankTable:
@@ -67,28 +68,58 @@ def rank_table(ranks: Mapping[str, int]) -> RankTable:
     return RankTable(where.layers, where.projections, tuple(tuple(row) for row in values))
 
 
-def _split(modules: Iterable[str]) -> dict[str, tuple[str, tuple[str, ...]]]:
-    """Layer and projection path of every module.
+@dataclass(frozen=True)
+class _Spot:
+    """Layer of a module, what comes before and after the layer's number, and the stack that has to be told."""
 
-    The path begins after the layer's number, or, where two stacks (encoder, decoder) have the same one, holds what
-    comes before the number too.
-    """
-    split: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {}
+    layer: str
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+    stack: str | None = None
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        return self.before + self.after
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """As much of the path as may be needed."""
+        return self.after if self.after and self.stack is None else self.path
+
+
+def _split(modules: Iterable[str]) -> dict[str, _Spot]:
+    """Two stacks (encoder, decoder) have the same projection where their names differ in numbers at most."""
+    split: dict[str, _Spot] = {}
     for name in modules:
         parts = tuple(name.split("."))
         at = next((index for index, part in enumerate(parts) if part.isdecimal()), None)
-        split[name] = (NO_LAYER, (), parts) if at is None else (str(int(parts[at])), parts[:at], parts[at + 1 :])
-    stacks: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
-    for _, before, after in split.values():
-        stacks.setdefault(after, set()).add(before)
+        found = (NO_LAYER, (), parts) if at is None else (str(int(parts[at])), parts[:at], parts[at + 1 :])
+        split[name] = _Spot(*found)
+    stacks: dict[tuple[str, ...], dict[tuple[str, ...], None]] = {}
+    for each in split.values():
+        stacks.setdefault(_unnumbered(each.after), {})[each.before] = None
     return {
-        name: (layer, after if after and len(stacks[after]) == 1 else before + after)
-        for name, (layer, before, after) in split.items()
+        name: replace(each, stack=_difference(each.before, list(stacks[_unnumbered(each.after)])))
+        for name, each in split.items()
     }
 
 
-def _shorten(path: tuple[str, ...], paths: Sequence[tuple[str, ...]]) -> str:
-    for length in range(1, len(path)):
-        if sum(other[-length:] == path[-length:] for other in paths) == 1:
-            return ".".join(path[-length:])
-    return ".".join(path)
+def _unnumbered(path: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple("#" if part.isdecimal() else part for part in path)
+
+
+def _difference(before: tuple[str, ...], stacks: Sequence[tuple[str, ...]]) -> str | None:
+    """What tells a stack from the others: its first component that they do not all have."""
+    if len(stacks) == 1:
+        return None
+    return next((part for i, part in enumerate(before) if any(other[i : i + 1] != (part,) for other in stacks)), "")
+
+
+def _label(spot: _Spot, spots: Sequence[_Spot]) -> str:
+    front = [spot.stack] if spot.stack else []
+    rivals = [other for other in spots if not front or spot.stack in other.path]
+    for length in range(1, len(spot.shown)):
+        end = spot.shown[-length:]
+        if sum((other.path if front else other.shown)[-length:] == end for other in rivals) == 1:
+            return ".".join((*front, *end))
+    return ".".join(spot.shown)

@@ -1,7 +1,8 @@
 """Which modules get LoRA, and which belong to the head.
 
 A name matches a module by its full name or by a dotted end of it: ``query`` matches
-``bert.encoder.layer.0.attention.self.query`` and not ``myquery``.
+``bert.encoder.layer.0.attention.self.query`` and not ``myquery``. A target that is a layer's full name means that layer
+alone, whatever else ends in it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from torch import nn
 from transformers.pytorch_utils import Conv1D
@@ -38,15 +38,17 @@ def target_modules(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Modul
         UserError: A name matches no layer, or one that is neither nn.Linear nor Conv1D.
     """
     found: dict[str, nn.Module] = {}
-    for module_name, module in model.named_modules():
-        if any(matches(module_name, name) for name in names):
+    modules = dict(model.named_modules())
+    full, ends = {name for name in names if name in modules}, [name for name in names if name not in modules]
+    for module_name, module in modules.items():
+        if module_name in full or any(matches(module_name, name) for name in ends):
             if not isinstance(module, nn.Linear | Conv1D):
                 raise UserError(
                     f"target module {module_name} is a {type(module).__name__}; LoRA here adapts nn.Linear and Conv1D"
                 )
             found[module_name] = module
-    _no_parameters(model, names)
-    _all_matched(names, found, (n for n, m in model.named_modules() if isinstance(m, nn.Linear | Conv1D)), "target")
+    _no_parameters(model, ends)
+    _all_matched(ends, found, (n for n, m in modules.items() if isinstance(m, nn.Linear | Conv1D)), "target")
     return found
 
 
@@ -72,24 +74,39 @@ def default_targets(model: nn.Module, head: Sequence[str]) -> tuple[list[str], s
     from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as TABLE
 
     kind = str(getattr(getattr(model, "config", None), "model_type", ""))
-    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)]
     found = TABLE.get(kind)
     if isinstance(found, str):  # a regular expression
-        return [name for name in linear if re.fullmatch(found, name)], f"PEFT's for {kind}"
+        return [name for name, _ in _linear(model) if re.fullmatch(found, name)], f"PEFT's for {kind}"
     if found is not None:
         return list(found), f"PEFT's for {kind}"
-    inside = [name for name in linear if not in_modules(name, head) and in_modules(name, _backbone(model))]
-    return inside, f"every linear layer of the backbone, as PEFT has none for {kind}"
+    return all_linear(model, head), f"every linear layer of the backbone, as PEFT has none for {kind}"
 
 
-def _backbone(model: Any) -> list[str]:
-    """The child that is the pretrained model; where none has its name (T5's), all but the output embeddings."""
+def all_linear(model: nn.Module, head: Sequence[str]) -> list[str]:
+    """Full names of every linear layer of the backbone, in the model's order: without head and output embeddings.
+
+    Args:
+        model: The pretrained model with its task head.
+        head: Full names of the head's modules.
+    """
+    output: object = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None  # type: ignore[operator]
+    backbone = _backbone(model)
+    return [
+        name
+        for name, module in _linear(model)
+        if module is not output and in_modules(name, backbone) and not in_modules(name, head)
+    ]
+
+
+def _linear(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    return [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)]
+
+
+def _backbone(model: nn.Module) -> list[str]:
+    """The child that is the pretrained model; where none has its name (T5's), all of them."""
     children = dict(model.named_children())
-    name = getattr(model, "base_model_prefix", "")
-    if name in children:
-        return [name]
-    output = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
-    return [name for name, child in children.items() if child is not output]
+    name = str(getattr(model, "base_model_prefix", ""))
+    return [name] if name in children else list(children)
 
 
 def in_modules(name: str, modules: Iterable[str]) -> bool:

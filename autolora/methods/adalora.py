@@ -22,7 +22,7 @@ from typing_extensions import override
 from autolora.context.base import Context
 from autolora.errors import UserError
 from autolora.lora.adapter import base_name, in_adapter, uses_conv1d
-from autolora.lora.config import exact_type
+from autolora.lora.config import exact_type, target_expression
 from autolora.lora.loading import check, check_tensors, head_shapes
 from autolora.lora.parameters import trainable_parameters
 from autolora.lora.ranks import Ranks
@@ -71,7 +71,7 @@ class AdaLora(Budgeted, PeftMethod):
             total_step=total,
             lora_alpha=self.recipe.retrain_alpha * start / self.recipe.search.rank,  # type: ignore[arg-type]  # as in lora.config
             lora_dropout=self.recipe.retrain_dropout,
-            target_modules=names,
+            target_modules=target_expression(names),
             modules_to_save=list(head) or None,
             task_type=context.task.peft_task_type,
             fan_in_fan_out=uses_conv1d(model, names),

@@ -141,7 +141,7 @@ class AutoLora(RankedLora):
             "search",
             data=context.hashes,
             model=weights_hash(model, head),
-            device=device_record(context.compute.device),
+            device=device_record(context.compute.device, context.compute.precision),
             target_modules=context.targets(model),
         )
         return model, head

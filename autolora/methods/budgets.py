@@ -45,7 +45,7 @@ class Budgeted(Method):
         """
         source = self.source
         if source is not None:
-            sizes = source.shapes or shapes
+            sizes = {**source.shapes, **shapes}  # the source's layers may be others than these
             return sum(rank * sum(sizes[name]) for name, rank in source.items())
         costs = {name: n + m for name, (n, m) in shapes.items()}
         return Budget.of(budget_of(self.recipe).given).limit(costs, self.recipe.search.rank * sum(costs.values()))

@@ -8,6 +8,7 @@ import torch
 from typing_extensions import override
 
 from autolora.allocation.budget import choose
+from autolora.errors import UserError
 from autolora.methods.budgets import AUTOLORA, Budgeted
 from autolora.methods.peft import GivenRanks
 from autolora.recipe.schema import MethodSettings, Recipe
@@ -30,7 +31,17 @@ def shuffled(ranks: Mapping[str, int], shapes: Mapping[str, tuple[int, int]], se
     return {name: found[name] for name in shapes}
 
 
-class Shuffled(Budgeted, GivenRanks):
+class Control(Budgeted, GivenRanks):
+    """Other ranks for the layers that AutoLoRA had."""
+
+    @classmethod
+    @override
+    def check_recipe(cls, recipe: Recipe) -> None:
+        if recipe.method.targets is not None and cls.needs(recipe):
+            raise UserError(f"method {recipe.method.name!r} gives AutoLoRA's own layers other ranks; leave targets out")
+
+
+class Shuffled(Control):
     """AutoLoRA's own ranks, permuted at random over the modules (of one shape, so that the budget stays the same)."""
 
     @classmethod
@@ -43,7 +54,7 @@ class Shuffled(Budgeted, GivenRanks):
         return shuffled(self.learned(), shapes, derive(self.recipe.seed, "shuffled"))
 
 
-class Random(Budgeted, GivenRanks):
+class Random(Control):
     """Random ranks from 0 to k: components drawn without replacement among all n k.
 
     As many in modules of each shape as AutoLoRA's result has; or, with a budget, each that still fits into it.

@@ -80,7 +80,7 @@ class LoraGrid(RankedLora):
         examples = context.examples(self.recipe.data.splits.train)
         model = context.model()
         check_fit(context, model, examples)
-        device = device_record(context.compute.device)
+        device = device_record(context.compute.device, context.compute.precision)
         hashed, targets = weights_hash(model, context.head(model)), context.targets(model)
         run.note("search", data=context.hashes, model=hashed, device=device, target_modules=targets)
         shapes = target_shapes(model, context.targets(model))

@@ -93,4 +93,5 @@ def _uniform(recipe: Recipe) -> MethodSettings:
     """The uniform LoRA that is cut down."""
     rate = recipe.method.learning_rate if recipe.method.name == "svd" else None
     size = recipe.method.size if recipe.method.name == "svd" else None
-    return MethodSettings(name="lora", size=size or recipe.search.rank, learning_rate=rate)
+    targets = recipe.method.targets if recipe.method.name == "svd" else None
+    return MethodSettings(name="lora", size=size or recipe.search.rank, learning_rate=rate, targets=targets)

@@ -20,6 +20,8 @@ from autolora.registry import TASKS
 from autolora.words import did_you_mean
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+BLOCK = re.compile(r"(?:^|\.)\d+\.")  # a module of one of several equal ones
+EMBEDDING = re.compile(r"embed|relative_attention_bias")  # T5's is one in its blocks
 HEADS = ("classifier", "score")  # the heads that transformers adds from code shared by many architectures
 
 
@@ -80,6 +82,7 @@ class Layers:
         shapes: Of the layers' weights, where they are known.
         tensors: Names in the weight file, where they are known.
         parameters: Dimensions of the weights that are no module's own, such as those of all experts, by their names.
+        linears: Modules that are linear layers, where the model was built.
     """
 
     layers: frozenset[str]
@@ -89,10 +92,18 @@ class Layers:
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     tensors: frozenset[str] = frozenset()
     parameters: Mapping[str, int] = field(default_factory=dict)
+    linears: frozenset[str] | None = None
 
     def named(self, name: str) -> list[str]:
         """The modules that `name` means, by the full names that are known."""
         return [module for module in self.modules if _is_end(name, [module])]
+
+    def linear(self) -> list[str]:
+        """The linear layers of the blocks: all that names and shapes tell for sure to be some."""
+        if self.linears is not None:
+            return [name for name in self.shapes if name in self.linears]
+        known = self.layers & self.shapes.keys()
+        return sorted(name for name in known if BLOCK.search(name) and not EMBEDDING.search(name))
 
     def has_layer(self, name: str) -> bool:
         """Whether `name` is a layer's full name or a dotted end of it."""
@@ -260,6 +271,7 @@ def _named(shapes: dict[str, list[int]], parts: frozenset[str]) -> Layers:
 def _built_layers(folder: Path, task: str) -> Layers:
     import torch
     import transformers
+    from transformers.pytorch_utils import Conv1D
 
     family = TASKS.load(task)
     try:
@@ -282,4 +294,5 @@ def _built_layers(folder: Path, task: str) -> Layers:
         shapes={name: shape for name, shape in weights.items() if len(shape) == 2},
         tensors=frozenset(name for name, _ in model.named_parameters()),
         parameters=loose,
+        linears=frozenset(name for name, m in model.named_modules() if isinstance(m, torch.nn.Linear | Conv1D)),
     )

@@ -8,14 +8,16 @@ initial_rank, path)`` a heat map; layer 0 is at the top in both. `ranks` maps fu
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich import box
 from rich.color import Color, blend_rgb
 from rich.color_triplet import ColorTriplet
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.padding import Padding
 from rich.style import Style
 from rich.table import Table
@@ -26,10 +28,13 @@ from autolora.files import write_atomic
 from autolora.lora.places import RankTable, rank_table
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
+    from numpy.typing import NDArray
 
+PAGE = 9.0  # inches that the columns of a picture take
 _LIGHT, _DARK = ColorTriplet(247, 251, 255), ColorTriplet(8, 48, 107)  # the ends of matplotlib's "Blues"
 
 
@@ -54,16 +59,46 @@ def render(ranks: Mapping[str, int], initial_rank: int) -> RenderableType:
         ranks: By full module name.
         initial_rank: What they are out of.
     """
-    table = rank_table(ranks)
-    shown = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False, show_footer=len(table.layers) > 1)
-    shown.add_column(Text("layer "), Text("mean "), justify="right")
-    for name, column in zip(table.projections, zip(*table.values, strict=True), strict=True):
-        present = [rank for rank in column if rank is not None]
-        mean = f"{sum(present) / len(present):.1f} "
-        shown.add_column(Text(name.replace(".", ".\n") + " "), Text(mean), justify="right", vertical="bottom")
-    for layer, row in zip(table.layers, table.values, strict=True):
-        shown.add_row(Text(f"{layer} "), *(_cell(rank, initial_rank) for rank in row))
-    return Group(shown, Text(summary(ranks, initial_rank)))
+    return _Map(rank_table(ranks), initial_rank, summary(ranks, initial_rank))
+
+
+@dataclass(frozen=True)
+class _Map:
+    """Tables below each other, of as many projections as the terminal has room for."""
+
+    table: RankTable
+    initial_rank: int
+    summary: str
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        labels = [name.replace(".", ".\n") for name in self.table.projections]
+        widths = [max(4, *map(len, label.split("\n"))) + 1 for label in labels]  # "10.5" is a mean
+        for part in _parts(widths, options.max_width - len("layer ")):
+            yield Group(self._shown(labels, part), *([Text()] if part.stop < len(labels) else []))
+        yield Text(self.summary)
+
+    def _shown(self, labels: Sequence[str], part: slice) -> Table:
+        rows = [row[part] for row in self.table.values]
+        shown = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False, show_footer=len(rows) > 1)
+        shown.add_column(Text("layer "), Text("mean "), justify="right")
+        for label, column in zip(labels[part], zip(*rows, strict=True), strict=True):
+            present = [rank for rank in column if rank is not None]
+            mean = f"{sum(present) / len(present):.1f} "
+            shown.add_column(Text(label + " "), Text(mean), justify="right", vertical="bottom")
+        for layer, row in zip(self.table.layers, rows, strict=True):
+            shown.add_row(Text(f"{layer} "), *(_cell(rank, self.initial_rank) for rank in row))
+        return shown
+
+
+def _parts(widths: Sequence[int], room: int) -> list[slice]:
+    """Columns of these widths, as many beside each other as there is room for, one at least."""
+    parts, first, taken = [], 0, 0
+    for index, width in enumerate(widths):
+        if index > first and taken + width > room:
+            parts.append(slice(first, index))
+            first, taken = index, 0
+        taken += width
+    return [*parts, slice(first, len(widths))]
 
 
 def _cell(rank: int | None, initial_rank: int) -> RenderableType:
@@ -95,32 +130,69 @@ def save_png(ranks: Mapping[str, int], initial_rank: int, path: Path) -> None:
 
 
 def _figure(ranks: Mapping[str, int], initial_rank: int) -> Figure:
+    import numpy as np
+
+    table = rank_table(ranks)
+    values = np.array(table.values, dtype=float)
+
+    def draw(axes: Axes, columns: slice) -> AxesImage:
+        return _heat_map(axes, values[:, columns], initial_rank)
+
+    texts = ("Rank per module", summary(ranks, initial_rank))
+    return heat_maps(table.layers, table.projections, draw, initial_rank, texts, column=0.55, row=0.27)
+
+
+def heat_maps(
+    layers: Sequence[str],
+    projections: Sequence[str],
+    draw: Callable[[Axes, slice], AxesImage],
+    initial_rank: int,
+    texts: tuple[str, str],
+    *,
+    column: float,
+    row: float,
+) -> Figure:
+    """A heat map of layers by projections; what is wider than a page goes on in another one below it.
+
+    Args:
+        layers: Row labels.
+        projections: Column labels.
+        draw: Draws these columns of the map.
+        initial_rank: The largest rank of the colours.
+        texts: The title, and the line below it.
+        column: The least width of a column in inches.
+        row: The height of a row in inches.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    table = rank_table(ranks)
-    labels = [name.replace(".", ".\n") for name in table.projections]
-    lines = [line for label in labels for line in label.split("\n")]
-    column = max(0.55, 0.08 * max(map(len, lines)))  # inches, as all that follows
-    width, height = max(column * len(labels), 1.4), 0.27 * len(table.layers)
-    left, right, top = 0.7, 0.95, 0.65
-    bottom = 0.2 + 0.15 * max(label.count("\n") + 1 for label in labels)
-    size = (left + width + right, bottom + height + top)
+    labels = [name.replace(".", ".\n") for name in projections]
+    column = max(column, 0.08 * max(len(line) for label in labels for line in label.split("\n")))
+    count = math.ceil(len(labels) / math.ceil(column * len(labels) / PAGE))  # columns of a map, evenly
+    parts = [slice(first, first + count) for first in range(0, len(labels), count)]
+    width, height, left, right, top = max(column * count, 1.4), row * len(layers), 0.7, 0.95, 0.65  # inches
+    below = [0.2 + 0.15 * max(label.count("\n") + 1 for label in labels[part]) for part in parts]
+    size = (left + width + right, top + sum(below) + height * len(parts))
     figure = Figure(figsize=size, facecolor="white")
     FigureCanvasAgg(figure)
-    axes = figure.add_axes((left / size[0], bottom / size[1], width / size[0], height / size[1]))
-    image = _heat_map(axes, table, initial_rank)
-    label_axes(axes, table.layers, labels)
-    colour_bar(figure, axes, image, initial_rank)
-    figure.text(0.5, 1 - 0.18 / size[1], "Rank per module", ha="center", va="center", fontsize=10)
-    figure.text(0.5, 1 - 0.41 / size[1], summary(ranks, initial_rank), ha="center", va="center", fontsize=7.5)
+    upper = size[1] - top
+    for part, under in zip(parts, below, strict=True):
+        wide = width * len(labels[part]) / count
+        place = (left / size[0], (upper - height) / size[1], wide / size[0], height / size[1])
+        axes = figure.add_axes(place)
+        image = draw(axes, part)
+        label_axes(axes, layers, labels[part])
+        if part is parts[0]:
+            colour_bar(figure, axes, image, initial_rank)
+        upper -= height + under
+    figure.text(0.5, 1 - 0.18 / size[1], texts[0], ha="center", va="center", fontsize=10)
+    figure.text(0.5, 1 - 0.41 / size[1], texts[1], ha="center", va="center", fontsize=7.5)
     return figure
 
 
-def _heat_map(axes: Axes, table: RankTable, initial_rank: int) -> AxesImage:
+def _heat_map(axes: Axes, values: NDArray[np.float64], initial_rank: int) -> AxesImage:
     import numpy as np
 
-    values = np.array(table.values, dtype=float)
     image = axes.imshow(np.ma.masked_invalid(values), cmap="Blues", vmin=0, vmax=initial_rank, aspect="auto")
     axes.set_facecolor("0.88")
     for (row, column), value in np.ndenumerate(values):

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autolora.errors import UserError
-from autolora.lora.places import Places, places
+from autolora.lora.places import places
 from autolora.plots import rank_map
 from autolora.plots.figures import save
 
@@ -46,37 +46,22 @@ def save_png(ranks: Sequence[Mapping[str, int]], initial_rank: int, path: Path) 
 
 def _figure(names: Sequence[str], values: NDArray[np.float64], initial_rank: int) -> Figure:
     """values: (seeds, modules)."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     where = places(names)
-    labels = [name.replace(".", ".\n") for name in where.projections]
-    lines = [line for label in labels for line in label.split("\n")]
-    column = max(0.6, 0.08 * max(map(len, lines)))  # inches, as all that follows
-    width, height = max(column * len(labels), 1.6), _ROW * len(where.layers)
-    left, right, top = 0.7, 0.95, 0.65
-    bottom = 0.2 + 0.15 * max(label.count("\n") + 1 for label in labels)
-    size = (left + width + right, bottom + height + top)
-    figure = Figure(figsize=size, facecolor="white")
-    FigureCanvasAgg(figure)
-    axes = figure.add_axes((left / size[0], bottom / size[1], width / size[0], height / size[1]))
-    image = _heat_map(axes, where, names, values, initial_rank)
-    rank_map.label_axes(axes, where.layers, labels)
-    rank_map.colour_bar(figure, axes, image, initial_rank)
-    totals = values.sum(axis=1)
-    said = f"sum {totals.mean():.1f} ± {totals.std(ddof=1):.1f} of {initial_rank * len(names)}, {len(names)} modules"
-    figure.text(0.5, 1 - 0.18 / size[1], f"Mean rank ± sd, {len(values)} seeds", ha="center", va="center", fontsize=10)
-    figure.text(0.5, 1 - 0.41 / size[1], said, ha="center", va="center", fontsize=7.5)
-    return figure
-
-
-def _heat_map(
-    axes: Axes, where: Places, names: Sequence[str], values: NDArray[np.float64], initial_rank: int
-) -> AxesImage:
     means, spreads = (np.full((len(where.layers), len(where.projections)), np.nan) for _ in range(2))
     for index, name in enumerate(names):
         means[where.cells[name]] = values[:, index].mean()
         spreads[where.cells[name]] = values[:, index].std(ddof=1)
+
+    def draw(axes: Axes, columns: slice) -> AxesImage:
+        return _heat_map(axes, means[:, columns], spreads[:, columns], initial_rank)
+
+    totals = values.sum(axis=1)
+    said = f"sum {totals.mean():.1f} ± {totals.std(ddof=1):.1f} of {initial_rank * len(names)}, {len(names)} modules"
+    texts = (f"Mean rank ± sd, {len(values)} seeds", said)
+    return rank_map.heat_maps(where.layers, where.projections, draw, initial_rank, texts, column=0.6, row=_ROW)
+
+
+def _heat_map(axes: Axes, means: NDArray[np.float64], spreads: NDArray[np.float64], initial_rank: int) -> AxesImage:
     image = axes.imshow(np.ma.masked_invalid(means), cmap="Blues", vmin=0, vmax=initial_rank, aspect="auto")
     axes.set_facecolor("0.88")
     for (row, column), mean in np.ndenumerate(means):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
@@ -49,6 +49,7 @@ Probability = Annotated[Number, Field(ge=0, lt=1)]
 Share = Annotated[Number, Field(gt=0, lt=1)]
 PositiveInt = Annotated[int, Field(ge=1)]
 Name = Annotated[str, Field(min_length=1)]
+Targets = Annotated[tuple[Name, ...], Field(min_length=1, strict=False)] | Literal["all-linear"]  # of the backbone
 
 
 class Section(BaseModel):

@@ -23,7 +23,7 @@ import yaml
 from autolora.errors import Fault, RecipeError
 from autolora.recipe.document import Document, parse, read_document
 from autolora.recipe.messages import dotted_names, section_at, unknown_key_hint, validation_faults
-from autolora.recipe.method import largest_rank
+from autolora.recipe.method import target_limit
 from autolora.recipe.schema import MethodSettings, Recipe, Search
 from autolora.recipe.stages import BUDGETS
 
@@ -293,7 +293,7 @@ def _limit(values: Mapping[str, Any], wrong: set[str]) -> Limit:
     if any(field.split(".")[0] in ("search", "method") for field in wrong):
         return None
     method, search = values.get("method") or {}, values.get("search") or {}
-    return largest_rank(MethodSettings.model_validate(method), Search.model_validate(search))
+    return target_limit(MethodSettings.model_validate(method), Search.model_validate(search))
 
 
 def _checkable(section: str, values: Mapping[str, Any], wrong: set[str]) -> dict[str, Any] | None:

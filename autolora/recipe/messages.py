@@ -21,6 +21,12 @@ from autolora.words import did_you_mean
 
 Path = tuple[str | int, ...]
 
+WORDS: Mapping[Path, str] = {  # fields that are a list of modules, or this word instead
+    ("model", "head"): "auto",
+    ("model", "target_modules"): "all-linear",
+    ("method", "targets"): "all-linear",
+}
+
 _RULES = {
     "missing": "missing, and it has no default",
     "extra_forbidden": "unknown key",
@@ -103,21 +109,21 @@ def _faults(errors: list[ErrorDetails], values: Mapping[str, Any], where: Callab
     grouped: dict[Path, list[ErrorDetails]] = {}
     for error in errors:
         grouped.setdefault(_path(error, values), []).append(error)
-    if ("model", "head") in {path[:2] for path in grouped}:
-        _merge_alternatives(grouped)
+    for path, word in WORDS.items():
+        _merge_alternatives(grouped, path, word)
     return [_fault(path, group[0], values, where) for path, group in grouped.items()]
 
 
-def _merge_alternatives(grouped: dict[Path, list[ErrorDetails]]) -> None:
-    """A list or the word auto: report one fault, against the alternative that was meant."""
-    whole = grouped.get(("model", "head"), [])
+def _merge_alternatives(grouped: dict[Path, list[ErrorDetails]], path: Path, word: str) -> None:
+    """A list or a word: report one fault, against the alternative that was meant."""
+    whole = grouped.get(path, [])
     if whole and isinstance(whole[0]["input"], list):  # a list was meant: its own errors say what is wrong
         whole[:] = [error for error in whole if error["type"] != "literal_error"]
         if not whole:
-            del grouped["model", "head"]
+            del grouped[path]
     for error in whole:
         if error["type"] == "tuple_type":
-            error["type"], error["ctx"] = "literal_error", {"expected": "'auto' or a list of modules"}
+            error["type"], error["ctx"] = "literal_error", {"expected": f"{word!r} or a list of modules"}
 
 
 def _path(error: ErrorDetails, values: Mapping[str, Any]) -> Path:

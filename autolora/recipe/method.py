@@ -1,6 +1,7 @@
 """Methods as words on a command line: ``parse_method("lora:4")`` and ``label(method)``.
 
-NAME[:SIZE][:KEY=VALUE]…        autolora, lora:4, svd:16, full:learning_rate=1e-5, squeeze:k=8:at=0.5:budget=rank=1
+NAME[:SIZE][:KEY=VALUE]…        autolora, lora:4, svd:16, full:learning_rate=1e-5, lora:1:targets=query+value,
+                                squeeze:k=8:at=0.5:budget=rank=1
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def parse_method(text: str) -> MethodSettings:
             key, value = "size", part
         if key == "k" and name in SQUEEZES:
             key = "size"
-        values[key] = _budget(value) if key == "budget" else _scalar(value)
+        values[key] = READERS.get(key, _scalar)(value)
     try:
         return MethodSettings.model_validate(values)
     except ValidationError as error:
@@ -68,6 +69,14 @@ def _scalar(text: str) -> Any:
         return text
 
 
+def _targets(text: str) -> Any:
+    """``all-linear``, or names of layers with a plus between them."""
+    return text if text == "all-linear" else text.split("+")
+
+
+READERS = {"budget": _budget, "targets": _targets}  # of settings that are no plain YAML
+
+
 def parse_methods(text: str) -> list[MethodSettings]:
     """Several methods, each once.
 
@@ -89,7 +98,8 @@ def label(method: MethodSettings) -> str:
     at = "" if method.at is None else f":at={method.at:g}"
     budget = "".join(f":budget={name}={shortest(value)}" for name, value in method.budget.given.items())
     rate = "" if method.learning_rate is None else f":learning_rate={method.learning_rate:g}"
-    return f"{method.name}{size}{at}{budget}{rate}"
+    targets = method.targets if isinstance(method.targets, str) else "+".join(method.targets or ())
+    return f"{method.name}{size}{at}{budget}{rate}{f':targets={targets}' if targets else ''}"
 
 
 def shortest(value: float) -> str:
@@ -123,6 +133,31 @@ def largest_rank(method: MethodSettings, search: Search) -> tuple[str, int] | No
         size = method.size or SIZED.get(method.name)
         return ("search.rank", search.rank) if size is None else ("method.size", size)
     return None
+
+
+def target_limit(method: MethodSettings, search: Search) -> tuple[str, int] | None:
+    """As `largest_rank`, of the layers that `model.target_modules` says; None where the method names others.
+
+    Args:
+        method: A recipe's.
+        search: Likewise.
+    """
+    return None if method.targets is not None else largest_rank(method, search)
+
+
+def check_targets(method: MethodSettings) -> None:
+    """Make sure that a method adapts layers, if it says which.
+
+    Args:
+        method: A recipe's, or one of a comparison.
+
+    Raises:
+        UserError: It adapts none, or it cannot be loaded.
+    """
+    if method.targets is not None and not METHODS.load(method.name).adapts_layers:
+        raise UserError(
+            f"method {method.name!r} puts LoRA on no layers, so there are none to choose for it; leave targets out"
+        )
 
 
 def parse_seeds(text: str) -> list[int]:

@@ -14,7 +14,17 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from autolora.recipe.fields import Name, Number, PositiveInt, PositiveNumber, Probability, Section, Share, one_of
+from autolora.recipe.fields import (
+    Name,
+    Number,
+    PositiveInt,
+    PositiveNumber,
+    Probability,
+    Section,
+    Share,
+    Targets,
+    one_of,
+)
 from autolora.recipe.stages import BudgetSettings, RankRule, Retrain, Schedule, Search, Selection, Steps, Weights
 from autolora.registry import LINEARISERS, METHODS, METRICS, TASKS
 
@@ -26,9 +36,9 @@ class Model(Section):
 
     name: Name  # hub id, local directory, or bundled:all-MiniLM-L6-v2
     revision: str | None = None
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # compute precision; auto: bfloat16 on a GPU, else float32
-    # null: PEFT's for the architecture; where it has none, every linear layer of the backbone
-    target_modules: Annotated[tuple[Name, ...], Field(min_length=1, strict=False)] | None = None
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # of passes; auto: bfloat16 if the GPU or CPU has it
+    # null: PEFT's for the architecture; where it has none, every linear layer of the backbone, as all-linear always is
+    target_modules: Targets | None = None
     head: Annotated[tuple[Name, ...], Field(min_length=1, strict=False)] | Literal["auto"] = "auto"
     trust_remote_code: bool = False
 
@@ -128,6 +138,7 @@ class MethodSettings(Section):
     learning_rate: PositiveNumber | None = None  # of the retraining; null: the method's own, or retrain.weights'
     at: Share | None = None  # instead of search.at, for squeeze and its controls
     budget: BudgetSettings = BudgetSettings()  # instead of ranks.budget
+    targets: Targets | None = None  # the layers that this method adapts; null: model.target_modules
 
 
 class Decoding(Section):

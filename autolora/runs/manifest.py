@@ -6,6 +6,7 @@ import platform
 import resource
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,17 +42,28 @@ def environment() -> dict[str, object]:
     }
 
 
-def device_record(device: torch.device) -> dict[str, str | int | None]:
-    """The device that a stage ran on, as a manifest entry.
+def device_record(device: torch.device, precision: str) -> dict[str, str | int | None]:
+    """The device that a stage ran on and the precision of its passes, as a manifest entry.
 
     Args:
         device: Torch's.
+        precision: "float32" or "bfloat16".
     """
     import torch
 
     if device.type == "cuda":
-        return {"type": "cuda", "name": torch.cuda.get_device_name(device), "cuda": torch.version.cuda}
-    return {"type": device.type, "name": _processor(), "threads": torch.get_num_threads()}
+        name = torch.cuda.get_device_name(device)
+        return {"type": "cuda", "name": name, "cuda": torch.version.cuda, "precision": precision}
+    return {"type": device.type, "name": _processor(), "threads": torch.get_num_threads(), "precision": precision}
+
+
+def recorded_precision(record: Mapping[str, object]) -> str:
+    """The precision in a manifest entry; earlier versions computed in bfloat16 on GPUs only, and did not say it.
+
+    Args:
+        record: From `device_record`, of this version or an earlier one.
+    """
+    return str(record.get("precision", "bfloat16" if record.get("type") == "cuda" else "float32"))
 
 
 def peak_memory_mib(device: torch.device) -> dict[str, float]:

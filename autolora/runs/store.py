@@ -64,7 +64,7 @@ class Run:
         from autolora.runs.manifest import environment
 
         now = datetime.now(UTC)
-        word = re.sub(r"[^A-Za-z0-9.]+", "-", label(recipe.method))
+        word = re.sub(r"[^A-Za-z0-9.]+", "-", label(recipe.method))[:100]  # names of layers can be many
         stem = f"{now:%Y%m%d-%H%M%S}-{'' if word == 'autolora' else word + '-'}{recipe.seed}"
         path = _new_folder(root / recipe.name, stem)
         run = cls(path, recipe)

@@ -6,8 +6,9 @@ Only what is a fact about the process as a whole, its device and its number amon
 
 from __future__ import annotations
 
+import platform
 from contextlib import AbstractContextManager, nullcontext
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
 from accelerate import PartialState
@@ -15,20 +16,24 @@ from accelerate.utils import broadcast_object_list, gather_object, parse_flag_fr
 from torch import Tensor
 
 T = TypeVar("T")
+Precision = Literal["float32", "bfloat16"]
+
+# What `torch.cpu.get_capabilities` calls units that multiply bfloat16: of x86 (AVX-512, AMX), and of Arm.
+UNITS = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
 
 
 class Compute:
     """The device, the precision of a pass, and the processes that share the work.
 
     Args:
-        dtype: "float32"; "bfloat16", by autocast; or "auto": bfloat16 on a GPU that computes in it, else float32.
+        dtype: "float32"; "bfloat16", by autocast; or "auto": bfloat16 where the GPU or CPU computes in it.
         cpu: Stay on the CPU even where there is a GPU.
     """
 
     def __init__(self, dtype: str = "auto", *, cpu: bool = False) -> None:
         state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))  # which it does not read by itself
         self.device: torch.device = torch.device("cpu") if cpu else state.device
-        self.bfloat16 = dtype == "bfloat16" or (dtype == "auto" and _computes_in_bfloat16(self.device))
+        self.precision = precision(dtype, self.device)
         self.process, self.processes = int(state.process_index), int(state.num_processes)
         self._state = state
 
@@ -36,6 +41,11 @@ class Compute:
     def main(self) -> bool:
         """Whether this process writes: one does, of several."""
         return bool(self._state.is_main_process)
+
+    @property
+    def bfloat16(self) -> bool:
+        """Whether passes are in bfloat16."""
+        return self.precision == "bfloat16"
 
     def autocast(self) -> AbstractContextManager[object]:
         """The context in which a forward pass has this precision."""
@@ -78,5 +88,40 @@ class Compute:
         return items[0]
 
 
+def default_device() -> torch.device:
+    """The device that `Compute` takes, found without a state of the process: for one that only starts others."""
+    if parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available():
+        return torch.device("cpu")
+    return torch.accelerator.current_accelerator() or torch.device("cpu")
+
+
+def precision(dtype: str, device: torch.device) -> Precision:
+    """The precision of passes on a device.
+
+    Args:
+        dtype: A recipe's `model.dtype`.
+        device: What they run on.
+    """
+    half = dtype == "bfloat16" or (dtype == "auto" and _computes_in_bfloat16(device))
+    return "bfloat16" if half else "float32"
+
+
 def _computes_in_bfloat16(device: torch.device) -> bool:
+    """Whether it has units for it, and does not only emulate it."""
+    if device.type == "cpu":
+        return _cpu_computes_in_bfloat16()
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def _cpu_computes_in_bfloat16() -> bool:
+    """Torch knows the CPU's units, by a public function or, before there was one, by others; oneDNN uses them."""
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    if (capabilities := getattr(torch.cpu, "get_capabilities", None)) is not None:
+        found = capabilities()
+        return any(bool(found.get(unit, False)) for unit in UNITS)
+    asked = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    if any(bool(ask()) for ask in asked if ask is not None):  # every CPU with AMX tiles multiplies bfloat16 in them
+        return True
+    # On x86 this is true of all with AVX-512, where it is slower than float32.
+    return platform.machine().lower() in ("aarch64", "arm64") and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -107,6 +107,41 @@ def test_axolotl_gives_peft_the_ranks_and_scalings() -> None:
     assert "3673" in exported.notes[0]
 
 
+class Nested(nn.Module):
+    """Layers proj and inner.proj."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.proj = nn.Linear(4, 4)
+        self.inner = nn.ModuleDict({"proj": nn.Linear(4, 4)})
+
+
+ENDS = {"proj": 2, "inner.proj": 0}
+
+
+def test_a_layer_whose_name_ends_in_anothers_stays_without_lora_in_every_format() -> None:
+    config = LoraConfig(**json.loads(_export("peft", _found(ENDS, task_type=None)).text))
+    assert _adapted(get_peft_model(Nested(), config)) == _wanted("constant", ENDS)  # type: ignore[arg-type]
+    cfg = yaml.safe_load(_export("axolotl", _found(ENDS)).text)
+    config = LoraConfig(
+        r=cfg["lora_r"],
+        lora_alpha=cfg["lora_alpha"],
+        target_modules=cfg["lora_target_modules"],
+        rank_pattern=cfg["lora_rank_pattern"],
+        alpha_pattern=cfg["lora_alpha_pattern"],
+    )
+    assert _adapted(get_peft_model(Nested(), config)) == _wanted("constant", ENDS)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"matches by their ends; .* would adapt inner.proj too, which has rank 0"):
+        _export("llama-factory", _found(ENDS))
+
+
+@pytest.mark.parametrize("ranks", [{"proj": 2, "inner.proj": 1}, {"proj": 0, "inner.proj": 1}])
+def test_a_list_is_kept_where_it_means_exactly_the_layers_with_lora(ranks: dict[str, int]) -> None:
+    kept = [name for name, rank in ranks.items() if rank]
+    assert yaml.safe_load(_export("axolotl", _found(ranks)).text)["lora_target_modules"] == kept
+    assert yaml.safe_load(_export("llama-factory", _found(ranks)).text)["lora_target"] == ", ".join(kept)
+
+
 def test_axolotl_says_where_a_scaling_needs_a_fraction() -> None:
     exported = _export("axolotl", _found(initial_rank=6, adapter="runs/tiny/1-0/adapter"))
     cfg = yaml.safe_load(exported.text)

@@ -96,19 +96,6 @@ def test_a_wrong_target_is_an_error() -> None:
         add_adapter(tiny_model("bert"), ranks, config)
 
 
-def test_a_name_that_is_the_end_of_another_is_an_error() -> None:
-    class Twice(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.proj = nn.Linear(3, 3)
-            self.inner = nn.Sequential()
-            self.inner.add_module("proj", nn.Linear(3, 3))
-
-    ranks = _ranks({"proj": 2, "inner.proj": 0})
-    with pytest.raises(RuntimeError, match=r"the adapter is on \['inner.proj', 'proj'\], but was meant for \['proj'\]"):
-        add_adapter(Twice(), ranks, lora_config(ranks))  # type: ignore[arg-type]
-
-
 def test_nothing_kept_is_the_users_to_mend() -> None:
     with pytest.raises(UserError, match=r"all ranks are 0, there is nothing to retrain; lower search.threshold"):
         lora_config(_ranks(dict.fromkeys(_targets(2), 0)))

@@ -45,7 +45,28 @@ def test_two_stacks_with_the_same_layers_do_not_overwrite_each_other() -> None:
     found = rank_table({form.format("encoder"): 1, form.format("decoder"): 2})
     assert found.layers == ("0",)
     assert found.values == ((1, 2),)
-    assert found.projections == ("encoder.block.layer.1.SelfAttention.q", "decoder.block.layer.1.SelfAttention.q")
+    assert found.projections == ("encoder.q", "decoder.q")
+
+
+def test_projections_of_two_stacks_are_told_by_the_stack_and_as_little_more_as_they_need() -> None:
+    t5 = [f"encoder.block.0.layer.0.SelfAttention.{kind}" for kind in "qv"]
+    t5 += ["encoder.block.0.layer.1.DenseReluDense.wo"]
+    t5 += [f"decoder.block.0.layer.{i}.{kind}Attention.q" for i, kind in enumerate(("Self", "EncDec"))]
+    t5 += ["decoder.block.0.layer.2.DenseReluDense.wo"]
+    wanted = ("encoder.q", "v", "encoder.wo", "decoder.SelfAttention.q", "EncDecAttention.q", "decoder.wo")
+    assert places(t5).projections == wanted
+    bart = [f"model.{stack}.layers.1.self_attn.q_proj" for stack in ("encoder", "decoder")]
+    assert places([*bart, "model.decoder.layers.1.encoder_attn.q_proj"]).projections == (
+        "encoder.q_proj",
+        "decoder.self_attn.q_proj",
+        "encoder_attn.q_proj",
+    )
+
+
+def test_a_stack_within_a_stack_has_its_own_columns() -> None:
+    found = rank_table({"m.layers.0.q": 1, "layers.0.q": 2, "m.n.layers.0.q": 3})
+    assert len(set(found.projections)) == 3
+    assert found.values == ((1, 2, 3),)
 
 
 @pytest.mark.parametrize("count", [1, 12])

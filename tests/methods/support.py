@@ -22,6 +22,7 @@ GENERATION_RECIPE = """\
 task: generation
 model:
   name: ./model
+  dtype: float32
   target_modules: [{target}]
 data:
   path: data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,13 @@ def pattern(config: dict[str, Any], kind: str, value: float) -> None:
     config[kind][key] = value
 
 
+def without(config: dict[str, Any], layer: str) -> None:
+    """A configuration that does not adapt one of its layers."""
+    rest = config["target_modules"].replace(re.escape(layer), "none")
+    assert rest != config["target_modules"]
+    config["target_modules"] = rest
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -120,10 +128,10 @@ def pattern(config: dict[str, Any], kind: str, value: float) -> None:
         (lambda c: pattern(c, "alpha_pattern", 16), f"{LAYER} has the scaling 8, but should have 4"),
         (lambda c: c.update(rank_pattern={}), "has the rank 4, but should have 2"),
         (lambda c: c.update(alpha_pattern={}, lora_alpha=4), "has the scaling 2, but should have 4"),
-        (lambda c: c["target_modules"].remove(LAYER), f"{LAYER} has the rank 0, but should have 2"),
+        (lambda c: without(c, LAYER), f"{LAYER} has the rank 0, but should have 2"),
         (lambda c: c.update(target_modules=["query"]), "value has the rank 0, but should have 2"),
         (
-            lambda c: c["target_modules"].append("key"),
+            lambda c: c.update(target_modules=["query", "value", "key"]),
             "bert.encoder.layer.0.attention.self.key is among the target_modules, but should not be",
         ),
         (lambda c: c.update(target_modules=".*self.(query|key|value)"), "self.key is among the target_modules"),

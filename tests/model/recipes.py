@@ -36,7 +36,7 @@ def write_recipe(folder: Path, task: str, model: Path | str, /, **sections: Any)
     family = "classification" if task == "pairs" else task
     recipe: dict[str, Any] = {
         "task": family,
-        "model": {"name": str(model)},
+        "model": {"name": str(model), "dtype": "float32"},
         "data": {"path": "data", "columns": columns, "label": label, "max_length": 24},
         "search": {**STEPS, "rank": 2, "estimator": "first_order"},
         "retrain": dict(STEPS),

@@ -14,7 +14,7 @@ from rich.console import Console
 import autolora
 from autolora.errors import UserError
 from autolora.lora.places import rank_table
-from autolora.plots.rank_map import render, save_png, summary
+from autolora.plots.rank_map import PAGE, render, save_png, summary
 
 LLAMA = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"]
 LLAMA += ["mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"]
@@ -61,6 +61,38 @@ def test_it_fits_80_columns_with_every_number_in_full(layers: int, projections: 
     assert not any("…" in line for line in lines)
     for layer, row in enumerate(rank_table(ranks).values):
         assert [str(layer), *map(str, row)] in [line.split() for line in lines]
+
+
+T5 = [f"{stack}.block.{{0}}.layer.0.SelfAttention.{kind}" for stack in ("encoder", "decoder") for kind in "qkvo"]
+T5 += [f"decoder.block.{{0}}.layer.1.EncDecAttention.{kind}" for kind in "qkvo"]
+T5 += [
+    f"{s}.block.{{0}}.layer.{i}.DenseReluDense.{w}" for i, s in ((1, "encoder"), (2, "decoder")) for w in ("wi", "wo")
+]
+
+
+@pytest.mark.parametrize("width", [30, 80, 240])
+def test_more_projections_than_fit_a_terminal_go_on_in_a_table_below(width: int) -> None:
+    ranks = {form.format(layer): (7 * layer + i) % 17 for layer in range(6) for i, form in enumerate(T5)}
+    console = Console(width=width, file=io.StringIO())
+    console.print(render(ranks, 16))
+    assert isinstance(console.file, io.StringIO)
+    lines = console.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    assert not any("…" in line for line in lines)
+    for layer, row in enumerate(rank_table(ranks).values):
+        told = [line.split()[1:] for line in lines if line.split()[:1] == [str(layer)]]
+        assert [number for part in told for number in part] == [str(rank) for rank in row]
+    tables = sum("layer" in line.split() for line in lines)
+    assert tables == 1 if width == 240 else tables > 1
+
+
+def test_more_projections_than_fit_a_page_go_on_in_a_map_below(tmp_path: Path) -> None:
+    ranks = {form.format(layer): (7 * layer + i) % 17 for layer in range(6) for i, form in enumerate(T5)}
+    save_png(ranks, 16, tmp_path / "t5.png")
+    save_png({name: rank for name, rank in ranks.items() if "encoder" in name}, 16, tmp_path / "encoder.png")
+    with Image.open(tmp_path / "t5.png") as whole, Image.open(tmp_path / "encoder.png") as half:
+        assert whole.width <= (PAGE + 2) * 200
+        assert whole.height > 1.7 * half.height
 
 
 def test_one_module_is_fine_and_no_modules_are_said_to_be_none(tmp_path: Path) -> None:

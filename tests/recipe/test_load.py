@@ -125,6 +125,20 @@ def test_a_wrong_value_is_named_with_its_rule_and_line(line: str, message: str) 
     assert faults(write(VALID + line + "\n")) == [f"cola.yaml:7: {message}"]
 
 
+@pytest.mark.parametrize("field", ["model.target_modules", "method.targets"])
+def test_targets_are_names_or_all_linear_layers(field: str) -> None:
+    path = write(VALID)
+    read = {"model.target_modules": lambda r: r.model.target_modules, "method.targets": lambda r: r.method.targets}
+    assert read[field](read_recipe(path, [f"{field}=all-linear"])) == "all-linear"
+    assert read[field](read_recipe(path, [f"{field}=[query, value]"])) == ("query", "value")
+    with pytest.raises(RecipeError) as error:
+        read_recipe(path, [f"{field}=query"])
+    (fault,) = error.value.faults
+    assert fault.message == "must be 'all-linear' or a list of modules, got 'query'"
+    with pytest.raises(RecipeError, match="must have 1 or more entries, got 0"):
+        read_recipe(path, [f"{field}=[]"])
+
+
 @pytest.mark.parametrize(
     ("head", "message"),
     [
