@@ -23,7 +23,7 @@ from autolora.context.base import Context
 from autolora.context.steps import run_in, timed
 from autolora.errors import UserError
 from autolora.lora.adapter import lora_layers
-from autolora.lora.parameters import trainable_parameters
+from autolora.lora.exact import counted_parameters
 from autolora.lora.targets import target_shapes
 from autolora.methods.autolora import AutoLora
 from autolora.methods.budgets import nearest_uniform
@@ -144,7 +144,7 @@ class Squeeze(AutoLora):
         )
         begun = self._begun_steps(self.run.recipe, len(context.examples(self.recipe.data.splits.train)))
         run_in(self.run, context, "search", stage, self.recipe.retrain, begun)
-        self.run.note("search", **trainable_parameters(adapted, head), steps=begun, **stage.gradients.counted())
+        self.run.note("search", **counted_parameters(adapted, ranks, head), steps=begun, **stage.gradients.counted())
         layers: dict[str, Any] = dict(lora_layers(adapted))
         components = components_of(layers)
         if not any(len(each) for each in components.values()):

@@ -148,7 +148,7 @@ def test_a_stage_that_trained_something_else_fails_at_its_end(tmp_path: Path, mo
         adapted.get_submodule("base_model.model.bert.pooler").requires_grad_(True)
         return adapted
 
-    monkeypatch.setattr("autolora.methods.base.add_adapter", also)
+    monkeypatch.setattr("autolora.methods.peft.add_adapter", also)
     with pytest.raises(RuntimeError, match=r"would train bert.pooler.dense too"):
         done(run_of(tmp_path, "bert"))
 
