@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 200
+CHARACTER = 0.066  # inches of a legend's character, about
 _PALETTE = 128  # colours of a compact figure
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#000000", "#56B4E9")  # Okabe and Ito, less yellow
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
@@ -46,6 +48,44 @@ def styles(labels: Sequence[str]) -> dict[str, Style]:
         label: Style(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)], LINES[i // len(COLOURS) % len(LINES)])
         for i, label in enumerate(dict.fromkeys(labels))
     }
+
+
+def legend_columns(labels: Sequence[str], width: float) -> int:
+    """How many columns of a legend, of one to four, fit a figure.
+
+    Args:
+        labels: In the order of the legend.
+        width: Of the figure, in inches.
+    """
+    widest = max(map(len, labels), default=1) * CHARACTER + 0.6  # with the handle and a gap
+    return max(1, min(4, int(width / widest), len(labels)))
+
+
+def inner_reach(reaches: Sequence[float]) -> float:
+    """The largest of the distances from a centre without outliers, so that one method does not flatten all others.
+
+    Outliers are more than four times as far as the next, and at most a third of them.
+
+    Args:
+        reaches: One or more distances, none negative.
+    """
+    ordered = sorted(reaches)
+    for cut in range(len(ordered) // 3, 0, -1):
+        if ordered[-cut] > 4 * ordered[-cut - 1] > 0:
+            return ordered[-cut - 1]
+    return ordered[-1]
+
+
+def inner_limits(values: Sequence[float]) -> tuple[float, float]:
+    """The range of the values without outliers, seen from their median.
+
+    Args:
+        values: One or more.
+    """
+    centre = statistics.median(values)
+    reach = inner_reach([abs(value - centre) for value in values])
+    kept = [value for value in values if abs(value - centre) <= reach]
+    return min(kept), max(kept)
 
 
 def new_axes(entries: int, columns: int = 3) -> tuple[Figure, Axes]:
