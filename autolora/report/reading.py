@@ -144,7 +144,7 @@ def _without_average(found: Sequence[TaskEffects]) -> str:
     rest = len(effects) - sum(counts)
     return (
         f"Of {len(effects)} differences to {found[0].baseline} on {len(found)} tasks, whose metrics have no average, "
-        f"{counts[0]} are better, {counts[1]} worse and {rest} not told apart from chance."
+        f"{_verb(str(counts[0]), counts[0])} better, {counts[1]} worse and {rest} not told apart from chance."
     )
 
 
