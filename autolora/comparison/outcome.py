@@ -35,12 +35,14 @@ class Captioned:
         caption: What stands above it.
         rows: Of one kind, see `autolora.tables`.
         aside: Columns that a terminal has no room for.
+        notes: Sentences that stand below it.
     """
 
     stem: str
     caption: str
     rows: Sequence[Row]
     aside: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def narrow(self) -> list[Row]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 200
+WIDTH = 5.4  # inches of a figure with one plot
 CHARACTER = 0.066  # inches of a legend's character, about
 _PALETTE = 128  # colours of a compact figure
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#000000", "#56B4E9")  # Okabe and Ito, less yellow
@@ -88,7 +89,7 @@ def inner_limits(values: Sequence[float]) -> tuple[float, float]:
     return min(kept), max(kept)
 
 
-def new_axes(entries: int, columns: int = 3) -> tuple[Figure, Axes]:
+def new_axes(entries: int, columns: int) -> tuple[Figure, Axes]:
     """A figure with one plot, and room below it for a legend.
 
     Args:
@@ -99,7 +100,7 @@ def new_axes(entries: int, columns: int = 3) -> tuple[Figure, Axes]:
     from matplotlib.figure import Figure
 
     legend = 0.19 * -(-entries // columns) + 0.08  # inches, as all that follows
-    width, height, bottom, top = 5.4, 3.5 + legend, 0.5 + legend, 0.3
+    width, height, bottom, top = WIDTH, 3.5 + legend, 0.5 + legend, 0.3
     figure = Figure(figsize=(width, height), facecolor="white")
     FigureCanvasAgg(figure)
     left, right = 0.68, 0.12

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BETTER, WORSE, NEITHER = "#0072B2", "#D55E00", "0.4"
+_FONT = 8  # points
 _LABEL = 22  # characters of a label's line
 _PLOT = 2.45  # inches of the axis, as all that follows
 _ROW, _LINE = 0.25, 0.14
@@ -79,8 +80,8 @@ def _figure(lines: Sequence[Line], title: str, notes: Sequence[str]) -> Figure:
     from matplotlib.ticker import MaxNLocator
 
     labels = [_wrapped(line.label) for line in lines]
-    left = max(len(part) for label in labels for part in label.split("\n")) * CHARACTER + 0.2
-    right = max(len(line.said) for line in lines) * 0.93 * CHARACTER + _GAP  # digits are narrow
+    left = max(_inches(part) for label in labels for part in label.split("\n")) + 0.2
+    right = max(_inches(line.said) for line in lines) + 2 * _GAP
     said = [part for note in notes for part in textwrap.wrap(note, int((left + _PLOT + right - 0.2) / CHARACTER))]
     below = _BELOW + len(said) * 1.2 * _LINE
     heights = [_ROW + _LINE * label.count("\n") for label in labels]
@@ -95,16 +96,18 @@ def _figure(lines: Sequence[Line], title: str, notes: Sequence[str]) -> Figure:
     axes.axvline(0, color="0.2", linewidth=0.9, zorder=1)
     for line, place in zip(lines, places, strict=True):
         _draw(axes, line, place, (low, high))
-        axes.text(1 + _GAP / _PLOT, place, line.said, transform=axes.get_yaxis_transform(), va="center", fontsize=8)
+        axes.text(1 + _GAP / _PLOT, place, line.said, transform=axes.get_yaxis_transform(), va="center", fontsize=_FONT)
     axes.set_yticks(places, labels)
-    axes.tick_params(labelsize=8)
+    axes.tick_params(labelsize=_FONT)
     axes.tick_params(axis="y", length=0)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=4, symmetric=False))
     axes.grid(axis="x", color="0.9", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
     for number, text in enumerate(reversed(said)):
-        figure.text((left + _PLOT / 2) / width, (0.06 + number * 1.2 * _LINE) / height, text, fontsize=8, ha="center")
+        figure.text(
+            (left + _PLOT / 2) / width, (0.06 + number * 1.2 * _LINE) / height, text, fontsize=_FONT, ha="center"
+        )
     figure.text(0.08 / width, 1 - 0.08 / height, title, fontsize=10, va="top")
     return figure
 
@@ -114,6 +117,13 @@ def _wrapped(label: str) -> str:
     parts = re.sub(r"([:,/])", r"\1 ", label)
     lines = textwrap.wrap(parts, _LABEL, break_on_hyphens=False) or [label]
     return "\n".join(re.sub(r"([:,/]) ", r"\1", line) for line in lines)
+
+
+def _inches(text: str) -> float:
+    """The width of a label."""
+    from matplotlib.textpath import TextPath
+
+    return float(TextPath((0, 0), text or " ", size=_FONT).get_extents().x1) / 72
 
 
 def _limits(lines: Sequence[Line]) -> tuple[float, float]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autolora.errors import UserError
-from autolora.plots.figures import Style, inner_limits, legend_columns, save
+from autolora.plots.figures import WIDTH, Style, inner_limits, legend_columns, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -114,7 +114,7 @@ def _figure(panels: Sequence[Panel], cost: str, looks: Mapping[str, Style]) -> F
     costs = [point.cost for panel in panels for point in panel.points if point.cost is not None]
     unit = min(_UNIT, _LARGEST / max(costs, default=1.0))  # area of a cost of 1
     columns = min(_COLUMNS, len(panels))
-    rows, width = -(-len(panels) // columns), max(5.4, columns * _WIDTH)
+    rows, width = -(-len(panels) // columns), max(WIDTH, columns * _WIDTH)
     entries = legend_columns(labels, width)
     legend = (-(-len(labels) // entries) + 2.2) * _ENTRY
     height = rows * _HEIGHT + legend
@@ -158,10 +158,10 @@ def _draw(axes: Axes, point: Point, look: Style, unit: float) -> None:
     area = _UNKNOWN if point.cost is None else max(_SMALLEST, unit * point.cost)
     low, high = axes.get_ylim()
     if not low <= y <= high:
-        edge, above, side = (low, 1, "bottom") if y < low else (high, -1, "top")
-        arrow = {"arrowstyle": "-|>", "color": look.colour, "shrinkA": 0, "shrinkB": 0}
-        text: dict[str, Any] = {"fontsize": 7, "color": "0.25", "ha": "center", "va": side}
-        axes.annotate(f"{y:.3f}", (x, edge), (0, 20 * above), textcoords="offset points", arrowprops=arrow, **text)
+        edge, above = (low, 1) if y < low else (high, -1)
+        arrow = {"arrowstyle": "-|>", "color": look.colour, "shrinkA": 0, "shrinkB": 0, "relpos": (0, 0.5)}
+        text: dict[str, Any] = {"fontsize": 7, "color": "0.25", "va": "center", "textcoords": "offset points"}
+        axes.annotate(f"{y:.3f}", (x, edge), (9, 13 * above), arrowprops=arrow, **text)
         return
     if len(point.runs) > 1:
         xs, ys = zip(*point.runs, strict=True)
@@ -173,7 +173,7 @@ def _draw(axes: Axes, point: Point, look: Style, unit: float) -> None:
 
 def _horizontal(axes: Axes, sizes: Sequence[float]) -> None:
     """A logarithmic axis; where some method trains nothing beside the head, one that has a zero."""
-    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, NullLocator
 
     positive = [size for size in sizes if size > 0]
     if not positive:
@@ -188,6 +188,9 @@ def _horizontal(axes: Axes, sizes: Sequence[float]) -> None:
     else:
         axes.set_xscale("symlog", linthresh=low)
         axes.set_xlim(-0.3 * low, high * 1.4)
+        powers = range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1)
+        axes.set_xticks([0, *(10**power for power in powers)])
+        axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
 
 

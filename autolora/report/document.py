@@ -72,12 +72,12 @@ def report_blocks(results: Sequence[Result], folder: Path, tables: Sequence[Capt
 
 
 def _tables(tables: Sequence[Captioned]) -> list[Block]:
-    """Each behind a fold of its name; the first is open."""
-    folds = [
-        Details(table.caption, (Table(table.caption, tuple(table.rows), said=True),), opened=place == 0)
-        for place, table in enumerate(tables)
-    ]
-    return [Heading(2, "Tables", "tables"), *folds] if folds else []
+    """Each behind a fold of its name, of which the first is open; its notes below, for all to see."""
+    blocks: list[Block] = [Heading(2, "Tables", "tables")] if tables else []
+    for place, table in enumerate(tables):
+        shown = Table(table.caption, tuple(table.rows), said=True)
+        blocks += [Details(table.caption, (shown,), opened=place == 0), *map(Text, table.notes)]
+    return blocks
 
 
 def _task_blocks(task: TaskRuns) -> list[Block]:

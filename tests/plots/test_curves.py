@@ -86,6 +86,17 @@ def test_the_rank_spread_shows_mean_and_standard_deviation() -> None:
     assert "sum 8.0 ± 1.4 of 24, 3 modules" in {text.get_text() for text in figure.texts}
 
 
+def test_the_legend_of_long_labels_stays_within_the_figure() -> None:
+    names = [f"squeeze:at=0.5:k={i}:budget=tolerance=0.02" for i in range(12)]
+    figure = curves._figure({name: [[(1, 1.0), (2, 0.5)]] for name in names}, "loss", styles(names))
+    figure.canvas.draw()
+    (legend,) = figure.legends
+    box = legend.get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.x1
+    assert box.y1 < figure.axes[0].bbox.y0
+
+
 def test_nothing_to_draw_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no learning curves"):
         curves.save_png({"lora:4": [[]]}, tmp_path / "x.png", title="", looks=LOOKS)

@@ -82,6 +82,18 @@ def test_long_labels_are_broken_at_their_signs_and_lose_nothing() -> None:
     assert forest._wrapped("lora:8") == "lora:8"
 
 
+def test_every_text_is_within_the_figure() -> None:
+    figure = forest._figure(
+        (*LINES, Line("squeeze-shuffled:at=0.5:k=8", -0.5, -0.6, -0.4, told_apart=True)), "t", ["x"]
+    )
+    figure.canvas.draw()
+    axes = figure.axes[0]
+    for text in [*axes.texts, *axes.get_yticklabels(), *figure.texts]:
+        box = text.get_window_extent()
+        assert box.x0 >= 0
+        assert box.x1 <= figure.bbox.x1
+
+
 def test_outliers_are_few_and_far() -> None:
     assert inner_reach([1, 2, 3]) == 3
     assert inner_reach([1, 2, 9]) == 2

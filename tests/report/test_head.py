@@ -91,7 +91,9 @@ class Outline(HTMLParser):
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder, results = tmp_path_factory.mktemp("many"), trials(5)
-    extra = Captioned("tuning", "Rates that were tried", [{"method": "adalora", "rate": 0.001}])
+    extra = Captioned(
+        "tuning", "Rates that were tried", [{"method": "adalora", "rate": 0.001}], notes=("Still falling.",)
+    )
     write_report(results, folder, [*outcome(results, "lora-matched"), extra], "Many")
     return folder
 
@@ -132,6 +134,7 @@ def test_every_table_is_behind_a_fold_of_its_name_and_the_first_is_open(page: Ou
     assert "Scores, and what was trained" in names
     assert any(name.startswith("Differences to lora-matched") for name in names)
     assert names[-1] == "Rates that were tried"  # whatever the outcome has
+    assert "p: Still falling." in page.seen
 
 
 def test_markdown_has_the_same_order_and_folds(written: Path) -> None:
