@@ -35,7 +35,7 @@ def report(
     from autolora.report.document import write_report
 
     results = [result for target in runs for result in _results(target)]
-    tables = [(table.caption, table.rows) for table in outcome(results, baseline, interval, published=published)]
+    tables = outcome(results, baseline, interval, published=published)
     folder = output or (runs[0] if len(runs) == 1 else Path("report"))
     names = ", ".join(dict.fromkeys(result.recipe for result in results))
     files = write_report(results, folder, tables, title or f"autolora: {names}")

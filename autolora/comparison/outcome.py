@@ -22,6 +22,7 @@ from autolora.tables import Row, to_markdown, write_table
 
 COSTS = ("search s", "retrain s", "total s", "memory MiB")
 TRIALS = "trials.json"
+DIFFERENCES = "differences"
 PASSES = ("forward passes", "backward passes")
 
 
@@ -34,12 +35,14 @@ class Captioned:
         caption: What stands above it.
         rows: Of one kind, see `autolora.tables`.
         aside: Columns that a terminal has no room for.
+        notes: Sentences that stand below it.
     """
 
     stem: str
     caption: str
     rows: Sequence[Row]
     aside: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def narrow(self) -> list[Row]:
@@ -83,7 +86,7 @@ def outcome(
     if baseline is not None:
         test = "t intervals, paired t-tests" if interval == "t" else "bootstrap intervals, sign-flip tests"
         caption = f"Differences to {baseline}, paired by seed (95 % {test}, Holm's correction within a task)"
-        tables.append(Captioned("differences", caption, differences(results, baseline, interval), ("baseline", "p")))
+        tables.append(Captioned(DIFFERENCES, caption, differences(results, baseline, interval), ("baseline", "p")))
     kept = {"task", "method", "seeds", *COSTS, *PASSES}
     costs = [{name: cell for name, cell in row.items() if name in kept} for row in rows]
     tables.append(Captioned("costs", "Costs: means over seeds; memory is the largest", costs, PASSES))

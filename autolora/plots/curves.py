@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autolora.errors import UserError
-from autolora.plots.figures import Style, new_axes, save
+from autolora.plots.figures import WIDTH, Style, legend_columns, new_axes, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,7 +54,8 @@ def save_png(curves: Mapping[str, Sequence[Curve]], path: Path, *, title: str, l
 def _figure(curves: Mapping[str, Sequence[Curve]], title: str, looks: Mapping[str, Style]) -> Figure:
     from matplotlib.ticker import MaxNLocator
 
-    figure, axes = new_axes(len(curves))
+    columns = legend_columns(list(curves), WIDTH)
+    figure, axes = new_axes(len(curves), columns)
     for label, runs in curves.items():
         _draw(axes, label, runs, looks[label])
     values = [value for runs in curves.values() for curve in runs for _, value in curve if math.isfinite(value)]
@@ -65,7 +66,7 @@ def _figure(curves: Mapping[str, Sequence[Curve]], title: str, looks: Mapping[st
     axes.set_xlabel("step", fontsize=9)
     axes.set_ylabel("loss", fontsize=9)
     axes.set_title(title, fontsize=10, loc="left")
-    figure.legend(loc="lower center", ncols=3, frameon=False, fontsize=8, handlelength=2.4)
+    figure.legend(loc="lower center", ncols=columns, frameon=False, fontsize=8, handlelength=2.4)
     return figure
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 200
+WIDTH = 5.4  # inches of a figure with one plot
+CHARACTER = 0.066  # inches of a legend's character, about
 _PALETTE = 128  # colours of a compact figure
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#000000", "#56B4E9")  # Okabe and Ito, less yellow
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
@@ -48,7 +51,45 @@ def styles(labels: Sequence[str]) -> dict[str, Style]:
     }
 
 
-def new_axes(entries: int, columns: int = 3) -> tuple[Figure, Axes]:
+def legend_columns(labels: Sequence[str], width: float) -> int:
+    """How many columns of a legend, of one to four, fit a figure.
+
+    Args:
+        labels: In the order of the legend.
+        width: Of the figure, in inches.
+    """
+    widest = max(map(len, labels), default=1) * CHARACTER + 0.6  # with the handle and a gap
+    return max(1, min(4, int(width / widest), len(labels)))
+
+
+def inner_reach(reaches: Sequence[float]) -> float:
+    """The largest of the distances from a centre without outliers, so that one method does not flatten all others.
+
+    Outliers are more than four times as far as the next, and at most a third of them.
+
+    Args:
+        reaches: One or more distances, none negative.
+    """
+    ordered = sorted(reaches)
+    for cut in range(len(ordered) // 3, 0, -1):
+        if ordered[-cut] > 4 * ordered[-cut - 1] > 0:
+            return ordered[-cut - 1]
+    return ordered[-1]
+
+
+def inner_limits(values: Sequence[float]) -> tuple[float, float]:
+    """The range of the values without outliers, seen from their median.
+
+    Args:
+        values: One or more.
+    """
+    centre = statistics.median(values)
+    reach = inner_reach([abs(value - centre) for value in values])
+    kept = [value for value in values if abs(value - centre) <= reach]
+    return min(kept), max(kept)
+
+
+def new_axes(entries: int, columns: int) -> tuple[Figure, Axes]:
     """A figure with one plot, and room below it for a legend.
 
     Args:
@@ -59,7 +100,7 @@ def new_axes(entries: int, columns: int = 3) -> tuple[Figure, Axes]:
     from matplotlib.figure import Figure
 
     legend = 0.19 * -(-entries // columns) + 0.08  # inches, as all that follows
-    width, height, bottom, top = 5.4, 3.5 + legend, 0.5 + legend, 0.3
+    width, height, bottom, top = WIDTH, 3.5 + legend, 0.5 + legend, 0.3
     figure = Figure(figsize=(width, height), facecolor="white")
     FigureCanvasAgg(figure)
     left, right = 0.68, 0.12

@@ -1,4 +1,4 @@
-"""What a report is made of, whatever it is written as: headings, paragraphs, lists, tables, figures, collapsed parts.
+"""What a report is made of, whatever it is written as: headings, paragraphs, lists, tables, figures, folds.
 
 `autolora.report.html` and `autolora.report.markdown` write a sequence of blocks. Texts are plain: whoever writes them
 escapes them.
@@ -32,6 +32,18 @@ class Text:
 
 
 @dataclass(frozen=True)
+class Lead:
+    """The one sentence that stands above all else."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Contents:
+    """The table of contents of the whole document."""
+
+
+@dataclass(frozen=True)
 class Items:
     """A list."""
 
@@ -40,10 +52,11 @@ class Items:
 
 @dataclass(frozen=True)
 class Table:
-    """A table with its caption."""
+    """A table with its caption. said: whether the caption is what stands above it, as in a fold of its name."""
 
     caption: str
     rows: tuple[Row, ...]
+    said: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,13 +77,14 @@ class Gallery:
 
 @dataclass(frozen=True)
 class Details:
-    """What is shown on demand."""
+    """A fold: what is shown on demand, and on paper. opened: whether it is shown at once."""
 
     summary: str
     blocks: tuple[Block, ...]
+    opened: bool = False
 
 
-Block: TypeAlias = "Heading | Text | Items | Table | Gallery | Details"
+Block: TypeAlias = "Heading | Lead | Contents | Text | Items | Table | Gallery | Details"
 
 
 class Names:

@@ -1,4 +1,4 @@
-"""A report of runs: ``write_report(results, folder, [("Summary", rows)], "My comparison")``.
+"""A report of runs: ``write_report(results, folder, outcome(results), "My comparison")``.
 
 Writes ``report.html``, which is one file with everything in it, and ``report.md`` with ``figures/*.png``. What is drawn
 is of the runs that succeeded; a line says of each other one why not. The same runs give the same bytes.
@@ -9,23 +9,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from autolora.comparison.groups import methods_of, tasks_of
+from autolora.comparison.effects import effects
+from autolora.comparison.groups import methods_of, scores_by_task, tasks_of
+from autolora.comparison.outcome import DIFFERENCES, Captioned
 from autolora.errors import UserError
 from autolora.files import write_atomic
+from autolora.plots.figures import styles
 from autolora.report import html, markdown
-from autolora.report.blocks import Block, Gallery, Heading, Items, Table, Text
-from autolora.report.outcome_sections import curve_section, quality_section
+from autolora.report.blocks import Block, Contents, Details, Gallery, Heading, Items, Lead, Table, Text
+from autolora.report.comparison_sections import difference_section, quality_section
+from autolora.report.curve_section import curve_section
+from autolora.report.drawings import Drawings
 from autolora.report.provenance import failure_lines, provenance_section
 from autolora.report.rank_sections import agreement_section, rank_map_section, selection_section
+from autolora.report.reading import lead
 from autolora.report.task_runs import TaskRuns, task_runs
 from autolora.runs.results import Result
-from autolora.tables import Row
 
 
 def write_report(
     results: Sequence[Result],
     folder: Path,
-    tables: Sequence[tuple[str, Sequence[Row]]],
+    tables: Sequence[Captioned],
     title: str,
 ) -> list[Path]:
     """Write the report into `folder`.
@@ -33,7 +38,7 @@ def write_report(
     Args:
         results: Of every trial, successful or not.
         folder: It is made if need be.
-        tables: Captions and rows, shown as they are.
+        tables: Of the outcome, shown as they are; of the one of differences there is a forest plot.
         title: Of the document.
 
     Returns:
@@ -52,23 +57,34 @@ def write_report(
     return [*(folder / name for name in pages), *drawn]
 
 
-def report_blocks(results: Sequence[Result], folder: Path, tables: Sequence[tuple[str, Sequence[Row]]]) -> list[Block]:
+def report_blocks(results: Sequence[Result], folder: Path, tables: Sequence[Captioned]) -> list[Block]:
     """The content of the report; its figures are written below `folder`."""
-    blocks: list[Block] = [Text(_summary(results))]
-    blocks += _failures(results)
-    if tables:
-        blocks.append(Heading(2, "Tables", "tables"))
-        blocks += [Table(caption, tuple(rows)) for caption, rows in tables]
-    for task in task_runs(results, folder):
+    drawings, scores = Drawings(folder, styles(methods_of(results))), scores_by_task(results)
+    table = next((table for table in tables if table.stem == DIFFERENCES), None)
+    found = effects(table.rows, scores) if table is not None else []
+    blocks: list[Block] = [Lead(lead(found, results))]
+    blocks += difference_section(found, table.caption if table is not None else "", drawings)
+    blocks += quality_section(scores, found[0].baseline if found else None, drawings)
+    blocks += [Text(_summary(results)), *_failures(results), Contents(), *_tables(tables)]
+    for task in task_runs(results, drawings):
         blocks += _task_blocks(task)
     return [*blocks, *provenance_section(results)]
 
 
+def _tables(tables: Sequence[Captioned]) -> list[Block]:
+    """Each behind a fold of its name, of which the first is open; its notes below, for all to see."""
+    blocks: list[Block] = [Heading(2, "Tables", "tables")] if tables else []
+    for place, table in enumerate(tables):
+        shown = Table(table.caption, tuple(table.rows), said=True)
+        blocks += [Details(table.caption, (shown,), opened=place == 0), *map(Text, table.notes)]
+    return blocks
+
+
 def _task_blocks(task: TaskRuns) -> list[Block]:
-    heading = Heading(2, task.name, task.names.new("task", task.name))
+    heading = Heading(2, task.name, task.drawings.names.new("task", task.name))
     if not task.methods:
         return [heading, Text("No run of this task succeeded.")]
-    sections = (rank_map_section, agreement_section, selection_section, curve_section, quality_section)
+    sections = (rank_map_section, agreement_section, selection_section, curve_section)
     return [heading, *(block for section in sections for block in section(task))]
 
 

@@ -12,7 +12,19 @@ from html import escape
 
 from autolora import tables
 from autolora.plots.figures import DPI
-from autolora.report.blocks import Block, Details, Figure, Gallery, Heading, Items, Table, Text, headings
+from autolora.report.blocks import (
+    Block,
+    Contents,
+    Details,
+    Figure,
+    Gallery,
+    Heading,
+    Items,
+    Lead,
+    Table,
+    Text,
+    headings,
+)
 from autolora.report.style import CSS
 from autolora.tables import Row
 
@@ -23,13 +35,15 @@ _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 def page(title: str, blocks: Sequence[Block]) -> str:
     """The whole page."""
+    contents = _contents(blocks)
+    shown = "".join(contents if isinstance(block, Contents) else _block(block) for block in blocks)
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>\n{CSS}</style>\n</head>\n<body>\n"
-        f"<header>\n<h1>{escape(title)}</h1>\n</header>\n{_contents(blocks)}"
-        f"<main>\n{_blocks(blocks)}</main>\n</body>\n</html>\n"
+        f"<header>\n<h1>{escape(title)}</h1>\n</header>\n"
+        f"<main>\n{shown}</main>\n</body>\n</html>\n"
     )
 
 
@@ -64,31 +78,33 @@ def _contents(blocks: Sequence[Block]) -> str:
     return "".join(lines) + "</ul>\n</nav>\n"
 
 
-def _blocks(blocks: Sequence[Block]) -> str:
-    return "".join(map(_block, blocks))
-
-
 def _block(block: Block) -> str:
     match block:
         case Heading(level, text, anchor):
             return f'<h{level} id="{anchor}">{escape(text)}</h{level}>\n'
+        case Lead(text):
+            return f'<p class="lead">{escape(text)}</p>\n'
+        case Contents():
+            return ""
         case Text(text):
             return f"<p>{escape(text)}</p>\n"
         case Items(items):
             return "<ul>\n" + "".join(f"<li>{escape(item)}</li>\n" for item in items) + "</ul>\n"
-        case Table(caption, rows):
-            return _table(caption, rows)
+        case Table(caption, rows, said):
+            return _table(caption, rows, said=said)
         case Gallery(figures):
             return '<div class="gallery">\n' + "".join(map(_figure, figures)) + "</div>\n"
-        case Details(summary, inner):
-            return f"<details>\n<summary>{escape(summary)}</summary>\n{_blocks(inner)}</details>\n"
+        case Details(summary, inner, opened):
+            tag = "details open" if opened else "details"
+            return f"<{tag}>\n<summary>{escape(summary)}</summary>\n{''.join(map(_block, inner))}</details>\n"
 
 
-def _table(caption: str, rows: Sequence[Row]) -> str:
+def _table(caption: str, rows: Sequence[Row], *, said: bool) -> str:
     """In a box that scrolls sideways, which the keyboard can do too; the caption stays where it is."""
     label = f'role="region" tabindex="0" aria-label="{escape(caption)}"'
     body = f'<div class="scroll" {label}>\n{to_html(rows)}</div>\n' if rows else "<p>No rows.</p>\n"
-    return f'<figure class="table">\n<figcaption>{escape(caption)}</figcaption>\n{body}</figure>\n'
+    head = "" if said else f"<figcaption>{escape(caption)}</figcaption>\n"
+    return f'<figure class="table">\n{head}{body}</figure>\n'
 
 
 def _figure(figure: Figure) -> str:

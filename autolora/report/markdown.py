@@ -6,7 +6,19 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from autolora.report.blocks import Block, Details, Figure, Gallery, Heading, Items, Table, Text, headings
+from autolora.report.blocks import (
+    Block,
+    Contents,
+    Details,
+    Figure,
+    Gallery,
+    Heading,
+    Items,
+    Lead,
+    Table,
+    Text,
+    headings,
+)
 from autolora.tables import Row, to_markdown
 
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
@@ -14,7 +26,9 @@ _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
 def page(title: str, blocks: Sequence[Block], folder: Path) -> str:
     """The whole document."""
-    parts = [f"# {escape(title)}\n", _contents(blocks), *(_block(block, folder) for block in blocks)]
+    contents = _contents(blocks)
+    shown = (contents if isinstance(block, Contents) else _block(block, folder) for block in blocks)
+    parts = [f"# {escape(title)}\n", *shown]
     return "\n".join(filter(None, parts))
 
 
@@ -32,17 +46,24 @@ def _block(block: Block, folder: Path) -> str:
     match block:
         case Heading(level, text, anchor):
             return f'<a id="{anchor}"></a>\n\n{"#" * level} {escape(text)}\n'
+        case Lead(text):
+            return f"**{escape(text)}**\n"
+        case Contents():
+            return ""
         case Text(text):
             return f"{escape(text)}\n"
         case Items(items):
             return "".join(f"- {escape(item)}\n" for item in items)
-        case Table(caption, rows):
-            return f"**{escape(caption)}**\n\n{to_markdown(list(map(_safe, rows))) or 'No rows.'}\n"
+        case Table(caption, rows, said):
+            head = "" if said else f"**{escape(caption)}**\n\n"
+            return f"{head}{to_markdown(list(map(_safe, rows))) or 'No rows.'}\n"
         case Gallery(figures):
             return "\n".join(_figure(figure, folder) for figure in figures)
-        case Details(summary, inner):
+        case Details(summary, inner, opened):
             shown = "\n".join(_block(part, folder) for part in inner)
-            return f"<details>\n<summary>{escape(summary)}</summary>\n\n{shown}\n</details>\n"
+            return (
+                f"<details{' open' if opened else ''}>\n<summary>{escape(summary)}</summary>\n\n{shown}\n</details>\n"
+            )
 
 
 def _figure(figure: Figure, folder: Path) -> str:

@@ -36,6 +36,11 @@ HOW_TO_READ = (
     "Ranks given by a rule that ignores the seed agree by construction; shuffled or random ones should be at chance.",
 )
 
+SAME_START = (
+    "Methods with the same seed start from the same A, so here a component is the same component. Chance: the kept "
+    "components of each module drawn at random, as many as its rank."
+)
+
 
 def rank_map_section(task: TaskRuns) -> list[Block]:
     """A map for each method whose ranks differ between modules; the others in words."""
@@ -65,19 +70,14 @@ def agreement_section(task: TaskRuns) -> list[Block]:
             left_out.append(method)
     blocks: list[Block] = [task.heading("Ranks over seeds")]
     if rows:
-        blocks.append(Table(f"{AGREEMENT}: {task.name}", tuple(rows)))
-        blocks.append(Details("How to read this", (Items(HOW_TO_READ),)))
+        said = f"{AGREEMENT}: {task.name}"
+        blocks.append(Details(said, (Table(said, tuple(rows), said=True), Items(HOW_TO_READ))))
     if left_out:
         said = "fewer than two seeds with ranks that differ between modules, so nothing to compare"
         blocks.append(Text(f"{', '.join(left_out)}: {said}."))
     if components := _component_rows(task):
-        blocks.append(Table(f"{COMPONENTS}: {task.name}", tuple(components)))
-        blocks.append(
-            Text(
-                "Methods with the same seed start from the same A, so here a component is the same component. Chance: "
-                "the kept components of each module drawn at random, as many as its rank."
-            )
-        )
+        said, note = f"{COMPONENTS}: {task.name}", Text(SAME_START)
+        blocks.append(Details(said, (Table(said, tuple(components), said=True), note)))
     return blocks if len(blocks) > 1 else []
 
 

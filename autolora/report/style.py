@@ -11,8 +11,9 @@ body { margin: 0 auto; max-width: 76rem; padding: 1rem 1.25rem 4rem; color: var(
   font: 1rem/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; }
 h1, h2, h3 { line-height: 1.25; overflow-wrap: anywhere; }
 h1 { font-size: 1.7rem; margin: 0.5rem 0 1rem; }
-main h2 { font-size: 1.35rem; margin: 2.5rem 0 0.5rem; padding-top: 0.75rem; border-top: 1px solid var(--line); }
+main > h2 { font-size: 1.35rem; margin: 2.5rem 0 0.5rem; padding-top: 0.75rem; border-top: 1px solid var(--line); }
 h3 { font-size: 1.08rem; margin: 1.75rem 0 0.25rem; }
+.lead { font-size: 1.2rem; font-weight: 600; }
 p, main > ul { max-width: 50rem; margin: 0.5rem 0; overflow-wrap: anywhere; }
 a { color: var(--link); }
 nav { background: var(--shade); border: 1px solid var(--line); border-radius: 6px; padding: 0.75rem 1rem;
@@ -35,7 +36,8 @@ th { background: var(--shade); font-weight: 600; vertical-align: bottom; }
 .gallery figure { flex: 0 1 auto; }
 img { display: block; max-width: 100%; height: auto; background: #ffffff; border-radius: 4px; }
 details { margin: 0.75rem 0; border: 1px solid var(--line); border-radius: 4px; padding: 0.4rem 0.9rem; }
-summary { cursor: pointer; overflow-wrap: anywhere; }
+summary { cursor: pointer; overflow-wrap: anywhere; font-weight: 600; }
+summary:focus-visible { outline: 2px solid var(--link); }
 @media screen and (max-width: 34rem) {
   body { padding: 0.5rem 0.75rem 3rem; }
   h1 { font-size: 1.35rem; }
@@ -46,6 +48,8 @@ summary { cursor: pointer; overflow-wrap: anywhere; }
   :root { color-scheme: light; --text: #000000; --soft: #444444; --line: #bbbbbb; --shade: #f3f3f3; --ground: #ffffff;
     --link: #000000; }
   body { max-width: none; padding: 0; font-size: 10pt; }
+  details { border: 0; padding: 0; }
+  details::details-content { content-visibility: visible; block-size: auto; }
   .scroll { overflow: visible; border: 0; }
   table { font-size: 7.5pt; width: 100%; }
   th, td { white-space: normal; padding: 0.1rem 0.3rem; overflow-wrap: break-word; }

@@ -1,15 +1,16 @@
-"""The runs of one task as its sections of a report see them: ``task_runs(results, folder)``."""
+"""The runs of one task as its sections of a report see them: ``task_runs(results, drawings)``."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from autolora.comparison.groups import methods_of, tasks_of
 from autolora.lora.ranks import Ranks
-from autolora.plots.figures import Style, compact, styles
-from autolora.report.blocks import Figure, Heading, Names
+from autolora.plots.figures import Style
+from autolora.report.blocks import Figure, Heading
+from autolora.report.drawings import Drawings
 from autolora.report.run_files import searched_ranks
 from autolora.runs.results import Result
 
@@ -20,9 +21,7 @@ class TaskRuns:
 
     name: str
     methods: Mapping[str, tuple[Result, ...]]
-    folder: Path
-    looks: Mapping[str, Style]
-    names: Names = field(compare=False)
+    drawings: Drawings
     searches: Mapping[Path, Ranks]
 
     def searched(self, result: Result) -> Ranks | None:
@@ -39,27 +38,30 @@ class TaskRuns:
         found = self.ranks(runs)
         return max([1, *(ranks.initial_rank for ranks in found), *(r for ranks in found for r in ranks.values())])
 
+    @property
+    def looks(self) -> Mapping[str, Style]:
+        """The style of each method, the same in the whole document."""
+        return self.drawings.looks
+
     def heading(self, text: str) -> Heading:
         """A heading within the task."""
-        return Heading(3, text, self.names.new(self.name, text))
+        return Heading(3, text, self.drawings.names.new(self.name, text))
 
     def place(self, *words: str) -> Path:
         """The path of a new figure."""
-        return self.folder / "figures" / f"{self.names.new(self.name, *words)}.png"
+        return self.drawings.place(self.name, *words)
 
     def figure(self, path: Path, caption: str, alt: str) -> Figure:
-        """The figure that was written to `path`, which this makes smaller."""
-        compact(path)
-        return Figure(path, caption, f"{self.name}: {alt}")
+        """The figure that was written to `path`."""
+        return self.drawings.figure(path, caption, f"{self.name}: {alt}")
 
 
-def task_runs(results: Sequence[Result], folder: Path) -> list[TaskRuns]:
+def task_runs(results: Sequence[Result], drawings: Drawings) -> list[TaskRuns]:
     """One for each task, in order of first appearance. Runs that did not succeed are left out."""
-    looks, names = styles(methods_of(results)), Names()
     found = []
     for task in tasks_of(results):
         methods = _by_method([each for each in results if each.recipe == task])
-        found.append(TaskRuns(task, methods, folder, looks, names, _searches(methods)))
+        found.append(TaskRuns(task, methods, drawings, _searches(methods)))
     return found
 
 

@@ -94,9 +94,8 @@ def test_the_reports_front_and_axis_are_the_metrics(tmp_path: Path) -> None:
     worse = {"base": BASE, "more edits": [score + 0.3 for score in BASE]}
     dearer = [cell("nlg/e2e", "dear", 0, 0.1, metric="ter", higher_is_better=False, adapter_parameters=900)]
     write_report([*edits("nlg/e2e", worse), *dearer], tmp_path, [], "Edits")
-    found = re.findall(r"On the front: ([^\n\]]*)", (tmp_path / "report.md").read_text(encoding="utf-8"))
-    (first, *_) = [re.findall(r"([a-z ]+) \(", text) for text in found]
-    assert [name.strip() for name in first] == ["more edits", "base", "dear"]
+    (found,) = re.findall(r"On the front: ([^\n\]]*)", (tmp_path / "report.md").read_text(encoding="utf-8"))
+    assert [name.strip() for name in re.findall(r"([a-z ]+) \(", found)] == ["more edits", "base", "dear"]
 
 
 def test_the_best_rank_of_a_grid_is_the_one_of_the_lowest_score() -> None:

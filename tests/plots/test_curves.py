@@ -13,7 +13,7 @@ from autolora.errors import UserError
 from autolora.plots import curves, pareto, rank_spread
 from autolora.plots.curves import MOST_POINTS, mean_curve
 from autolora.plots.figures import styles
-from autolora.plots.pareto import Point, front
+from autolora.plots.pareto import Panel, Point, front
 
 NAMES = ["autolora", "lora:4"]
 LOOKS = styles(NAMES)
@@ -67,8 +67,8 @@ def test_figures_are_png_files_and_the_same_bytes_twice(tmp_path: Path) -> None:
     for name in ("one.png", "two.png"):
         folder = tmp_path / name
         curves.save_png({"lora:4": [[(1, 1.0), (2, 0.5)]]}, folder / "curves.png", title="loss", looks=LOOKS)
-        points = [Point("autolora", ((1, 0.5), (2, 0.6))), Point("lora:4", ((30, 0.7),))]
-        pareto.save_png(points, folder / "front.png", x_label="x", y_label="y", title="t", looks=LOOKS)
+        points = (Point("autolora", ((1, 0.5), (2, 0.6)), 3.0), Point("lora:4", ((30, 0.7),)))
+        pareto.save_png([Panel("t", "y", points)], folder / "front.png", cost="seconds", looks=LOOKS)
         rank_spread.save_png(runs, 8, folder / "spread.png")
         rank_spread.save_png(runs[:1], 8, folder / "single.png")
     for path in (tmp_path / "one.png").iterdir():
@@ -86,10 +86,21 @@ def test_the_rank_spread_shows_mean_and_standard_deviation() -> None:
     assert "sum 8.0 ± 1.4 of 24, 3 modules" in {text.get_text() for text in figure.texts}
 
 
+def test_the_legend_of_long_labels_stays_within_the_figure() -> None:
+    names = [f"squeeze:at=0.5:k={i}:budget=tolerance=0.02" for i in range(12)]
+    figure = curves._figure({name: [[(1, 1.0), (2, 0.5)]] for name in names}, "loss", styles(names))
+    figure.canvas.draw()
+    (legend,) = figure.legends
+    box = legend.get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.x1
+    assert box.y1 < figure.axes[0].bbox.y0
+
+
 def test_nothing_to_draw_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no learning curves"):
         curves.save_png({"lora:4": [[]]}, tmp_path / "x.png", title="", looks=LOOKS)
     with pytest.raises(UserError, match="no scores"):
-        pareto.save_png([], tmp_path / "x.png", x_label="", y_label="", title="", looks=LOOKS)
+        pareto.save_png([Panel("t", "y", ())], tmp_path / "x.png", cost="", looks=LOOKS)
     with pytest.raises(UserError, match="no ranks"):
         rank_spread.save_png([], 8, tmp_path / "x.png")

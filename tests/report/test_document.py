@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from autolora.comparison.outcome import Captioned
 from autolora.errors import UserError
 from autolora.lora.ranks import Ranks
 from autolora.report.document import write_report
@@ -30,7 +31,7 @@ SAID = (
     "Spearman",
     "Selection variables",
     "Learning curves",
-    "Quality against size and cost",
+    "Parameters, quality and cost",
     "On the front: ",
     "c0ffee with changes",
     "cpu EPYC",
@@ -119,7 +120,10 @@ def four(tmp_path: Path) -> list[Result]:
 
 
 def test_it_has_every_section_in_both_forms(four: list[Result], tmp_path: Path) -> None:
-    tables = [("The summary", [{"method": "autolora", "mean": 0.51239}]), ("Empty", [])]
+    tables = [
+        Captioned("scores", "The summary", [{"method": "autolora", "mean": 0.51239}]),
+        Captioned("none", "Empty", []),
+    ]
     page, markdown = report(four, tmp_path / "report", tables=tables)
     for text in (page.text, markdown):
         for said in SAID:
@@ -127,7 +131,7 @@ def test_it_has_every_section_in_both_forms(four: list[Result], tmp_path: Path) 
 
 
 def test_it_needs_no_network_and_no_script(four: list[Result], tmp_path: Path) -> None:
-    page, _ = report(four, tmp_path / "report", tables=[("See https://example.org.", [])])
+    page, _ = report(four, tmp_path / "report", tables=[Captioned("x", "See https://example.org.", [])])
     assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in page.tags}
     assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
     assert all(str(image["src"]).startswith("data:image/png;base64,") and image["alt"] for image in page.all("img"))
@@ -142,7 +146,7 @@ def test_texts_are_escaped(tmp_path: Path) -> None:
     bad = "<script>alert('&')</script>\"><img src=x>"
     runs = [result(tmp_path / "runs", f"auto{bad}", seed, recipe=f"r/{bad}") for seed in (0, 1)]
     runs.append(result(tmp_path / "runs", "lora:4", 0, state="failed", reason=bad))
-    page, markdown = report(runs, tmp_path / "report", tables=[(bad, [{bad: bad}])], title=bad)
+    page, markdown = report(runs, tmp_path / "report", tables=[Captioned("x", bad, [{bad: bad}])], title=bad)
     assert "script" not in {tag for tag, _ in page.tags}
     assert all(str(image["src"]).startswith("data:") for image in page.all("img"))
     assert page.text.count(bad) > 8
@@ -154,7 +158,7 @@ def test_the_markdowns_pictures_are_there(four: list[Result], tmp_path: Path) ->
     folder = tmp_path / "report"
     page, markdown = report(four, folder)
     links = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", markdown)
-    assert len(links) == len(list(page.all("img"))) == 2 + 1 + 3 + 3
+    assert len(links) == len(list(page.all("img"))) == 1 + 2 + 1 + 3
     assert all((folder / link).is_file() for link in links)
     assert {path.relative_to(folder).as_posix() for path in (folder / "figures").iterdir()} == set(links)
 
@@ -179,7 +183,7 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
         assert "full: no ranks." in text
         assert "No selection variables" in text
         assert "No learning curves" in text
-        assert "No run of this task has a score yet." in text
+        assert "No run has a score and a number of parameters yet." in text
         assert "None of the runs has a manifest." in text
     assert list(page.all("img")) == []
 
