@@ -59,7 +59,7 @@ def test_each_layer_keeps_its_best_by_fisher(learner: Path, tmp_path: Path, name
     run, ranks = searched(learner, tmp_path, f"{name}:budget=0.6")
     fisher = SCORES.load("fisher")(evidence_of(run))
     for layer, kept in ranks.kept.items():
-        best = sorted(range(4), key=lambda i: -float(fisher[layer][i]))[: ranks[layer]]  # noqa: B023  # used at once
+        best = sorted(range(4), key=lambda i: -float(fisher[layer][i]))[: ranks[layer]]
         assert kept == tuple(sorted(best))
     assert any(kept != tuple(range(len(kept))) for kept in ranks.kept.values())  # the largest are not always the best
 
