@@ -38,7 +38,7 @@ class Probe:
     Args:
         examples: Of the training split.
         plain: Seconds of a plain step.
-        search: Seconds of a search step.
+        search: Seconds of a search step; 0 where the recipe has no selection variables.
         loading: Seconds of loading data and model.
         adapter_bytes: Of the trained parameters of a LoRA of rank k with the head, in float32.
         model_bytes: Of the whole model, in float32.
@@ -190,7 +190,9 @@ def probe(recipe: Recipe) -> Probe:
     ranks = Ranks(dict.fromkeys(shapes, k), k, recipe.search.lora_alpha, shapes=shapes)
     loading = time.monotonic() - begun
     model_bytes = sum(parameter.numel() * 4 for parameter in model.parameters())
-    searching, _ = bilevel_search(context, context.model(), head, recipe.search)
+    searching = None
+    if recipe.search.selects:
+        searching, _ = bilevel_search(context, context.model(), head, recipe.search)
     config = lora_config(
         ranks,
         head=head,
@@ -207,7 +209,8 @@ def probe(recipe: Recipe) -> Probe:
         seed=recipe.seed,
     )
     trained = sum(parameter.numel() * 4 for parameter in adapted.parameters() if parameter.requires_grad)
-    return Probe(len(examples), _seconds(plain, context), _seconds(searching, context), loading, trained, model_bytes)
+    seconds = _seconds(searching, context) if searching else 0.0  # without selection variables there is no such step
+    return Probe(len(examples), _seconds(plain, context), seconds, loading, trained, model_bytes)
 
 
 def _seconds(stage: Trainable, context: Context) -> float:

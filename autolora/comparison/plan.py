@@ -15,6 +15,7 @@ from pathlib import Path
 from autolora.errors import UserError
 from autolora.methods.base import method_class
 from autolora.recipe.method import check_targets, label
+from autolora.recipe.pairs import contradictions
 from autolora.recipe.schema import MethodSettings, Recipe
 from autolora.runs.store import Run, runs
 
@@ -114,12 +115,22 @@ def check_plan(recipes: Sequence[Recipe], methods: Sequence[MethodSettings]) -> 
         methods: What to compare.
 
     Raises:
-        UserError: A recipe is named twice, or a method cannot do one.
+        UserError: A recipe is named twice, or methods cannot do recipes: all that is wrong, a line each.
     """
     names = [recipe.name for recipe in recipes]
     if twice := {name for name in names if names.count(name) > 1}:
         raise UserError(f"the recipe {sorted(twice)[0]} is named twice")
+    if faults := list(dict.fromkeys(_faults(recipes, methods))):
+        raise UserError("\n".join(faults))
+
+
+def _faults(recipes: Sequence[Recipe], methods: Sequence[MethodSettings]) -> Iterator[str]:
     for method in methods:
         check_targets(method)
         for recipe in recipes:
-            method_class(method.name).check_recipe(recipe.model_copy(update={"method": method}))
+            for field, message, hint in contradictions(recipe.search, recipe.ranks, recipe.retrain, method):
+                yield f"{recipe.name}, method {label(method)}: {field}: {message} ({hint})"
+            try:
+                method_class(method.name).check_recipe(recipe.model_copy(update={"method": method}))
+            except UserError as error:
+                yield str(error)

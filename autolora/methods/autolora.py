@@ -15,6 +15,7 @@ from autolora.allocation.budget import Kept
 from autolora.allocation.components import components_of, factors_of, pairs
 from autolora.allocation.evidence import Evidence
 from autolora.allocation.rises import Rises
+from autolora.allocation.store import evidence_identity
 from autolora.bilevel.loop import BilevelSearch
 from autolora.context.base import Context
 from autolora.context.fit import check_fit
@@ -28,11 +29,10 @@ from autolora.lora.selection import add_selection
 from autolora.methods.measure import measured_gates, rises_of, sample
 from autolora.methods.peft import RankedLora
 from autolora.methods.readout import read_out
-from autolora.methods.searched import fill, head_state, keep, kept_evidence, kept_head
+from autolora.methods.searched import EVIDENCE, fill, head_state, keep, kept_evidence, kept_head
 from autolora.model.load import base_name, weights_hash
 from autolora.plots import rank_map, selection
 from autolora.recipe.schema import Recipe, Search
-from autolora.recipe.stages import RankRule
 from autolora.runs.manifest import device_record
 from autolora.training.batches import Example
 from autolora.training.finetune import Training
@@ -50,8 +50,8 @@ class AutoLora(RankedLora):
     def effective(cls, recipe: Recipe) -> Recipe:
         if not recipe.method.budget.given:
             return recipe
-        rule = RankRule(score="saliency", rule="budget", budget=recipe.method.budget)
-        return recipe.model_copy(update={"ranks": rule})
+        rule = {"score": "saliency", "rule": "budget", "budget": recipe.method.budget}
+        return recipe.model_copy(update={"ranks": recipe.ranks.model_copy(update=rule)})
 
     @classmethod
     @override
@@ -197,8 +197,10 @@ class AutoLora(RankedLora):
 
     @override
     def identity(self) -> list[object]:
-        start = self.recipe.retrain.start
-        return [*super().identity(), *([] if start == "scratch" else [start, self.run.ranks().to_json()["kept"]])]
+        if self.recipe.retrain.start == "scratch":
+            return super().identity()
+        searched = evidence_identity(self.run.path / "search" / EVIDENCE)  # what it goes on from
+        return [*super().identity(), "searched", searched, self.run.ranks().to_json()["kept"]]
 
 
 class NoConstraint(AutoLora):

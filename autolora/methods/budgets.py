@@ -70,8 +70,8 @@ def source_of(recipe: Recipe) -> MethodSettings | None:
         recipe: With the budgeted method in it.
     """
     budget = budget_of(recipe)
-    if budget.tolerance is not None:
-        return MethodSettings(name="squeeze", budget=budget)
+    if budget.tolerance is not None:  # the recipe's own budget is the squeeze's, too
+        return MethodSettings(name="squeeze", budget=recipe.method.budget)
     return None if budget.given else AUTOLORA
 
 

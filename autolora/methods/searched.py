@@ -62,11 +62,17 @@ def kept_head(folder: Path) -> dict[str, Tensor]:
         folder: ``search/`` of a run.
 
     Raises:
-        UserError: There are none.
+        UserError: There are none, or they are of another search than the evidence.
     """
     if not (folder / HEAD).exists():
         raise UserError(f"{folder / HEAD} does not exist: run autolora search {folder.parent} --resume")
-    return load_checkpoint(folder / HEAD)[0]
+    tensors, record = load_checkpoint(folder / HEAD)
+    if record.get("identity") != evidence_identity(folder / EVIDENCE):
+        raise UserError(
+            f"{folder / HEAD} is of another search than {EVIDENCE} beside it; remove both, and run: "
+            f"autolora search {folder.parent} --resume"
+        )
+    return tensors
 
 
 def head_state(

@@ -30,9 +30,9 @@ from autolora.methods.budgets import nearest_uniform
 from autolora.methods.chance import shuffled
 from autolora.methods.measure import measured_gates, sample
 from autolora.methods.searched import head_state, restore
-from autolora.recipe.method import budget_of
+from autolora.recipe.method import beginning_share, budget_of
 from autolora.recipe.schema import Recipe, Search
-from autolora.recipe.stages import BUDGETS, RankRule
+from autolora.recipe.stages import RankRule
 from autolora.training.batches import Example
 from autolora.training.finetune import Finetuning, Training
 from autolora.training.seeds import derive, generator, seed_torch
@@ -47,26 +47,12 @@ class Squeeze(AutoLora):
         own = not recipe.search.selects  # the recipe itself says how
         method, search, rule = recipe.method, recipe.search, recipe.ranks
         kept = {name: getattr(search, name) for name in ("rank", "lora_alpha", "lora_dropout")}
-        halved = Search(estimator="none", at=method.at or search.at, **kept)
+        halved = Search(estimator="none", at=beginning_share(search, method), **kept)
         if not own:
             rule = RankRule(score="fisher", rule="budget", examples=rule.examples, held_out=rule.held_out)
         rule = rule.model_copy(update={"budget": budget_of(recipe)})
         start = {} if own else {"retrain": recipe.retrain.model_copy(update={"start": "searched"})}
         return recipe.model_copy(update={"search": halved, "ranks": rule, **start})
-
-    @classmethod
-    @override
-    def check_recipe(cls, recipe: Recipe) -> None:
-        if not budget_of(recipe).given:
-            raise UserError(
-                f"method {recipe.method.name!r} needs a budget: {recipe.method.name}:budget=fraction=0.25, or "
-                f"ranks.budget in the recipe; it is one of {', '.join(BUDGETS)}"
-            )
-        if recipe.retrain.scaling == "per_rank" and cls.effective(recipe).retrain.start == "searched":
-            raise UserError(
-                f"method {recipe.method.name!r} goes on from what was trained at rank k, at its scaling; "
-                "retrain.scaling must be constant, not per_rank"
-            )
 
     @classmethod
     @override

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from autolora.errors import UserError
 from autolora.recipe.schema import MethodSettings, Recipe, Search
-from autolora.recipe.stages import BudgetSettings
+from autolora.recipe.stages import BUDGETS, BudgetSettings
 from autolora.registry import METHODS
 from autolora.words import did_you_mean
 
@@ -21,6 +21,7 @@ SEARCHED = ("autolora", "no-constraint", "sigmoid", "no-meta")  # at most search
 SIZED: dict[str, int | None] = {"lora": None, "lora-grid": 16, "svd": None}  # method.size is a rank; its default
 SQUEEZES = ("squeeze", "squeeze-uniform", "squeeze-shuffled", "fisher-scratch")  # begin at rank k: method.size
 BUDGETED = ("autolora", *SQUEEZES, "lora-matched", "random", "adalora", "svd", "eva")  # take method.budget
+_EXAMPLES = "write NAME:SIZE, as in lora:4, or NAME:KEY=VALUE, as in lora:4:learning_rate=1e-4 or squeeze:budget=rank=1"
 
 
 def parse_method(text: str) -> MethodSettings:
@@ -45,21 +46,40 @@ def parse_method(text: str) -> MethodSettings:
             key, value = "size", part
         if key == "k" and name in SQUEEZES:
             key = "size"
-        values[key] = READERS.get(key, _scalar)(value)
+        if key in values:
+            raise UserError(f"--methods: {text!r}: {key} is said twice")
+        if not value:
+            raise UserError(f"--methods: {text!r}: {key} has no value; {_EXAMPLES}")
+        values[key] = _value(key, value, text)
     try:
         return MethodSettings.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise UserError(
-            f"--methods: {text!r}: {where}: {first['msg'].lower()}; write NAME:SIZE, as in lora:4"
-        ) from error
+        said = first["msg"].removeprefix("Value error, ")
+        raise UserError(f"--methods: {text!r}: {where}: {said[:1].lower()}{said[1:]}; {_EXAMPLES}") from error
 
 
-def _budget(text: str) -> Any:
+def _value(key: str, value: str, text: str) -> Any:
+    """A setting's value as it is written in a word."""
+    if key == "budget":
+        return _budget(value, text)
+    return _targets(value) if key == "targets" else _scalar(value)
+
+
+def _budget(value: str, text: str) -> Any:
     """``fraction=0.25``, ``rank=1``; a number alone is a fraction."""
-    kind, equals, value = text.partition("=")
-    return {kind: _scalar(value)} if equals else {"fraction": _scalar(text)}
+    kind, equals, number = value.partition("=")
+    if not equals:
+        kind, number = "fraction", value
+    if kind not in BUDGETS or not number:
+        near = did_you_mean(kind, BUDGETS)
+        said = f"there is no budget {kind!r}{f'; {near}' if near else ''}" if kind not in BUDGETS else "it has no value"
+        raise UserError(
+            f"--methods: {text!r}: budget: {said}; write budget=fraction=0.25, budget=parameters=9216, budget=rank=1 "
+            "or budget=tolerance=0.1"
+        )
+    return {kind: _scalar(number)}
 
 
 def _scalar(text: str) -> Any:
@@ -72,9 +92,6 @@ def _scalar(text: str) -> Any:
 def _targets(text: str) -> Any:
     """``all-linear``, or names of layers with a plus between them."""
     return text if text == "all-linear" else text.split("+")
-
-
-READERS = {"budget": _budget, "targets": _targets}  # of settings that are no plain YAML
 
 
 def parse_methods(text: str) -> list[MethodSettings]:
@@ -95,20 +112,21 @@ def parse_methods(text: str) -> list[MethodSettings]:
 def label(method: MethodSettings) -> str:
     """The shortest word that means the method."""
     size = "" if method.size is None else f":{'k=' if method.name in SQUEEZES else ''}{method.size}"
-    at = "" if method.at is None else f":at={method.at:g}"
+    at = "" if method.at is None else f":at={shortest(method.at)}"
     budget = "".join(f":budget={name}={shortest(value)}" for name, value in method.budget.given.items())
-    rate = "" if method.learning_rate is None else f":learning_rate={method.learning_rate:g}"
+    rate = "" if method.learning_rate is None else f":learning_rate={shortest(method.learning_rate)}"
     targets = method.targets if isinstance(method.targets, str) else "+".join(method.targets or ())
     return f"{method.name}{size}{at}{budget}{rate}{f':targets={targets}' if targets else ''}"
 
 
 def shortest(value: float) -> str:
-    """A number as people write it, whole numbers with every digit.
+    """A number as people write it, with every digit that it needs to be read back as it is.
 
     Args:
-        value: As a budget has it.
+        value: As a recipe has it.
     """
-    return str(value) if isinstance(value, int) else f"{value:g}"
+    short = str(value) if isinstance(value, int) else f"{value:g}"
+    return short if float(short) == value else repr(value)
 
 
 def budget_of(recipe: Recipe) -> BudgetSettings:
@@ -118,6 +136,16 @@ def budget_of(recipe: Recipe) -> BudgetSettings:
         recipe: With the method in it.
     """
     return recipe.method.budget if recipe.method.budget.given else recipe.ranks.budget
+
+
+def beginning_share(search: Search, method: MethodSettings) -> float:
+    """The share of the training that a squeeze begins with: what the method says, else `search.at`.
+
+    Args:
+        search: A recipe's.
+        method: Likewise.
+    """
+    return search.at if method.at is None else method.at
 
 
 def largest_rank(method: MethodSettings, search: Search) -> tuple[str, int] | None:

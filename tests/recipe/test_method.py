@@ -11,6 +11,20 @@ from autolora.registry import METHODS
     [
         *("autolora", "lora:4", "svd:16", "full:learning_rate=1e-05", "lora:2:learning_rate=0.01"),
         *("lora:1:targets=query+value", "autolora:targets=all-linear", "lora:1:learning_rate=0.01:targets=0.attn.q"),
+        "autolora",
+        "lora:4",
+        "svd:16",
+        "full:learning_rate=1e-05",
+        "lora:2:learning_rate=0.01",
+        "lora:2:learning_rate=0.00123456789",
+        "squeeze:k=8:at=0.5:budget=rank=1",
+        "squeeze:at=0.123456789",
+        "fisher-scratch:k=2",
+        "lora-matched:budget=parameters=9216",
+        "lora-matched:budget=parameters=123456789",
+        "squeeze:budget=fraction=0.25",
+        "squeeze-uniform:budget=fraction=0.123456789:learning_rate=0.003",
+        "autolora:budget=tolerance=0.02",
     ],
 )
 def test_a_label_means_the_method_that_it_labels(text: str) -> None:
@@ -43,6 +57,38 @@ def test_a_method_that_adapts_no_layers_has_none_to_choose() -> None:
                 check_targets(settings)
         check_targets(MethodSettings(name=name))
     assert not METHODS.load("full").adapts_layers
+
+
+def test_budgets_are_read() -> None:
+    budgets = {text: parse_method(f"squeeze:budget={text}").budget.given for text in ("0.25", "1", "tolerance=1e-1")}
+    assert budgets == {"0.25": {"fraction": 0.25}, "1": {"fraction": 1}, "tolerance=1e-1": {"tolerance": 0.1}}
+    assert label(parse_method("squeeze:budget=0.25")) == "squeeze:budget=fraction=0.25"
+    assert parse_method("squeeze:k=2") == parse_method("squeeze:2") == MethodSettings(name="squeeze", size=2)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("squeeze:budget=", "budget has no value"),
+        ("squeeze:budget=rank=", "budget: it has no value; write budget=fraction=0.25, budget=parameters=9216"),
+        ("squeeze:budget=ranks=1", "there is no budget 'ranks'; did you mean 'rank'"),
+        ("squeeze:budget=half", r"budget\.fraction: input should be a valid number; write .* squeeze:budget=rank=1"),
+        ("squeeze:budget=1.5", r"budget\.fraction: input should be less than or equal to 1"),
+        ("squeeze:budget=0", r"budget\.fraction: input should be greater than 0"),
+        ("squeeze:budget=rank=0", r"budget\.rank: input should be greater than or equal to 1"),
+        ("squeeze:budget=rank=1.5", r"budget\.rank: input should be a valid integer"),
+        ("squeeze:budget=parameters=-4", r"budget\.parameters: input should be greater than or equal to 1"),
+        ("squeeze:budget=tolerance=0", r"budget\.tolerance: input should be greater than 0"),
+        ("squeeze:budget=rank=1:budget=0.5", "budget is said twice"),
+        ("squeeze:k=2:4", "size is said twice"),
+        ("squeeze:at=1", "at: input should be less than 1"),
+        ("lora:", "size has no value"),
+        ("lora:k=4", "k: extra inputs are not permitted"),
+    ],
+)
+def test_what_is_no_budget_or_size_is_refused_with_an_example(text: str, said: str) -> None:
+    with pytest.raises(UserError, match=f"--methods: '{text}': .*{said}"):
+        parse_method(text)
 
 
 def test_methods_are_listed_once_each_in_order() -> None:

@@ -131,6 +131,26 @@ def test_other_processes_write_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_training_that_was_begun_elsewhere_goes_on_from_there(tmp_path: Path) -> None:
+    stage, watching = Counting(), Watching()
+    records = _run(stage, tmp_path, total=8, begin=3, observer=watching)
+    assert stage.advanced == [3, 4, 5, 6, 7]
+    assert watching.seen[0] == ("start", 3, 8)
+    # The first mean is of the one step since the beginning; the others of two.
+    assert [(record["step"], record["loss"]) for record in records] == [(4, 4.0), (6, 5.5), (8, 7.5)]
+
+
+@pytest.mark.parametrize("begin", [1, 2, 3, 5])
+@pytest.mark.parametrize("stop", [6, 7])
+def test_it_is_resumed_like_any_other(begin: int, stop: int, tmp_path: Path) -> None:
+    truth = _run(Counting(), tmp_path / "whole", begin=begin)
+    with pytest.raises(KeyboardInterrupt):
+        _run(Counting(), tmp_path / "parts", begin=begin, observer=Watching(stop))
+    second = Counting()
+    assert _run(second, tmp_path / "parts", begin=begin) == truth
+    assert second.advanced == list(range(max(begin, (stop - 1) // 3 * 3), 7))
+
+
 def test_a_run_without_files_trains(tmp_path: Path) -> None:
     stage = Counting()
     run_steps(stage, total=5, log_every=2, checkpoint_every=2)
