@@ -68,7 +68,8 @@ def hold_out(rows: datasets.Dataset, chosen: Sequence[int], data: Data, family: 
     for row in chosen:
         members.setdefault(inputs[row], []).append(row)
     names = list(members)
-    wanted, held, taken = round(len(chosen) * share), [], set()
+    wanted, taken = round(len(chosen) * share), set()
+    held: list[int] = []
     for place in np.random.default_rng(derive(seed, "held-out")).permutation(len(names)):
         if len(held) >= wanted:
             break

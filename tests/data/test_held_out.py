@@ -19,6 +19,7 @@ from autolora.experiment.prepare import prepare
 from autolora.recipe.schema import Data
 from autolora.registry import TASKS
 from tests.laboratory import write_named_laboratory
+from tests.methods.support import write_generation_laboratory
 
 Write = Callable[[list[dict[str, Any]]], Path]
 
@@ -138,6 +139,25 @@ def test_the_classes_are_those_of_the_whole_training_split(tmp_path: Path) -> No
     assert [len(context.examples(name)) for name in ("train", "held-out")] == [30, 30]
     found = overview(context)
     assert not [text for text in found.warnings if "as a training row" in text]
+
+
+def test_held_out_inputs_of_generation_are_predicted_once_with_all_their_references(tmp_path: Path) -> None:
+    place = tmp_path / "laboratory"
+    write_generation_laboratory(place, "llama")
+    file = place / "data" / "train.jsonl"
+    there = [json.loads(text) for text in file.read_text().splitlines()]
+    more = [{**row, "output": "b c"} for row in there]
+    file.write_text("".join(json.dumps(row) + "\n" for row in [*there, *more]))
+    overrides = ["data.splits.eval=[held-out]", "data.splits.held_out=0.25"]
+    context = Context(load_recipe(place / "tiny.yaml", overrides), show=False)
+    prepare(context)
+    train, held = context.examples("train"), context.examples("held-out")
+    assert all("prompt" in example for example in train)
+    assert all("prompt" not in example and len(example["references"]) == 2 for example in held)
+    assert 2 * len(held) == len(context.splits["held-out"])
+    texts_of = {name: set(map(str, context.splits[name][context.recipe.data.columns[0]])) for name in context.splits}
+    assert texts_of["train"].isdisjoint(texts_of["held-out"])
+    assert (len(train), len(held)) == (10, 2)  # of seven inputs, until 3.5 rows are reached: two
 
 
 def test_whoever_evaluates_elsewhere_may_hold_out_a_part_too(write: Write) -> None:
