@@ -30,6 +30,12 @@ if TYPE_CHECKING:
 MethodsOption = Annotated[str, typer.Option(metavar="NAME[:SIZE],...", help="What to compare.")]
 SeedsOption = Annotated[str, typer.Option(metavar="N-M", help="One run of every method for each seed.")]
 JobsOption = Annotated[int, typer.Option(min=1, help="How many trials run at a time.")]
+TuneOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="learning_rate=RATE,...", help="Choose each method's rate on a held-out part of the training split."
+    ),
+]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print the plan, with time and disk, and run nothing.")]
 ScopedSetOption = Annotated[
     list[str] | None,
@@ -44,6 +50,7 @@ def compare(
     baseline: BaselineOption = None,
     interval: IntervalOption = "t",
     published: PublishedOption = False,
+    tune: TuneOption = None,
     jobs: JobsOption = 1,
     dry_run: DryRunOption = False,
     set_: ScopedSetOption = None,
@@ -53,14 +60,16 @@ def compare(
 ) -> None:
     """Compare methods over seeds: every trial is a run, done once and reused; the tables at the end."""
     from autolora.recipe.method import parse_methods, parse_seeds
+    from autolora.recipe.tuning import parse_tune
 
     options = Options.given(set_, data_root, model, None, output)
     chosen, numbers = parse_methods(methods), parse_seeds(seeds)
+    rates = () if tune is None else parse_tune(tune)
     read = _recipes(recipes, options)
     from autolora.comparison.compare import checked_plan
     from autolora.comparison.compare import compare as run_comparison
 
-    trials = checked_plan(read, chosen, numbers, options.runs, baseline=baseline, interval=interval)
+    trials = checked_plan(read, chosen, numbers, options.runs, baseline=baseline, interval=interval, rates=rates)
     console = Console(stderr=True)
     todo = [trial for trial in trials if not trial.done]
     if todo:
@@ -83,6 +92,7 @@ def compare(
         on_begin=said.begin,
         on_end=said.end,
         trials=trials,
+        rates=rates,
     )
     show_tables(found.tables)
     stdout = Console()
@@ -101,6 +111,8 @@ def show_tables(tables: Sequence[Captioned]) -> None:
     console = Console()
     for table in tables:
         console.print(render(table.narrow, table.caption, console.width))
+        for note in table.notes:
+            line(console, note)
 
 
 def _recipes(targets: list[str], options: Options) -> list[Recipe]:
@@ -134,6 +146,8 @@ def _show_plan(console: Console, trials: Sequence[Trial], jobs: int) -> None:
     if faulty := [estimate for estimate in found if estimate.faulty]:
         raise UserError("; ".join(f"{estimate.recipe}: {estimate.problem}" for estimate in faulty))
     console.print(render([estimate.row() for estimate in found], "Plan", console.width))
+    if trying := sum(trial.tuning for trial in trials):
+        line(console, f"{trying} of the {len(trials)} trials are for tuning, and are not reported")
     for estimate in found:
         if estimate.problem:
             console.print(f"{estimate.recipe}: no estimate: {estimate.problem}", markup=False, soft_wrap=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +16,7 @@ from autolora.errors import UserError
 
 if TYPE_CHECKING:
     from autolora.runs.results import Result
+    from autolora.tables import Row
 
 ReportOption = Annotated[
     Path | None, typer.Option("--output", metavar="DIR", help="Where the pages go; default: the folder of the runs.")
@@ -32,10 +34,13 @@ def report(
 ) -> None:
     """Write one self-contained HTML page about runs, and the same in Markdown."""
     from autolora.comparison.outcome import outcome
+    from autolora.comparison.tune import tuning_table
     from autolora.report.document import write_report
 
     results = [result for target in runs for result in _results(target)]
-    tables = outcome(results, baseline, interval, published=published)
+    rows = [row for target in runs for row in _tuning(target)]
+    tuning = tuning_table(rows) if rows else None
+    tables = outcome(results, baseline, interval, published=published, tuning=tuning)
     folder = output or (runs[0] if len(runs) == 1 else Path("report"))
     names = ", ".join(dict.fromkeys(result.recipe for result in results))
     files = write_report(results, folder, tables, title or f"autolora: {names}")
@@ -50,33 +55,60 @@ def _trials_file(folder: Path) -> Path:
     return earlier if earlier.is_file() and not (folder / TRIALS).is_file() else folder / TRIALS
 
 
-def _runs_of(folder: Path) -> list[Path]:
-    """The runs of a comparison. Raises UserError for a file that lists none, or one that is not there."""
+def _tuning(folder: Path) -> list[Row]:
+    """How a comparison chose its learning rates; nothing where it did not, or where the folder is none of one."""
     from autolora.files import read_json
-    from autolora.runs.store import is_run
+
+    file = folder / "tuning.json"
+    return list(read_json(file)) if file.is_file() and _trials_file(folder).is_file() else []
+
+
+def _trials_of(folder: Path) -> list[Result]:
+    """The trials of a comparison, under the words that they were asked for by.
+
+    Raises:
+        UserError: The file lists none, or one that is not there.
+    """
+    from autolora.files import read_json
+    from autolora.runs.results import Result, read_result
+    from autolora.runs.store import Run, is_run
 
     file = _trials_file(folder)
-    found = read_json(file)
-    listed = found if isinstance(found, list) else []
-    words = [trial.get("run") if isinstance(trial, dict) else None for trial in listed]
-    paths = [Path(os.path.normpath(folder / word)) for word in words if isinstance(word, str)]
-    if not paths or len(paths) < len(words):
-        raise UserError(f"{file} is not the list of a comparison's runs; run autolora compare again")
-    if gone := [path for path in paths if not is_run(path)]:
-        raise UserError(f"{file} names a run that is not there: {gone[0]}; run autolora compare again")
-    return paths
+    listed = read_json(file)
+    fault = UserError(f"{file} is not the list of a comparison's runs; run autolora compare again")
+    if not isinstance(listed, list) or not listed:
+        raise fault
+    found = []
+    for trial in listed:
+        if not isinstance(trial, dict) or not isinstance(trial.get("run"), str | None):
+            raise fault
+        if trial.get("run") is None and trial.get("state") == "missing":
+            found.append(Result(trial["recipe"], trial["method"], trial["seed"], "missing", reason=trial["reason"]))
+            continue
+        if "run" not in trial or trial["run"] is None:
+            raise fault
+        path = Path(os.path.normpath(folder / trial["run"]))
+        if not is_run(path):
+            raise UserError(f"{file} names a run that is not there: {path}; run autolora compare again")
+        result = read_result(Run.open(path))
+        found.append(replace(result, method=str(trial.get("method", result.method))))
+    return found
 
 
 def _results(target: Path) -> list[Result]:
     """Those of a run, of all runs below a folder, or of a comparison's folder."""
     from autolora.runs.results import read_result
-    from autolora.runs.store import Run, is_run
+    from autolora.runs.store import Run, is_run, is_tuning
 
     if is_run(target):
         return [read_result(Run.open(target))]
     if _trials_file(target).is_file():
-        return [read_result(Run.open(path)) for path in _runs_of(target)]
-    found = sorted(path.parent for path in target.rglob("status.json") if is_run(path.parent))
+        return _trials_of(target)
+    found = sorted(
+        path.parent
+        for path in target.rglob("status.json")
+        if is_run(path.parent) and not is_tuning(path.parent, target)
+    )
     if not found:
         raise UserError(f"{target} is no run and holds none; name a run, a folder of runs or a comparison's folder")
     return [read_result(Run.open(path)) for path in found]

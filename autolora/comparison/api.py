@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from autolora.comparison.compare import Comparison
@@ -10,6 +10,7 @@ from autolora.comparison.compare import compare as compare_recipes
 from autolora.experiment.api import resolve
 from autolora.recipe.method import parse_methods, parse_seeds
 from autolora.recipe.schema import Recipe
+from autolora.recipe.tuning import tuned_rates
 
 
 def compare(
@@ -24,6 +25,7 @@ def compare(
     data_root: str | Path | None = None,
     model: str | None = None,
     show: bool = False,
+    tune: Mapping[str, Iterable[float]] | None = None,
     **overrides: object,
 ) -> Comparison:
     """Compare methods over seeds, as ``autolora compare`` does: what is not there yet is run, each in a process.
@@ -41,6 +43,8 @@ def compare(
         data_root: Read the recipes' data from local files below this folder.
         model: Instead of the recipes'.
         show: Show the progress, on standard error.
+        tune: A grid of which a rate is chosen for each method on a held-out part of the training split, as in
+            ``{"learning_rate": [1e-4, 3e-4, 1e-3]}``.
         overrides: Fields of all recipes by dotted name, with ``__`` for the dot: ``search__steps=20``.
 
     Raises:
@@ -50,6 +54,7 @@ def compare(
     read = [resolve(recipe, data_root, model, None, overrides) for recipe in several]
     chosen = parse_methods(methods if isinstance(methods, str) else ",".join(methods))
     numbers = parse_seeds(seeds if isinstance(seeds, str) else ",".join(map(str, seeds)))
+    rates = () if tune is None else tuned_rates(tune)
     return compare_recipes(
-        read, chosen, numbers, Path(output), baseline=baseline, interval=interval, jobs=jobs, show=show
+        read, chosen, numbers, Path(output), baseline=baseline, interval=interval, jobs=jobs, show=show, rates=rates
     )

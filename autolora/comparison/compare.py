@@ -9,12 +9,22 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from autolora.comparison.execute import execute
 from autolora.comparison.outcome import Captioned, outcome, write_outcome
-from autolora.comparison.plan import Trial, check_plan, plan
+from autolora.comparison.plan import Trial, check_plan, plan, trial_key
 from autolora.comparison.statistics import check_interval
+from autolora.comparison.tune import (
+    check_ended,
+    check_tuning,
+    choose,
+    reported_results,
+    reported_trials,
+    tuning_table,
+    tuning_trials,
+)
 from autolora.errors import UserError
 from autolora.recipe.method import label
 from autolora.recipe.schema import MethodSettings, Recipe
@@ -45,7 +55,7 @@ class Comparison:
         return sum(result.state != "success" for result in self.results)
 
     def rows(self, stem: str) -> list[Row]:
-        """The rows of a table by its name: scores, differences, costs, by_task, published, failures.
+        """The rows of a table by its name: scores, differences, costs, by_task, tuning, published, failures.
 
         Raises:
             KeyError: There is no such table here.
@@ -67,6 +77,7 @@ def compare(
     on_begin: Callable[[Trial, Run], None] = lambda trial, run: None,
     on_end: Callable[[Trial, Run, float], None] = lambda trial, run, seconds: None,
     trials: Sequence[Trial] | None = None,
+    rates: Sequence[float] = (),
 ) -> Comparison:
     """Run what is not there yet below `root`, and write the tables.
 
@@ -83,16 +94,31 @@ def compare(
         on_begin: Told of every trial that begins.
         on_end: Told of every trial that ends, and the seconds that it took.
         trials: From `checked_plan` of the same; None to plan here, which scans the runs below `root`.
+        rates: Of which one is chosen for each recipe and method, see `autolora.comparison.tune`; none to take theirs.
 
     Raises:
         UserError: Something can be known to be wrong before anything is run.
     """
     if trials is None:
-        trials = checked_plan(recipes, methods, seeds, root, baseline=baseline, interval=interval)
-    runs = execute(trials, root, jobs=jobs, show=show, on_begin=on_begin, on_end=on_end)
-    found = [read_result(run) for trial, run in zip(trials, runs, strict=True) if trial.wanted]
-    results = _in_order(found, recipes, methods)
-    tables = outcome(results, baseline, interval, published=published)
+        trials = checked_plan(recipes, methods, seeds, root, baseline=baseline, interval=interval, rates=rates)
+    run_all = partial(execute, root=root, jobs=jobs, show=show, on_begin=on_begin, on_end=on_end)
+    if not rates:
+        runs = run_all(trials)
+        found = [read_result(run) for trial, run in zip(trials, runs, strict=True) if trial.wanted]
+        results, tuning = _in_order(found, recipes, methods), None
+    else:
+        trying = [trial for trial in trials if trial.tuning]
+        tried = run_all(trying)
+        check_ended(trying, tried)
+        chosen = choose(recipes, methods, rates, trying, tried)
+        trials = [trial for trial in trials if not trial.tuning]
+        if any(trial.undecided for trial in trials):
+            trials = reported_trials(recipes, methods, seeds, root, chosen, rates)
+        runs = run_all(trials)
+        by_key = {trial_key(trial.recipe): run for trial, run in zip(trials, runs, strict=True)}
+        results = reported_results(recipes, methods, seeds, chosen, by_key)
+        tuning = tuning_table(chosen.rows())
+    tables = outcome(results, baseline, interval, published=published, tuning=tuning)
     folder = comparison_folder(root, recipes)
     files = write_outcome(tables, results, folder, published=published)
     return Comparison(tuple(results), tuple(tables), folder, tuple(files))
@@ -106,8 +132,9 @@ def checked_plan(
     *,
     baseline: str | None = None,
     interval: str = "t",
+    rates: Sequence[float] = (),
 ) -> list[Trial]:
-    """The trials of a comparison.
+    """The trials of a comparison, those of tuning in front.
 
     Args:
         recipes: What to compare on.
@@ -116,6 +143,7 @@ def checked_plan(
         root: Where runs are.
         baseline: The label of one of the methods, or None.
         interval: "t" or "bootstrap".
+        rates: See `compare`.
 
     Raises:
         UserError: Something can be known to be wrong before anything is run.
@@ -125,7 +153,12 @@ def checked_plan(
         raise UserError(f"--baseline: {baseline!r} is not one of the methods compared: {', '.join(words)}")
     check_interval(interval)
     check_plan(recipes, methods)
-    return plan(recipes, methods, seeds, root)
+    if not rates:
+        return plan(recipes, methods, seeds, root)
+    check_tuning(recipes, methods)
+    trying = tuning_trials(recipes, methods, seeds, rates, root)
+    known = choose(recipes, methods, rates, trying, [trial.run if trial.done else None for trial in trying])
+    return [*trying, *reported_trials(recipes, methods, seeds, root, known, rates)]
 
 
 def comparison_folder(root: Path, recipes: Sequence[Recipe]) -> Path:

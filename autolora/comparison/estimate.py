@@ -111,8 +111,9 @@ def estimates(trials: Sequence[Trial]) -> list[Estimate]:
         if not is_local(data) and data.hub in unreachable:
             found.append(Estimate(*counts, None, None, None, None, f"as {unreachable[data.hub]}"))
             continue
-        model = todo[0].recipe.model.model_copy(update={"dtype": precisions[name]})
-        result = run_probe(todo[0].recipe.model_copy(update={"model": model}))
+        chosen = next((trial for trial in todo if not trial.tuning), todo[0]).recipe  # of reported ones all is read
+        model = chosen.model.model_copy(update={"dtype": precisions[name]})
+        result = run_probe(chosen.model_copy(update={"model": model}))
         if isinstance(result, UserError):
             found.append(Estimate(*counts, None, None, None, None, str(result), faulty=True))
             continue
@@ -128,7 +129,8 @@ def _of(counts: tuple[str, int, int], todo: Sequence[Trial], probe: Probe) -> Es
     search = plain = size = 0
     for trial in todo:
         method = method_class(trial.recipe.method.name)
-        searched, trained = method.workload(trial.recipe, probe.examples)
+        held_out = trial.recipe.data.splits.held_out if trial.tuning else None
+        searched, trained = method.workload(trial.recipe, round(probe.examples * (1 - (held_out or 0.0))))
         search, plain = search + searched, plain + trained
         size += BESIDE + (probe.model_bytes if method.saves_model else probe.adapter_bytes * (2 if searched else 1))
     seconds = search * probe.search + plain * probe.plain + len(todo) * probe.loading

@@ -22,7 +22,7 @@ from autolora.comparison.precision import settle
 from autolora.comparison.processes import process_context
 from autolora.comparison.worker import work
 from autolora.recipe.method import label
-from autolora.runs.store import Run
+from autolora.runs.store import TUNING, Run
 
 if TYPE_CHECKING:
     from multiprocessing.context import ForkServerContext, SpawnContext
@@ -70,7 +70,8 @@ def execute(
         while waiting or running:
             while len(running) < jobs and (trial := _next(waiting, running)) is not None:
                 waiting.remove(trial)
-                run = runs.setdefault(trial_key(trial.recipe), trial.run or Run.create(root, trial.recipe))
+                folder = TUNING if trial.tuning else ""
+                run = runs.setdefault(trial_key(trial.recipe), trial.run or Run.create(root, trial.recipe, folder))
                 if _can_begin(trial, run, runs):
                     given = (precisions[trial.recipe.name], jobs, show)
                     running.append(_begin(trial, run, runs, context, *given))

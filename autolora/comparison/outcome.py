@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from autolora.comparison.flatness import flatness_notes
 from autolora.comparison.groups import methods_of, tasks_of
 from autolora.comparison.latex import latex
 from autolora.comparison.published import PublishedRow, published_rows
@@ -23,6 +24,7 @@ from autolora.tables import Row, to_markdown, write_table
 COSTS = ("search s", "retrain s", "total s", "memory MiB")
 TRIALS = "trials.json"
 DIFFERENCES = "differences"
+TUNING_COST = "tuning s"
 PASSES = ("forward passes", "backward passes")
 
 
@@ -36,6 +38,7 @@ class Captioned:
         rows: Of one kind, see `autolora.tables`.
         aside: Columns that a terminal has no room for.
         notes: Sentences that stand below it.
+        measured: Columns that depend on the machine.
     """
 
     stem: str
@@ -43,11 +46,18 @@ class Captioned:
     rows: Sequence[Row]
     aside: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    measured: tuple[str, ...] = ()
 
     @property
     def narrow(self) -> list[Row]:
         """The rows without the columns that are left aside."""
         return [_without(row, self.aside) for row in self.rows]
+
+    @property
+    def markdown(self) -> str:
+        """Caption, rows and notes, without what depends on the machine."""
+        notes = "".join(f"\n{note}\n" for note in self.notes)
+        return f"## {self.caption}\n\n{to_markdown([_without(row, self.measured) for row in self.rows])}{notes}"
 
 
 def default_baseline(methods: Sequence[str]) -> str | None:
@@ -62,7 +72,12 @@ def default_baseline(methods: Sequence[str]) -> str | None:
 
 
 def outcome(
-    results: Sequence[Result], baseline: str | None = None, interval: str = "t", *, published: bool = False
+    results: Sequence[Result],
+    baseline: str | None = None,
+    interval: str = "t",
+    *,
+    published: bool = False,
+    tuning: Captioned | None = None,
 ) -> list[Captioned]:
     """All tables that these results give, the shortest first.
 
@@ -71,9 +86,10 @@ def outcome(
         baseline: A method's label; None for `default_baseline`.
         interval: "t" or "bootstrap".
         published: Add the figures that others published for these tasks.
+        tuning: How the methods' learning rates were chosen, where they were.
 
     Raises:
-        UserError: There is no such baseline or interval, or a recipe, method and seed come twice.
+        UserError: There is no such baseline or interval, a recipe, method and seed come twice, or a log is damaged.
     """
     methods, tasks = methods_of(results), tasks_of(results)
     baseline = baseline or default_baseline(methods)
@@ -82,14 +98,20 @@ def outcome(
     if len(tasks) > 1:
         tables.append(Captioned("by_task", "Mean ± standard deviation over seeds, by task", glue_wide(results)))
     scores = [_without(row, COSTS) for row in rows]
-    tables.append(Captioned("scores", "Scores, and what was trained", scores, (*PASSES, "other metrics")))
+    flat = tuple(flatness_notes(results))
+    tables.append(Captioned("scores", "Scores, and what was trained", scores, (*PASSES, "other metrics"), flat))
     if baseline is not None:
         test = "t intervals, paired t-tests" if interval == "t" else "bootstrap intervals, sign-flip tests"
         caption = f"Differences to {baseline}, paired by seed (95 % {test}, Holm's correction within a task)"
         tables.append(Captioned(DIFFERENCES, caption, differences(results, baseline, interval), ("baseline", "p")))
     kept = {"task", "method", "seeds", *COSTS, *PASSES}
     costs = [{name: cell for name, cell in row.items() if name in kept} for row in rows]
-    tables.append(Captioned("costs", "Costs: means over seeds; memory is the largest", costs, PASSES))
+    beside: tuple[str, ...] = ()
+    if tuning is not None:
+        tables.append(tuning)
+        took = sum(float(row[TUNING_COST] or 0) for row in tuning.rows)
+        beside = (f"Choosing the learning rates took {took:.0f} s of search and retraining beside this.",)
+    tables.append(Captioned("costs", "Costs: means over seeds; memory is the largest", costs, PASSES, beside))
     if published and (found := _published(results)):
         caption = "Published figures (of others, with other settings; not measured), in percent"
         tables.append(Captioned("published", caption, found, ("source",)))
@@ -118,12 +140,11 @@ def write_outcome(
     written = []
     for table in tables:
         written += write_table(table.rows, folder, table.stem)
-    for stale in {"published", "failures"} - {table.stem for table in tables}:  # of an earlier time
+    for stale in {"published", "failures", "tuning"} - {table.stem for table in tables}:  # of an earlier time
         for path in folder.glob(f"{stale}.*"):
             path.unlink()
     fixed = [table for table in tables if table.stem != "costs"]
-    text = "\n".join(f"## {table.caption}\n\n{to_markdown(table.rows)}" for table in fixed)
-    write_atomic(folder / "comparison.md", text)
+    write_atomic(folder / "comparison.md", "\n".join(table.markdown for table in fixed))
     rows = _published_rows(results) if published else []
     write_atomic(folder / "table.tex", latex(results, rows))
     here = folder.resolve()

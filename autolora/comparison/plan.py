@@ -3,6 +3,11 @@
 A trial is a recipe with a method and a seed, and a run of its own. A run belongs to a trial if it is one of exactly
 that recipe, wherever it came from: what was run alone is not run again. Methods that build on others (`Method.needs`)
 bring these along, in front of them.
+
+What a trial builds on is what its method says for its recipe, whatever else is compared: where methods are tuned
+(`autolora.comparison.tune`), `lora-matched` at its own rate takes the ranks of AutoLoRA at the recipe's, which are
+those of AutoLoRA at any rate, since the search's rates are not the retraining's; `svd` compresses a LoRA of its own
+rate. So a trial is the same whatever it is compared with, and is run once.
 """
 
 from __future__ import annotations
@@ -17,7 +22,7 @@ from autolora.methods.base import method_class
 from autolora.recipe.method import check_targets, label
 from autolora.recipe.pairs import contradictions
 from autolora.recipe.schema import MethodSettings, Recipe
-from autolora.runs.store import Run, runs
+from autolora.runs.store import TUNING, Run, runs
 
 
 @dataclass(frozen=True)
@@ -28,11 +33,15 @@ class Trial:
         recipe: With method and seed in it.
         wanted: Whether it was asked for; others are only built on.
         run: The run that it has, finished or not; None where there is none yet.
+        tuning: Whether it tries a setting, and is reported nowhere.
+        undecided: Whether its learning rate has yet to be chosen; the one in its recipe stands for it.
     """
 
     recipe: Recipe
     wanted: bool
     run: Run | None
+    tuning: bool = False
+    undecided: bool = False
 
     @property
     def method(self) -> str:
@@ -42,7 +51,11 @@ class Trial:
     @property
     def name(self) -> str:
         """How messages call it."""
-        return f"{self.recipe.name} {self.method} seed {self.recipe.seed}"
+        method = self.recipe.method
+        if self.undecided:
+            plain = label(method.model_copy(update={"learning_rate": None}))
+            return f"{self.recipe.name} {plain} seed {self.recipe.seed} at the rate that tuning chooses"
+        return f"{self.recipe.name} {self.method} {'tuning ' if self.tuning else ''}seed {self.recipe.seed}"
 
     @property
     def done(self) -> bool:
@@ -65,22 +78,42 @@ def plan(recipes: Sequence[Recipe], methods: Sequence[MethodSettings], seeds: Se
         seeds: One run of every method for each.
         root: Where runs are.
     """
-    existing = {name: _by_key(runs(root, name)) for name in {recipe.name for recipe in recipes}}
+    wanted = [
+        recipe.model_copy(update={"method": method, "seed": seed})
+        for seed in seeds
+        for recipe in recipes
+        for method in methods
+    ]
+    return trials_of(wanted, root)
+
+
+def trials_of(wanted: Sequence[Recipe], root: Path, *, tuning: bool = False) -> list[Trial]:
+    """The trials of these recipes, and of what they build on, in front of them.
+
+    Args:
+        wanted: With method and seed in them.
+        root: Where runs are.
+        tuning: Whether they try a setting.
+    """
+    folder = f"/{TUNING}" if tuning else ""
+    existing = {name: _by_key(runs(root, f"{name}{folder}")) for name in {recipe.name for recipe in wanted}}
     trials: dict[str, Trial] = {}
-    for seed in seeds:
-        for recipe in recipes:
-            for method in methods:
-                wanted = recipe.model_copy(update={"method": method, "seed": seed})
-                for one in _with_needs(wanted):
-                    key = trial_key(one)
-                    asked = one == wanted or (key in trials and trials[key].wanted)
-                    trials[key] = Trial(one, asked, existing[one.name].get(key))
+    for recipe in wanted:
+        for one in with_needs(recipe):
+            key = trial_key(one)
+            asked = one == recipe or (key in trials and trials[key].wanted)
+            trials[key] = Trial(one, asked, existing[one.name].get(key), tuning)
     return list(trials.values())
 
 
-def _with_needs(recipe: Recipe) -> Iterator[Recipe]:
+def with_needs(recipe: Recipe) -> Iterator[Recipe]:
+    """The recipes that one builds on, and itself.
+
+    Args:
+        recipe: With method and seed in it.
+    """
     for needed in Trial(recipe, True, None).needs:
-        yield from _with_needs(needed)
+        yield from with_needs(needed)
     yield recipe
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from autolora.console import warn
 from autolora.data.splits import Splits
 from autolora.errors import UserError
-from autolora.recipe.schema import Data
+from autolora.recipe.schema import HELD_OUT, Data
 
 SHOWN = 20  # names in a message
 Order = Callable[[Collection[str]], list[str]]
@@ -31,6 +31,8 @@ def settle_for(
 ) -> list[str]:
     """The names of a recipe's classes, by id; every label of every split is one of them.
 
+    What is held out of the training split has a say: there are as many classes as if it were not.
+
     Args:
         data: The recipe's section.
         splits: The rows by split, from `autolora.data.load.load_splits`; without the training split only where the
@@ -45,7 +47,8 @@ def settle_for(
     train = data.splits.train
     own = _own(splits, train, data.label) if train in splits else None
     found = _found(splits, train, data.label) if train in splits else {}
-    names = settle(data.labels, own, found, data.label, order) if kept is None else list(kept)
+    held = _found(splits, HELD_OUT, data.label) if data.splits.held_out is not None and HELD_OUT in splits else {}
+    names = settle(data.labels, own, held | found, data.label, order) if kept is None else list(kept)
     if kept is None and len(found) == 1:
         raise UserError(
             f"column {data.label!r}: all {what}s of the training split are {listed(list(found))!r}, so there is "

@@ -3,6 +3,8 @@
 They come from local files, the Hugging Face hub or the package's own grammar. Only the columns that are used are kept:
 text, label, and ``idx`` if there is one. Empty splits, missing columns and rows without text or label are UserErrors;
 but an evaluation split may have no labels at all. `content_hash` says whether two splits hold the same rows.
+
+Where the recipe holds out a part of the training split, that part is a split, too (`autolora.data.held_out`).
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import datasets
@@ -17,11 +20,12 @@ import numpy as np
 
 from autolora.console import warn
 from autolora.data.cells import Kind, cell
+from autolora.data.held_out import hold_out, part_of
 from autolora.data.sources import Opened, open_source
 from autolora.data.splits import Place, Report, Splits
 from autolora.data.spool import Column, spool
 from autolora.errors import UserError
-from autolora.recipe.schema import Data
+from autolora.recipe.schema import HELD_OUT, Data
 
 NO_LABEL = "-1"  # how benchmarks write that a label is withheld
 INDEX = "idx"  # GLUE's row number, kept where there is one
@@ -51,6 +55,8 @@ def load_splits(
 ) -> Splits:
     """The training split and each evaluation split by name, at most as many rows as `data.limits` says.
 
+    A part that the recipe holds out is not in the training split, and is a split of its own.
+
     Args:
         data: The recipe's section.
         seed: Of the shuffle that comes before a limit.
@@ -64,7 +70,9 @@ def load_splits(
     """
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # what goes wrong is raised, once
-    names = list(dict.fromkeys((data.splits.train, *data.splits.eval) if only is None else only))
+    held = [HELD_OUT] if data.splits.held_out is not None else []
+    wanted = list(dict.fromkeys((data.splits.train, *data.splits.eval, *held) if only is None else only))
+    names = list(dict.fromkeys(data.splits.train if name in held else name for name in wanted))
     source = open_source(data, names)
     rows: dict[str, Any] = {}
     reports: dict[str, Report] = {}
@@ -84,7 +92,21 @@ def load_splits(
         family.check_rows(found, data, report.places)
         rows[name] = _limited(found, data.limits.train, seed) if train else limited_examples(found, data, family, seed)
         reports[name] = report
-    return Splits(rows, reports)
+    if held and data.splits.train in rows:
+        _divide(rows, reports, data, seed, family)
+    return Splits({name: rows[name] for name in wanted}, {name: reports[name] for name in wanted})
+
+
+def _divide(rows: dict[str, Any], reports: dict[str, Report], data: Data, seed: int, family: Family) -> None:
+    """Take the held-out part out of the training split."""
+    train = data.splits.train
+    whole, report = reports[train].all_rows, reports[train]
+    division = hold_out(whole, _first(len(whole), data.limits.train, seed), data, family, seed)
+    column = data.label if report.labelled and family.named_labels else None
+    reports[train] = part_of(report, whole, division.rest, column)
+    reports[HELD_OUT] = replace(part_of(report, whole, division.held, column), dropped=0, first_dropped="")
+    rows[train] = whole.select(division.train, keep_in_memory=True)
+    rows[HELD_OUT] = limited_examples(reports[HELD_OUT].all_rows, data, family, seed)
 
 
 def content_hash(dataset: datasets.Dataset) -> str:
@@ -184,5 +206,11 @@ def _limited(rows: datasets.Dataset, limit: int | None, seed: int) -> datasets.D
     """The first `limit` rows of a seeded shuffle; the rows as they are without a limit."""
     if limit is None or limit >= len(rows):
         return rows
-    order = np.random.default_rng(seed).permutation(len(rows))[:limit]
-    return rows.select(order, keep_in_memory=True)
+    return rows.select(_first(len(rows), limit, seed), keep_in_memory=True)
+
+
+def _first(count: int, limit: int | None, seed: int) -> Sequence[int]:
+    """The positions that a limit leaves of so many rows."""
+    if limit is None or limit >= count:
+        return range(count)
+    return [int(row) for row in np.random.default_rng(seed).permutation(count)[:limit]]

@@ -62,9 +62,26 @@ class Places:
         """Of the next row, the number in its file."""
         self.numbers.append(number)
 
+    def of(self, rows: Sequence[int]) -> Places:
+        """The places of some of the rows, which are counted anew.
+
+        Args:
+            rows: From 0, in their order.
+        """
+        found = Places()
+        for row in rows:
+            written = self._written(row)
+            if not found.written or found.written[-1] is not written:
+                found.begin(written)
+            found.add(self.numbers[row])
+        return found
+
     def __call__(self, row: int) -> str:
         """Where a row (0-based) stands: file and line, or row."""
-        return self.written[bisect_right(self.begins, row) - 1](self.numbers[row])
+        return self._written(row)(self.numbers[row])
+
+    def _written(self, row: int) -> Callable[[int], str]:
+        return self.written[bisect_right(self.begins, row) - 1]
 
 
 class Splits(dict[str, Any]):

@@ -17,7 +17,7 @@ from autolora.experiment.model_faults import check_method, check_model, fault_at
 from autolora.recipe.load import Check, Limit, Where, read_recipe
 from autolora.recipe.method import target_limit
 from autolora.recipe.pairs import check_pairs
-from autolora.recipe.schema import Data, Eval, Recipe
+from autolora.recipe.schema import HELD_OUT, Data, Eval, Recipe
 from autolora.registry import TASKS
 
 GENERATED_SPLITS = ("train", "validation")
@@ -103,12 +103,16 @@ def _path_faults(data: Data, where: Where) -> list[Fault]:
 
 
 def _splits(data: Data) -> list[tuple[str, str]]:
-    """(dotted field, split) of the train split and each eval split."""
+    """(dotted field, split) of the train split and each eval split that the data has."""
     evals = [(f"data.splits.eval.{index}", split) for index, split in enumerate(data.splits.eval)]
+    if data.splits.held_out is not None:  # a part of the training split, which no file needs to have
+        evals = [(field, split) for field, split in evals if split != HELD_OUT]
     return [("data.splits.train", data.splits.train), *evals]
 
 
 def _same_split(data: Data, where: Where) -> list[Fault]:
+    if data.splits.held_out is not None and data.splits.train == HELD_OUT:
+        return [fault_at("data.splits.train", f"{HELD_OUT!r} is what data.splits.held_out makes of it", where)]
     return [
         fault_at(field, f"{split!r} is the training split too; evaluate on held-out examples", where)
         for field, split in _splits(data)[1:]

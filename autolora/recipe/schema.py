@@ -79,11 +79,16 @@ Split = Annotated[Name, BeforeValidator(_joined)]
 Column = Annotated[Name, BeforeValidator(_column)]  # a name; in .conll files also a number, from 0
 
 
+HELD_OUT = "held-out"  # the split that data.splits.held_out makes
+
+
 class Splits(Section):
     """The split that is trained on (it is divided into D_tr and D_val) and the splits that are only evaluated on."""
 
     train: Split = "train"
     eval: Annotated[tuple[Split, ...], Field(min_length=1, strict=False)] = ("validation",)
+    # This share of the training split is not trained on but a split of its own, which eval may name: held-out.
+    held_out: Annotated[Number, Field(gt=0, lt=1)] | None = None
 
 
 class Limits(Section):

@@ -12,6 +12,8 @@
 | metrics.md, .csv, .json | the metrics table |
 | predictions/ | one file per evaluation split |
 
+What a comparison tries before it chooses a setting is in ``<root>/<recipe>/_tuning/``.
+
 Files are written to a temporary name and renamed.
 """
 
@@ -38,6 +40,7 @@ from autolora.recipe.method import label
 from autolora.recipe.schema import Recipe
 
 STAGES = ("search", "retrain", "eval")
+TUNING = "_tuning"  # in a recipe's folder, those of its runs that try a setting and are reported nowhere
 FORMAT = 2  # of a run's folder, in its manifest; runs without a number are of the first, and are read as they are
 
 
@@ -54,19 +57,20 @@ class Run:
         self.path, self.recipe, self.main = path, recipe, main
 
     @classmethod
-    def create(cls, root: Path, recipe: Recipe) -> Run:
+    def create(cls, root: Path, recipe: Recipe, folder: str = "") -> Run:
         """A new run directory.
 
         Args:
             root: Where runs are; the folder is made in ``<root>/<recipe>/``.
             recipe: With its method and seed.
+            folder: Of that one, where it belongs to a kind of its own, `TUNING` for instance.
         """
         from autolora.runs.manifest import environment
 
         now = datetime.now(UTC)
         word = re.sub(r"[^A-Za-z0-9.]+", "-", label(recipe.method))[:100]  # names of layers can be many
         stem = f"{now:%Y%m%d-%H%M%S}-{'' if word == 'autolora' else word + '-'}{recipe.seed}"
-        path = _new_folder(root / recipe.name, stem)
+        path = _new_folder(root / recipe.name / folder, stem)
         run = cls(path, recipe)
         write_json(path / "status.json", {"state": "running", "stages": {}})
         made = {"format": FORMAT, "created": now.isoformat(), "seed": recipe.seed}
@@ -279,12 +283,22 @@ def is_run(path: Path) -> bool:
     return (path / "recipe.yaml").is_file() and (path / "status.json").is_file()
 
 
+def is_tuning(path: Path, root: Path) -> bool:
+    """Whether a run was made to try a setting, and is reported nowhere.
+
+    Args:
+        path: Its folder.
+        root: Below which it was found; what is above does not count.
+    """
+    return TUNING in path.relative_to(root).parts
+
+
 def runs(root: Path, recipe_name: str | None = None) -> list[Run]:
-    """All runs below `root`, oldest first; a damaged one is left out.
+    """All runs below `root`, oldest first; a damaged one is left out, and so is what only tries a setting.
 
     Args:
         root: Where runs are.
-        recipe_name: Only runs of this recipe; None for all.
+        recipe_name: Only runs of this recipe (``NAME/_tuning``: those that try a setting for it); None for all.
 
     Raises:
         UserError: The newest run is damaged.
@@ -292,7 +306,7 @@ def runs(root: Path, recipe_name: str | None = None) -> list[Run]:
     found = []
     for status in root.rglob("status.json") if recipe_name is None else root.glob(f"{recipe_name}/*/status.json"):
         path = status.parent
-        if is_run(path):
+        if is_run(path) and not (recipe_name is None and is_tuning(path, root)):
             found.append((_created(path), path))
     opened = []
     for _, path in sorted(found):

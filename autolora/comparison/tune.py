@@ -1,0 +1,347 @@
+"""A learning rate for each method, from a small grid: ``tuning_trials(…)``, their runs, then ``choose(…)``.
+
+Every method needs a rate of its own, and one that is given to all favours whoever it suits. A trial of tuning is the
+recipe with a method at one rate of the grid, trained on nine tenths of the training split and scored on the tenth that
+is held out (`autolora.data.held_out`), with a seed that is not reported: the evaluation splits have no part in it. The
+rate of the best primary metric is chosen, the smaller of equals; a trial without a score, one that diverged for
+instance, is worse than all others. It is `method.learning_rate` of the trials that are reported.
+
+The seed is the highest that a recipe may have, 4294967295, or the next lower one that is not reported. So seeds that
+are added to a comparison leave its rates as they are, and what was tuned is not tuned again.
+
+Methods that have a rate in their word (``lora:4:learning_rate=1e-3``) keep it. For what methods build on see
+`autolora.comparison.plan`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from autolora.comparison.groups import has_score
+from autolora.comparison.outcome import TUNING_COST, Captioned
+from autolora.comparison.plan import Trial, trial_key, trials_of, with_needs
+from autolora.errors import UserError
+from autolora.recipe.method import label
+from autolora.recipe.schema import HELD_OUT, MethodSettings, Recipe
+from autolora.runs.results import Result, read_result
+from autolora.runs.store import Run
+from autolora.tables import Cell, Row
+
+SHARE = 0.1  # of the training split that a rate is scored on
+STEM = "tuning"
+_HIGHEST_SEED = 2**32 - 1
+
+Key = tuple[str, MethodSettings]  # a recipe's name, and a method without a rate
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the rates of a grid came to, for one recipe and method.
+
+    Args:
+        recipe: Its name.
+        method: Without a rate.
+        results: Of the trials, by rate, ascending.
+    """
+
+    recipe: str
+    method: MethodSettings
+    results: Mapping[float, Result]
+
+    @property
+    def rate(self) -> float | None:
+        """The best rate; None where no trial has a score."""
+        scores = {rate: result.score for rate, result in self.results.items() if has_score(result)}
+        if not scores:
+            return None
+        up = all(result.higher_is_better for result in self.results.values() if has_score(result))
+        known = [score for score in scores.values() if score is not None]
+        best = max(known) if up else min(known)
+        return min(rate for rate, score in scores.items() if score == best)
+
+    def row(self) -> Row:
+        """Of the table: a score for each rate, the rate that was chosen, and what it cost."""
+        found = self.results.values()
+        scores: dict[str, Cell] = {f"{rate:g}": _cell(result) for rate, result in self.results.items()}
+        return {
+            "task": self.recipe,
+            "method": label(self.method),
+            "metric": next((result.metric for result in found if result.metric), None),
+            "seed": next(iter(found)).seed,
+            **scores,
+            "chosen": None if self.rate is None else f"{self.rate:g}",
+            TUNING_COST: round(sum(map(_seconds, found))),
+        }
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What is chosen so far.
+
+    Args:
+        choices: By recipe and method; those whose trials are not all done are left out.
+        brought: Results of what the methods' trials built on.
+    """
+
+    choices: Mapping[Key, Choice]
+    brought: tuple[Result, ...] = ()
+
+    def method(self, recipe: Recipe, method: MethodSettings) -> MethodSettings | None:
+        """The method at the rate that it is reported at; None where none of the grid's had a score.
+
+        Args:
+            recipe: On which.
+            method: As it was asked for.
+
+        Raises:
+            KeyError: Its rate has yet to be chosen.
+        """
+        if method.learning_rate is not None:
+            return method
+        rate = self.choices[recipe.name, method].rate
+        return None if rate is None else method.model_copy(update={"learning_rate": rate})
+
+    def rows(self) -> list[Row]:
+        """A row for each choice, then one for each method that was only built on, which has a cost alone."""
+        rows = [choice.row() for choice in self.choices.values()]
+        for task, method in dict.fromkeys((result.recipe, result.method) for result in self.brought):
+            seconds = sum(_seconds(each) for each in self.brought if (each.recipe, each.method) == (task, method))
+            rows.append({"task": task, "method": f"{method} (built on)", TUNING_COST: round(seconds)})
+        return rows
+
+
+def tuning_seed(seeds: Collection[int]) -> int:
+    """A seed that is none of these.
+
+    Args:
+        seeds: Those that are reported.
+    """
+    return next(seed for seed in range(_HIGHEST_SEED, -1, -1) if seed not in seeds)
+
+
+def tuned(methods: Sequence[MethodSettings]) -> list[MethodSettings]:
+    """The methods that have no rate in their word."""
+    return [method for method in methods if method.learning_rate is None]
+
+
+def check_tuning(recipes: Sequence[Recipe], methods: Sequence[MethodSettings]) -> None:
+    """Make sure that there is something to tune, and something to tune it on.
+
+    Args:
+        recipes: What is compared on.
+        methods: What is compared.
+
+    Raises:
+        UserError: There is not.
+    """
+    if not tuned(methods):
+        words = ", ".join(map(label, methods))
+        raise UserError(f"--tune: every method has a learning rate in its word: {words}; leave --tune out")
+    for recipe in recipes:
+        if recipe.data.splits.held_out is not None:
+            raise UserError(
+                f"--tune: {recipe.name} holds out a part of its training split already (data.splits.held_out), anew "
+                "for each seed, so tuning has no rows of its own; take an evaluation split of its own, or leave --tune "
+                "out"
+            )
+
+
+def tuning_trials(
+    recipes: Sequence[Recipe],
+    methods: Sequence[MethodSettings],
+    seeds: Collection[int],
+    rates: Sequence[float],
+    root: Path,
+) -> list[Trial]:
+    """The trials of tuning, and what they build on.
+
+    Args:
+        recipes: What is compared on.
+        methods: What is compared; those with a rate are left out.
+        seeds: Those that are reported.
+        rates: The grid.
+        root: Where runs are.
+    """
+    seed = tuning_seed(seeds)
+    wanted = [
+        _at(_held_out(recipe, seed), method, rate) for recipe in recipes for method in tuned(methods) for rate in rates
+    ]
+    return trials_of(wanted, root, tuning=True)
+
+
+def choose(
+    recipes: Sequence[Recipe],
+    methods: Sequence[MethodSettings],
+    rates: Sequence[float],
+    trials: Sequence[Trial],
+    runs: Sequence[Run | None],
+) -> Tuning:
+    """The choices that can be made: of recipes and methods whose runs have all ended, well or not.
+
+    Args:
+        recipes: What is compared on.
+        methods: What is compared.
+        rates: The grid.
+        trials: From `tuning_trials` of the same.
+        runs: Of each trial; None where it has none, or where it is to be gone on with.
+    """
+    results = {
+        trial_key(trial.recipe): read_result(run) for trial, run in zip(trials, runs, strict=True) if run is not None
+    }
+    found: dict[Key, Choice] = {}
+    for recipe in recipes:
+        seeds = {trial.recipe.seed for trial in trials if trial.recipe.name == recipe.name}
+        for method in tuned(methods):
+            keys = {rate: trial_key(_at(_held_out(recipe, *seeds), method, rate)) for rate in rates}
+            by_rate = {rate: results[key] for rate, key in keys.items() if key in results}
+            if len(by_rate) == len(rates):
+                found[recipe.name, method] = Choice(recipe.name, method, by_rate)
+    brought = [trial.recipe for trial in trials if not trial.wanted]
+    return Tuning(found, tuple(results[key] for key in map(trial_key, brought) if key in results))
+
+
+def check_ended(trials: Sequence[Trial], runs: Sequence[Run]) -> None:
+    """Make sure that no other process is still at one of the runs.
+
+    Args:
+        trials: Of tuning.
+        runs: Of each trial.
+
+    Raises:
+        UserError: One is.
+    """
+    for trial, run in zip(trials, runs, strict=True):
+        if (live := run.live_process()) is not None:
+            raise UserError(
+                f"{trial.name}: process {live[1]} is at its {live[0]} ({run.path}); no rate can be chosen before it "
+                "has ended: wait for it, and give the same command again"
+            )
+
+
+def reported_trials(
+    recipes: Sequence[Recipe],
+    methods: Sequence[MethodSettings],
+    seeds: Sequence[int],
+    root: Path,
+    tuning: Tuning,
+    rates: Sequence[float],
+) -> list[Trial]:
+    """The trials that are reported, seed by seed; those whose rate has yet to be chosen stand there without a run.
+
+    Args:
+        recipes: What is compared on.
+        methods: What is compared.
+        seeds: Those that are reported.
+        root: Where runs are.
+        tuning: What is chosen so far. A method none of whose rates has a score has no trials.
+        rates: The grid, whose smallest stands for a rate that has yet to be chosen.
+    """
+    settled: list[Recipe] = []
+    open_: list[Recipe] = []
+    wanted: list[Recipe] = []
+    for seed in seeds:
+        for recipe in recipes:
+            for method in methods:
+                seeded = recipe.model_copy(update={"seed": seed})
+                try:
+                    chosen = tuning.method(recipe, method)
+                except KeyError:
+                    open_.append(_at(seeded, method, rates[0]))
+                    wanted.append(open_[-1])
+                    continue
+                if chosen is not None:
+                    settled.append(seeded.model_copy(update={"method": chosen}))
+                    wanted.append(settled[-1])
+    known = {trial_key(each) for recipe in settled for each in with_needs(recipe)}
+    at_rates = (each for recipe in open_ for each in with_needs(recipe) if each.method.learning_rate is not None)
+    unknown = {trial_key(each) for each in at_rates} - known
+    return [
+        replace(trial, run=None, undecided=True) if trial_key(trial.recipe) in unknown else trial
+        for trial in trials_of(wanted, root)
+    ]
+
+
+def reported_results(
+    recipes: Sequence[Recipe],
+    methods: Sequence[MethodSettings],
+    seeds: Sequence[int],
+    tuning: Tuning,
+    runs: Mapping[str, Run],
+) -> list[Result]:
+    """By recipe, method and seed, under the methods' words as they were asked for, whatever rate was chosen.
+
+    Args:
+        recipes: What is compared on.
+        methods: What is compared.
+        seeds: Those that are reported.
+        tuning: What was chosen.
+        runs: By the trials' keys.
+    """
+    results = []
+    for recipe in recipes:
+        for method in methods:
+            chosen, word = tuning.method(recipe, method), label(method)
+            for seed in seeds:
+                if chosen is None:
+                    results.append(Result(recipe.name, word, seed, "missing", reason=_refused(tuning, recipe, method)))
+                    continue
+                run = runs[trial_key(recipe.model_copy(update={"method": chosen, "seed": seed}))]
+                results.append(replace(read_result(run), method=word))
+    return results
+
+
+def tuning_table(rows: Sequence[Row]) -> Captioned:
+    """The table, with what there is to warn of below it.
+
+    Args:
+        rows: From `Tuning.rows`, or as tuning.json has them.
+    """
+    seeds = list(dict.fromkeys(row["seed"] for row in rows if row.get("seed") is not None))
+    notes = [
+        f"Scores on {SHARE:.0%} of the training split, held out, with seed {', '.join(map(str, seeds))}, which is not "
+        "reported; no evaluation split has a part in them."
+    ]
+    for row in rows:
+        grid = sorted((name for name in row if _is_rate(name)), key=float)
+        if row.get("chosen") in (grid[:1] + grid[-1:]):
+            end = "smallest" if row["chosen"] == grid[0] else "largest"
+            notes.append(
+                f"{row['task']}, {row['method']}: the best rate is the {end} of the grid, {row['chosen']}: widen it."
+            )
+    caption = "Learning rates: scores of the grid, and which was chosen"
+    return Captioned(STEM, caption, rows, ("seed",), tuple(notes), (TUNING_COST,))
+
+
+def _held_out(recipe: Recipe, seed: int) -> Recipe:
+    """Trained on a part of its training split, scored on the rest of it."""
+    splits = recipe.data.splits.model_copy(update={"eval": (HELD_OUT,), "held_out": SHARE})
+    data = recipe.data.model_copy(update={"splits": splits})
+    return recipe.model_copy(update={"data": data, "seed": seed})
+
+
+def _at(recipe: Recipe, method: MethodSettings, rate: float) -> Recipe:
+    return recipe.model_copy(update={"method": method.model_copy(update={"learning_rate": rate})})
+
+
+def _refused(tuning: Tuning, recipe: Recipe, method: MethodSettings) -> str:
+    results = tuning.choices[recipe.name, method].results
+    why = next((f": {result.reason}" for result in results.values() if result.reason), "")
+    return f"no learning rate of the grid ({', '.join(f'{rate:g}' for rate in results)}) gave it a score{why}"
+
+
+def _cell(result: Result) -> Cell:
+    if has_score(result):
+        return result.score
+    return "no score" if result.state == "success" else result.state
+
+
+def _seconds(result: Result) -> float:
+    """Of search and retraining, as far as they went."""
+    stages = result.manifest.get("stages", {})
+    return float(sum(stages.get(name, {}).get("seconds", 0.0) for name in ("search", "retrain")))
+
+
+def _is_rate(column: str) -> bool:
+    return column[0].isdecimal()
