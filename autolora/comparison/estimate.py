@@ -1,8 +1,9 @@
 """What a comparison will take: ``estimates(trials)`` times a few training steps of every recipe on this machine.
 
-A probe is a process of its own that loads data and model and takes three plain LoRA steps and three search steps, of
-which the first is not counted. Methods say how many steps of either kind they take (`Method.workload`). Decoding,
-evaluation and the probes themselves come on top.
+A probe is a process of its own that loads data and model and takes three plain LoRA steps and, where some method
+takes any, three search steps, of which the first is not counted. Methods say how many steps of either kind they take
+(`Method.workload`); a search that several trials share counts once. Decoding, evaluation and the probes themselves
+come on top.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from autolora.training.loop import Trainable
 
 STEPS = 3  # of a probe; the first warms up
+LEFT_BY_SEARCH = 5  # times the adapter: that of the search, its evidence, the head with its optimiser, the result
 BESIDE = 2**20  # bytes of logs, tables, predictions and figures of a run, roughly
 
 
@@ -37,7 +39,7 @@ class Probe:
     Args:
         examples: Of the training split.
         plain: Seconds of a plain step.
-        search: Seconds of a search step.
+        search: Seconds of a search step; 0 where no method takes any.
         loading: Seconds of loading data and model.
         adapter_bytes: Of the trained parameters of a LoRA of rank k with the head, in float32.
         model_bytes: Of the whole model, in float32.
@@ -109,7 +111,7 @@ def estimates(trials: Sequence[Trial]) -> list[Estimate]:
         if not is_local(data) and data.hub in unreachable:
             found.append(Estimate(*counts, None, None, None, None, f"as {unreachable[data.hub]}"))
             continue
-        result = run_probe(todo[0].recipe)
+        result = run_probe([trial.recipe for trial in todo])
         if isinstance(result, UserError):
             found.append(Estimate(*counts, None, None, None, None, str(result), faulty=True))
             continue
@@ -123,24 +125,39 @@ def estimates(trials: Sequence[Trial]) -> list[Estimate]:
 
 def _of(counts: tuple[str, int, int], todo: Sequence[Trial], probe: Probe) -> Estimate:
     search = plain = size = 0
-    for trial in todo:
-        method = method_class(trial.recipe.method.name)
-        searched, trained = method.workload(trial.recipe, probe.examples)
+    for trial, (searched, trained) in zip(todo, _steps(todo, probe.examples), strict=True):
         search, plain = search + searched, plain + trained
-        size += BESIDE + (probe.model_bytes if method.saves_model else probe.adapter_bytes * (2 if searched else 1))
+        method = method_class(trial.recipe.method.name)
+        leaves = LEFT_BY_SEARCH if any(method.search_workload(trial.recipe, probe.examples)) else 1
+        size += BESIDE + (probe.model_bytes if method.saves_model else probe.adapter_bytes * leaves)
     seconds = search * probe.search + plain * probe.plain + len(todo) * probe.loading
     return Estimate(*counts, search, plain, seconds, size)
 
 
-def run_probe(recipe: Recipe) -> Probe | UserError | str:
+def _steps(todo: Sequence[Trial], examples: int) -> list[tuple[int, int]]:
+    """Search steps and plain steps of each trial, without those of a search that a run or a former trial has made."""
+    found = []
+    made = {trial.search_key for trial in todo if trial.searched is not None}
+    for trial in todo:
+        method, key = method_class(trial.recipe.method.name), trial.search_key
+        search, plain = method.workload(trial.recipe, examples)
+        if key is not None and key in made:
+            shared = method.search_workload(trial.recipe, examples)
+            search, plain = search - shared[0], plain - shared[1]
+        made.add(key)
+        found.append((search, plain))
+    return found
+
+
+def run_probe(recipes: Sequence[Recipe]) -> Probe | UserError | str:
     """The probe of a recipe, or why there is none: what the user has to mend, or anything else.
 
     Args:
-        recipe: With any method; what is timed is the recipe's search and a LoRA of rank k.
+        recipes: One, with the methods that are timed for: a LoRA of rank k and, where one takes any, search steps.
     """
     context = process_context()
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_probe_into, args=(sender, recipe))
+    process = context.Process(target=_probe_into, args=(sender, recipes))
     process.start()
     sender.close()
     try:
@@ -151,12 +168,12 @@ def run_probe(recipe: Recipe) -> Probe | UserError | str:
     return result
 
 
-def _probe_into(sender: Connection, recipe: Recipe) -> None:
+def _probe_into(sender: Connection, recipes: Sequence[Recipe]) -> None:
     """Target of the probe's process."""
     end_with_parent()
     hush()
     try:
-        sender.send(probe(recipe))
+        sender.send(probe(recipes))
     except UnreachableError as error:
         sender.send(str(error))
     except UserError as error:
@@ -165,7 +182,7 @@ def _probe_into(sender: Connection, recipe: Recipe) -> None:
         sender.send(f"{type(error).__name__}: {error}")
 
 
-def probe(recipe: Recipe) -> Probe:
+def probe(recipes: Sequence[Recipe]) -> Probe:
     """Time a few steps. Raises UserError where data or model cannot be had, or cannot be used."""
     from autolora.context.base import Context
     from autolora.experiment.prepare import prepare
@@ -177,7 +194,7 @@ def probe(recipe: Recipe) -> Probe:
     from autolora.training.finetune import Finetuning
 
     begun = time.monotonic()
-    recipe = recipe.model_copy(update={"method": MethodSettings()})
+    recipe = recipes[0].model_copy(update={"method": MethodSettings(name="lora", size=recipes[0].search.rank)})
     context = Context(recipe, show=False)
     prepare(context)
     examples = context.examples(recipe.data.splits.train)
@@ -187,7 +204,9 @@ def probe(recipe: Recipe) -> Probe:
     ranks = Ranks(dict.fromkeys(shapes, k), k, recipe.search.lora_alpha, shapes=shapes)
     loading = time.monotonic() - begun
     model_bytes = sum(parameter.numel() * 4 for parameter in model.parameters())
-    searching, _ = bilevel_search(context, context.model(), head, recipe.search)
+    searching = None
+    if any(method_class(each.method.name).workload(each, len(examples))[0] for each in recipes):
+        searching, _ = bilevel_search(context, context.model(), head, recipe.search)
     config = lora_config(
         ranks,
         head=head,
@@ -204,7 +223,8 @@ def probe(recipe: Recipe) -> Probe:
         seed=recipe.seed,
     )
     trained = sum(parameter.numel() * 4 for parameter in adapted.parameters() if parameter.requires_grad)
-    return Probe(len(examples), _seconds(plain, context), _seconds(searching, context), loading, trained, model_bytes)
+    seconds = 0.0 if searching is None else _seconds(searching, context)
+    return Probe(len(examples), _seconds(plain, context), seconds, loading, trained, model_bytes)
 
 
 def _seconds(stage: Trainable, context: Context) -> float:

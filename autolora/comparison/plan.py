@@ -2,7 +2,7 @@
 
 A trial is a recipe with a method and a seed, and a run of its own. A run belongs to a trial if it is one of exactly
 that recipe, wherever it came from: what was run alone is not run again. Methods that build on others (`Method.needs`)
-bring these along, in front of them.
+bring these along, in front of them. Trials whose searches are the same (`Method.search_key`) do it once.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from autolora.errors import UserError
 from autolora.methods.base import method_class
+from autolora.methods.sharing import has_search
 from autolora.recipe.method import label
 from autolora.recipe.schema import MethodSettings, Recipe
 from autolora.runs.store import Run, runs
@@ -27,11 +28,13 @@ class Trial:
         recipe: With method and seed in it.
         wanted: Whether it was asked for; others are only built on.
         run: The run that it has, finished or not; None where there is none yet.
+        searched: A run that has made the search of this trial, its own or one that shares it; None where none has.
     """
 
     recipe: Recipe
     wanted: bool
     run: Run | None
+    searched: Run | None = None
 
     @property
     def method(self) -> str:
@@ -54,6 +57,11 @@ class Trial:
         methods = method_class(self.recipe.method.name).needs(self.recipe)
         return tuple(self.recipe.model_copy(update={"method": method}) for method in methods)
 
+    @property
+    def search_key(self) -> str | None:
+        """See `search_key`."""
+        return search_key(self.recipe)
+
 
 def plan(recipes: Sequence[Recipe], methods: Sequence[MethodSettings], seeds: Sequence[int], root: Path) -> list[Trial]:
     """All trials, seed by seed, so that a comparison cut short has whole seeds; what is built on comes first.
@@ -64,7 +72,10 @@ def plan(recipes: Sequence[Recipe], methods: Sequence[MethodSettings], seeds: Se
         seeds: One run of every method for each.
         root: Where runs are.
     """
-    existing = {name: _by_key(runs(root, name)) for name in {recipe.name for recipe in recipes}}
+    found = {name: runs(root, name) for name in {recipe.name for recipe in recipes}}
+    existing = {name: _by_key(each) for name, each in found.items()}
+    searched = {search_key(run.recipe): run for each in found.values() for run in each if has_search(run)}
+    searched.pop(None, None)
     trials: dict[str, Trial] = {}
     for seed in seeds:
         for recipe in recipes:
@@ -73,7 +84,7 @@ def plan(recipes: Sequence[Recipe], methods: Sequence[MethodSettings], seeds: Se
                 for one in _with_needs(wanted):
                     key = trial_key(one)
                     asked = one == wanted or (key in trials and trials[key].wanted)
-                    trials[key] = Trial(one, asked, existing[one.name].get(key))
+                    trials[key] = Trial(one, asked, existing[one.name].get(key), searched.get(search_key(one)))
     return list(trials.values())
 
 
@@ -94,6 +105,19 @@ def trial_key(recipe: Recipe) -> str:
         for field in ("checkpoint_every", "log_every"):
             values[stage].pop(field)
     return json.dumps(values, sort_keys=True)
+
+
+def search_key(recipe: Recipe) -> str | None:
+    """What trials have in common that do their search once; None where the search is shared with nobody.
+
+    Args:
+        recipe: With method and seed in it.
+    """
+    try:
+        key = method_class(recipe.method.name).search_key(recipe)
+    except UserError:  # another package's method, of a run that is there, which cannot be imported any more
+        return None
+    return None if key is None else f"{recipe.name} {key}"
 
 
 def _by_key(found: Iterable[Run]) -> dict[str, Run]:
@@ -121,4 +145,16 @@ def check_plan(recipes: Sequence[Recipe], methods: Sequence[MethodSettings]) -> 
         raise UserError(f"the recipe {sorted(twice)[0]} is named twice")
     for method in methods:
         for recipe in recipes:
-            method_class(method.name).check_recipe(recipe.model_copy(update={"method": method}))
+            wanted = recipe.model_copy(update={"method": method})
+            for one in _with_needs(wanted):
+                _check(one, wanted)
+
+
+def _check(recipe: Recipe, wanted: Recipe) -> None:
+    """Raises UserError where the method of a recipe cannot do it, or one that it builds on cannot."""
+    try:
+        method_class(recipe.method.name).check_recipe(recipe)
+    except UserError as error:
+        if recipe == wanted:
+            raise
+        raise UserError(f"method {label(wanted.method)!r} builds on {label(recipe.method)!r}: {error}") from error
