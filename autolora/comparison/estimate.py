@@ -137,7 +137,7 @@ def _of(counts: tuple[str, int, int], todo: Sequence[Trial], probe: Probe) -> Es
 def _steps(todo: Sequence[Trial], examples: int) -> list[tuple[int, int]]:
     """Search steps and plain steps of each trial, without those of a search that a run or a former trial has made."""
     found = []
-    made = {trial.search_key for trial in todo if trial.searched is not None}
+    made = {trial.search_key for trial in todo if trial.source is not None}
     for trial in todo:
         method, key = method_class(trial.recipe.method.name), trial.search_key
         search, plain = method.workload(trial.recipe, examples)

@@ -47,7 +47,8 @@ class _Searches:
 
     def __init__(self, trials: Sequence[Trial]) -> None:
         self.keys = {trial_key(trial.recipe): trial.search_key for trial in trials}
-        self.made = {trial.search_key: trial.searched for trial in trials if trial.searched is not None}
+        self.made = {self.key(trial): source for trial in trials if (source := trial.source) is not None}
+        self.made.pop(None, None)
 
     def key(self, trial: Trial) -> str | None:
         return self.keys[trial_key(trial.recipe)]

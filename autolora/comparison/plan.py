@@ -28,7 +28,7 @@ class Trial:
         recipe: With method and seed in it.
         wanted: Whether it was asked for; others are only built on.
         run: The run that it has, finished or not; None where there is none yet.
-        searched: A run that has made the search of this trial, its own or one that shares it; None where none has.
+        searched: Another run that has made the search that this trial shares; None where none is known.
     """
 
     recipe: Recipe
@@ -62,6 +62,11 @@ class Trial:
         """See `search_key`."""
         return search_key(self.recipe)
 
+    @property
+    def source(self) -> Run | None:
+        """A run that has made the trial's search, its own or another; None where there is none yet."""
+        return self.run if self.run is not None and has_search(self.run) else self.searched
+
 
 def plan(recipes: Sequence[Recipe], methods: Sequence[MethodSettings], seeds: Sequence[int], root: Path) -> list[Trial]:
     """All trials, seed by seed, so that a comparison cut short has whole seeds; what is built on comes first.
@@ -84,7 +89,7 @@ def plan(recipes: Sequence[Recipe], methods: Sequence[MethodSettings], seeds: Se
                 for one in _with_needs(wanted):
                     key = trial_key(one)
                     asked = one == wanted or (key in trials and trials[key].wanted)
-                    trials[key] = Trial(one, asked, existing[one.name].get(key), searched.get(search_key(one)))
+                    trials[key] = Trial(one, asked, existing[one.name].get(key), searched=searched.get(search_key(one)))
     return list(trials.values())
 
 

@@ -38,6 +38,7 @@ from autolora.recipe.method import label
 from autolora.recipe.schema import Recipe
 
 STAGES = ("search", "retrain", "eval")
+LONGEST = 80  # characters of a method's label in the name of a folder
 FORMAT = 2  # of a run's folder, in its manifest; runs without a number are of the first, and are read as they are
 
 
@@ -64,7 +65,7 @@ class Run:
         from autolora.runs.manifest import environment
 
         now = datetime.now(UTC)
-        word = re.sub(r"[^A-Za-z0-9.]+", "-", label(recipe.method))
+        word = re.sub(r"[^A-Za-z0-9.]+", "-", label(recipe.method))[:LONGEST].rstrip("-.")
         stem = f"{now:%Y%m%d-%H%M%S}-{'' if word == 'autolora' else word + '-'}{recipe.seed}"
         path = _new_folder(root / recipe.name, stem)
         run = cls(path, recipe)
