@@ -157,9 +157,9 @@ METHODS: Registry[type[Method]] = Registry(
     "autolora.methods.base:Method",
     {
         "autolora": "autolora.methods.autolora:AutoLora",
-        "no-constraint": "autolora.methods.autolora:NoConstraint",
-        "sigmoid": "autolora.methods.autolora:Sigmoid",
-        "no-meta": "autolora.methods.autolora:NoMeta",
+        "no-constraint": "autolora.methods.ablations:NoConstraint",
+        "sigmoid": "autolora.methods.ablations:Sigmoid",
+        "no-meta": "autolora.methods.ablations:NoMeta",
         "squeeze": "autolora.methods.squeeze:Squeeze",
         "squeeze-uniform": "autolora.methods.squeeze:SqueezeUniform",
         "squeeze-shuffled": "autolora.methods.squeeze:SqueezeShuffled",

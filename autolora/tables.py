@@ -51,12 +51,12 @@ def render(rows: Sequence[Row], title: str, width: int | None = None) -> Table:
     if width is not None and _natural_width(rows) > width:
         table.show_header = False
         for _ in range(len(rows) + 1):
-            table.add_column(justify="left" if not table.columns else "right")
+            table.add_column(justify="left" if not table.columns else "right", overflow="fold")
         for column in columns:
             table.add_row(Text(column), *(Text(show(row.get(column))) for row in rows))
         return table
     for column in columns:
-        table.add_column(Text(column), justify="right" if is_numeric(rows, column) else "left")
+        table.add_column(Text(column), justify="right" if is_numeric(rows, column) else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(show(row.get(column))) for column in columns))
     return table

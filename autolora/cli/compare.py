@@ -27,7 +27,15 @@ if TYPE_CHECKING:
     from autolora.recipe.schema import Recipe
     from autolora.runs.store import Run
 
-MethodsOption = Annotated[str, typer.Option(metavar="NAME[:SIZE],...", help="What to compare.")]
+MethodsOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME[:SIZE],...",
+        help="What to compare; default: what the recipes' way to find ranks is measured by.",
+        show_default="autolora,lora:4,lora:8,lora-matched,shuffled,adalora,svd; of recipes that squeeze: "
+        "squeeze,squeeze-uniform,lora-matched,lora:k",
+    ),
+]
 SeedsOption = Annotated[str, typer.Option(metavar="N-M", help="One run of every method for each seed.")]
 JobsOption = Annotated[int, typer.Option(min=1, help="How many trials run at a time.")]
 TuneOption = Annotated[
@@ -45,7 +53,7 @@ ScopedSetOption = Annotated[
 
 def compare(
     recipes: Annotated[list[str], typer.Argument(metavar="RECIPE...", help="Recipe files or shipped recipes' names.")],
-    methods: MethodsOption = "autolora,lora:4,lora:8,lora-matched,shuffled,adalora,svd",
+    methods: MethodsOption = None,
     seeds: SeedsOption = "0-4",
     baseline: BaselineOption = None,
     interval: IntervalOption = "t",
@@ -63,9 +71,13 @@ def compare(
     from autolora.recipe.tuning import parse_tune
 
     options = Options.given(set_, data_root, model, None, output)
-    chosen, numbers = parse_methods(methods), parse_seeds(seeds)
+    chosen, numbers = [] if methods is None else parse_methods(methods), parse_seeds(seeds)
     rates = () if tune is None else parse_tune(tune)
     read = _recipes(recipes, options)
+    if methods is None:
+        from autolora.comparison.defaults import default_methods
+
+        chosen = parse_methods(default_methods(read))
     from autolora.comparison.compare import checked_plan
     from autolora.comparison.compare import compare as run_comparison
 

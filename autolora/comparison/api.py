@@ -7,6 +7,7 @@ from pathlib import Path
 
 from autolora.comparison.compare import Comparison
 from autolora.comparison.compare import compare as compare_recipes
+from autolora.comparison.defaults import default_methods
 from autolora.experiment.api import resolve
 from autolora.recipe.method import parse_methods, parse_seeds
 from autolora.recipe.schema import Recipe
@@ -15,7 +16,7 @@ from autolora.recipe.tuning import tuned_rates
 
 def compare(
     recipes: Recipe | str | Path | Sequence[Recipe | str | Path],
-    methods: str | Iterable[str] = "autolora,lora:4,lora-matched",
+    methods: str | Iterable[str] | None = None,
     seeds: str | Iterable[int] = "0-4",
     *,
     output: str | Path = "runs",
@@ -34,7 +35,8 @@ def compare(
 
     Args:
         recipes: One or several; each a recipe, its file, or a shipped recipe's name.
-        methods: ``"autolora,lora:4"``, or the same as a list.
+        methods: ``"autolora,lora:4"``, or the same as a list; None for autolora, lora:4 and lora-matched, or where the
+            recipes squeeze, for `autolora.comparison.defaults.default_methods`.
         seeds: ``"0-4"``, or numbers.
         output: Where runs and tables are written.
         baseline: The method that the others are compared with; None for lora-matched, or LoRA.
@@ -52,7 +54,8 @@ def compare(
     """
     several = [recipes] if isinstance(recipes, Recipe | str | Path) else list(recipes)
     read = [resolve(recipe, data_root, model, None, overrides) for recipe in several]
-    chosen = parse_methods(methods if isinstance(methods, str) else ",".join(methods))
+    words = default_methods(read, "autolora,lora:4,lora-matched") if methods is None else methods
+    chosen = parse_methods(words if isinstance(words, str) else ",".join(words))
     numbers = parse_seeds(seeds if isinstance(seeds, str) else ",".join(map(str, seeds)))
     rates = () if tune is None else tuned_rates(tune)
     return compare_recipes(

@@ -1,8 +1,9 @@
 """What a comparison will take: ``estimates(trials)`` times a few training steps of every recipe on this machine.
 
-A probe is a process of its own that loads data and model and takes three plain LoRA steps and three search steps, of
-which the first is not counted. Methods say how many steps of either kind they take (`Method.workload`). Decoding,
-evaluation and the probes themselves come on top.
+A probe is a process of its own that loads data and model and takes three plain LoRA steps and, where some method
+takes any, three search steps, of which the first is not counted. Methods say how many steps of either kind they take
+(`Method.workload`); a search that several trials share counts once. Decoding, evaluation and the probes themselves
+come on top.
 """
 
 from __future__ import annotations
@@ -25,9 +26,11 @@ from autolora.tables import Row
 
 if TYPE_CHECKING:
     from autolora.context.base import Context
+    from autolora.training.compute import Precision
     from autolora.training.loop import Trainable
 
 STEPS = 3  # of a probe; the first warms up
+LEFT_BY_SEARCH = 5  # times the adapter: that of the search, its evidence, the head with its optimiser, the result
 BESIDE = 2**20  # bytes of logs, tables, predictions and figures of a run, roughly
 
 
@@ -38,7 +41,7 @@ class Probe:
     Args:
         examples: Of the training split.
         plain: Seconds of a plain step.
-        search: Seconds of a search step; 0 where the recipe has no selection variables.
+        search: Seconds of a search step; 0 where no method takes any.
         loading: Seconds of loading data and model.
         adapter_bytes: Of the trained parameters of a LoRA of rank k with the head, in float32.
         model_bytes: Of the whole model, in float32.
@@ -111,9 +114,9 @@ def estimates(trials: Sequence[Trial]) -> list[Estimate]:
         if not is_local(data) and data.hub in unreachable:
             found.append(Estimate(*counts, None, None, None, None, f"as {unreachable[data.hub]}"))
             continue
-        chosen = next((trial for trial in todo if not trial.tuning), todo[0]).recipe  # of reported ones all is read
-        model = chosen.model.model_copy(update={"dtype": precisions[name]})
-        result = run_probe(chosen.model_copy(update={"model": model}))
+        ordered = sorted(todo, key=lambda trial: trial.tuning)  # of reported trials all splits are read
+        recipes = [_at(trial.recipe, precisions[name]) for trial in ordered]
+        result = run_probe(recipes)
         if isinstance(result, UserError):
             found.append(Estimate(*counts, None, None, None, None, str(result), faulty=True))
             continue
@@ -125,27 +128,47 @@ def estimates(trials: Sequence[Trial]) -> list[Estimate]:
     return found
 
 
+def _at(recipe: Recipe, precision: Precision) -> Recipe:
+    return recipe.model_copy(update={"model": recipe.model.model_copy(update={"dtype": precision})})
+
+
 def _of(counts: tuple[str, int, int], todo: Sequence[Trial], probe: Probe) -> Estimate:
     search = plain = size = 0
-    for trial in todo:
-        method = method_class(trial.recipe.method.name)
-        held_out = trial.recipe.data.splits.held_out if trial.tuning else None
-        searched, trained = method.workload(trial.recipe, round(probe.examples * (1 - (held_out or 0.0))))
+    for trial, (searched, trained) in zip(todo, _steps(todo, probe.examples), strict=True):
         search, plain = search + searched, plain + trained
-        size += BESIDE + (probe.model_bytes if method.saves_model else probe.adapter_bytes * (2 if searched else 1))
+        method = method_class(trial.recipe.method.name)
+        leaves = LEFT_BY_SEARCH if any(method.search_workload(trial.recipe, probe.examples)) else 1
+        size += BESIDE + (probe.model_bytes if method.saves_model else probe.adapter_bytes * leaves)
     seconds = search * probe.search + plain * probe.plain + len(todo) * probe.loading
     return Estimate(*counts, search, plain, seconds, size)
 
 
-def run_probe(recipe: Recipe) -> Probe | UserError | str:
+def _steps(todo: Sequence[Trial], examples: int) -> list[tuple[int, int]]:
+    """Search steps and plain steps of each trial, without those of a search that a run or a former trial has made."""
+    found = []
+    made = {trial.search_key for trial in todo if trial.source is not None}
+    for trial in todo:
+        method, key = method_class(trial.recipe.method.name), trial.search_key
+        held_out = trial.recipe.data.splits.held_out if trial.tuning else None
+        trained = round(examples * (1 - (held_out or 0.0)))
+        search, plain = method.workload(trial.recipe, trained)
+        if key is not None and key in made:
+            shared = method.search_workload(trial.recipe, trained)
+            search, plain = search - shared[0], plain - shared[1]
+        made.add(key)
+        found.append((search, plain))
+    return found
+
+
+def run_probe(recipes: Sequence[Recipe]) -> Probe | UserError | str:
     """The probe of a recipe, or why there is none: what the user has to mend, or anything else.
 
     Args:
-        recipe: With any method; what is timed is the recipe's search and a LoRA of rank k.
+        recipes: One, with the methods that are timed for: a LoRA of rank k and, where one takes any, search steps.
     """
     context = process_context()
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_probe_into, args=(sender, recipe))
+    process = context.Process(target=_probe_into, args=(sender, recipes))
     process.start()
     sender.close()
     try:
@@ -156,12 +179,12 @@ def run_probe(recipe: Recipe) -> Probe | UserError | str:
     return result
 
 
-def _probe_into(sender: Connection, recipe: Recipe) -> None:
+def _probe_into(sender: Connection, recipes: Sequence[Recipe]) -> None:
     """Target of the probe's process."""
     end_with_parent()
     hush()
     try:
-        sender.send(probe(recipe))
+        sender.send(probe(recipes))
     except UnreachableError as error:
         sender.send(str(error))
     except UserError as error:
@@ -170,7 +193,7 @@ def _probe_into(sender: Connection, recipe: Recipe) -> None:
         sender.send(f"{type(error).__name__}: {error}")
 
 
-def probe(recipe: Recipe) -> Probe:
+def probe(recipes: Sequence[Recipe]) -> Probe:
     """Time a few steps. Raises UserError where data or model cannot be had, or cannot be used."""
     from autolora.context.base import Context
     from autolora.experiment.prepare import prepare
@@ -182,7 +205,7 @@ def probe(recipe: Recipe) -> Probe:
     from autolora.training.finetune import Finetuning
 
     begun = time.monotonic()
-    recipe = recipe.model_copy(update={"method": MethodSettings()})
+    recipe = recipes[0].model_copy(update={"method": MethodSettings(name="lora", size=recipes[0].search.rank)})
     context = Context(recipe, show=False)
     prepare(context)
     examples = context.examples(recipe.data.splits.train)
@@ -193,7 +216,7 @@ def probe(recipe: Recipe) -> Probe:
     loading = time.monotonic() - begun
     model_bytes = sum(parameter.numel() * 4 for parameter in model.parameters())
     searching = None
-    if recipe.search.selects:
+    if any(method_class(each.method.name).workload(each, len(examples))[0] for each in recipes):
         searching, _ = bilevel_search(context, context.model(), head, recipe.search)
     config = lora_config(
         ranks,
@@ -211,7 +234,7 @@ def probe(recipe: Recipe) -> Probe:
         seed=recipe.seed,
     )
     trained = sum(parameter.numel() * 4 for parameter in adapted.parameters() if parameter.requires_grad)
-    seconds = _seconds(searching, context) if searching else 0.0  # without selection variables there is no such step
+    seconds = 0.0 if searching is None else _seconds(searching, context)
     return Probe(len(examples), _seconds(plain, context), seconds, loading, trained, model_bytes)
 
 

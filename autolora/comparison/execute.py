@@ -2,7 +2,8 @@
 
 A trial that fails, however it fails, leaves its reason in its run's status.json, and the others go on. A process has
 its own peak of memory, its own state of the device, and ends when the comparison ends, however that ends. Trials are
-resumed where they were interrupted; a trial whose needs have failed is not begun.
+resumed where they were interrupted; a trial whose needs have failed is not begun. A trial whose search another one is
+at waits for that search, and takes it over; where it fails, the next one searches itself.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from autolora.comparison.plan import Trial, trial_key
 from autolora.comparison.precision import settle
 from autolora.comparison.processes import process_context
 from autolora.comparison.worker import work
+from autolora.methods.sharing import has_search, offer
 from autolora.recipe.method import label
 from autolora.runs.store import TUNING, Run
 
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
     from multiprocessing.context import ForkServerContext, SpawnContext
 
     from autolora.training.compute import Precision
+
+
+LOOK_EVERY = 0.5  # seconds, for the end of a search that a trial waits for
 
 
 @dataclass
@@ -38,6 +43,36 @@ class _Job:
     run: Run
     process: BaseProcess
     begun: float
+
+
+class _Searches:
+    """Who has made which search, by its key."""
+
+    def __init__(self, trials: Sequence[Trial]) -> None:
+        self.keys = {trial_key(trial.recipe): trial.search_key for trial in trials}
+        self.made = {self.key(trial): source for trial in trials if (source := trial.source) is not None}
+        self.made.pop(None, None)
+
+    def key(self, trial: Trial) -> str | None:
+        return self.keys[trial_key(trial.recipe)]
+
+    def look(self, jobs: Sequence[_Job]) -> None:
+        """Note the searches that have been made by now."""
+        for job in jobs:
+            key = self.key(job.trial)
+            if key is not None and key not in self.made and has_search(job.run):
+                self.made[key] = job.run
+
+    def underway(self, trial: Trial, jobs: Sequence[_Job]) -> bool:
+        """Whether a running trial is at the search of another one, or about to be."""
+        key = self.key(trial)
+        return key is not None and key not in self.made and any(self.key(job.trial) == key for job in jobs)
+
+    def offer(self, trial: Trial, run: Run) -> None:
+        """Tell a trial that begins whose search it may take over."""
+        source = self.made.get(self.key(trial))
+        if source is not None and not has_search(run):
+            offer(run, source)
 
 
 def execute(
@@ -65,14 +100,16 @@ def execute(
     runs = {trial_key(trial.recipe): trial.run for trial in trials if trial.run is not None}
     waiting = [trial for trial in trials if not trial.done]
     running: list[_Job] = []
+    searches = _Searches(trials)
     context, precisions = process_context(), settle(trials)
     try:
         while waiting or running:
-            while len(running) < jobs and (trial := _next(waiting, running)) is not None:
+            while len(running) < jobs and (trial := _next(waiting, running, searches)) is not None:
                 waiting.remove(trial)
                 folder = TUNING if trial.tuning else ""
                 run = runs.setdefault(trial_key(trial.recipe), trial.run or Run.create(root, trial.recipe, folder))
                 if _can_begin(trial, run, runs):
+                    searches.offer(trial, run)
                     given = (precisions[trial.recipe.name], jobs, show)
                     running.append(_begin(trial, run, runs, context, *given))
                     on_begin(trial, run)
@@ -80,7 +117,9 @@ def execute(
                     on_end(trial, run, 0.0)
             if not running:  # none of those tried could begin
                 continue
-            wait([job.process.sentinel for job in running])
+            idle = len(running) < jobs and any(searches.underway(trial, running) for trial in waiting)
+            wait([job.process.sentinel for job in running], LOOK_EVERY if idle else None)
+            searches.look(running)
             for job in [job for job in running if not job.process.is_alive()]:
                 running.remove(job)
                 job.process.join()
@@ -91,10 +130,11 @@ def execute(
     return [runs[trial_key(trial.recipe)] for trial in trials]
 
 
-def _next(waiting: Sequence[Trial], running: Sequence[_Job]) -> Trial | None:
-    """The first trial whose needs have ended, well or not."""
+def _next(waiting: Sequence[Trial], running: Sequence[_Job], searches: _Searches) -> Trial | None:
+    """The first trial whose needs have ended, well or not, and whose search no other one is at."""
     unfinished = {trial_key(trial.recipe) for trial in (*waiting, *(job.trial for job in running))}
-    return next((trial for trial in waiting if unfinished.isdisjoint(map(trial_key, trial.needs))), None)
+    ready = (trial for trial in waiting if unfinished.isdisjoint(map(trial_key, trial.needs)))
+    return next((trial for trial in ready if not searches.underway(trial, running)), None)
 
 
 def _can_begin(trial: Trial, run: Run, runs: dict[str, Run]) -> bool:

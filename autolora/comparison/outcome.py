@@ -26,6 +26,7 @@ TRIALS = "trials.json"
 DIFFERENCES = "differences"
 TUNING_COST = "tuning s"
 PASSES = ("forward passes", "backward passes")
+OURS = ("autolora", "squeeze")  # what is compared with the others, and with each other where there are none
 
 
 @dataclass(frozen=True)
@@ -61,14 +62,20 @@ class Captioned:
 
 
 def default_baseline(methods: Sequence[str]) -> str | None:
-    """What methods are compared with unless it is said: lora-matched, a uniform LoRA, whatever is not AutoLoRA.
+    """What methods are compared with unless it is said: lora-matched, a uniform LoRA, whatever is neither of ours.
+
+    Of several with one name, which differ in their size, it is the first: the table says which.
 
     Args:
         methods: Labels; of a single one there is nothing to compare it with.
     """
-    uniform = [method for method in methods if method.split(":")[0] == "lora"]
-    others = [method for method in methods if method != "autolora"]
-    return next((m for m in ("lora-matched", *uniform, *others) if m in methods), None) if len(methods) > 1 else None
+    if len(methods) < 2:
+        return None
+    named: dict[str, str] = {}
+    for method in methods:
+        named.setdefault(method.split(":")[0], method)
+    others = [name for name in named if name not in OURS]
+    return next((named[name] for name in ("lora-matched", "lora", *others, *OURS) if name in named), None)
 
 
 def outcome(

@@ -2,7 +2,7 @@
 
 A trial is a recipe with a method and a seed, and a run of its own. A run belongs to a trial if it is one of exactly
 that recipe, wherever it came from: what was run alone is not run again. Methods that build on others (`Method.needs`)
-bring these along, in front of them.
+bring these along, in front of them. Trials whose searches are the same (`Method.search_key`) do it once.
 
 What a trial builds on is what its method says for its recipe, whatever else is compared: where methods are tuned
 (`autolora.comparison.tune`), `lora-matched` at its own rate takes the ranks of AutoLoRA at the recipe's, which are
@@ -19,6 +19,7 @@ from pathlib import Path
 
 from autolora.errors import UserError
 from autolora.methods.base import method_class
+from autolora.methods.sharing import has_search
 from autolora.recipe.method import check_targets, label
 from autolora.recipe.pairs import contradictions
 from autolora.recipe.schema import MethodSettings, Recipe
@@ -35,6 +36,7 @@ class Trial:
         run: The run that it has, finished or not; None where there is none yet.
         tuning: Whether it tries a setting, and is reported nowhere.
         undecided: Whether its learning rate has yet to be chosen; the one in its recipe stands for it.
+        searched: Another run that has made the search that this trial shares; None where none is known.
     """
 
     recipe: Recipe
@@ -42,6 +44,7 @@ class Trial:
     run: Run | None
     tuning: bool = False
     undecided: bool = False
+    searched: Run | None = None
 
     @property
     def method(self) -> str:
@@ -67,6 +70,16 @@ class Trial:
         """The recipes of the trials that it builds on."""
         methods = method_class(self.recipe.method.name).needs(self.recipe)
         return tuple(self.recipe.model_copy(update={"method": method}) for method in methods)
+
+    @property
+    def search_key(self) -> str | None:
+        """See `search_key`."""
+        return search_key(self.recipe)
+
+    @property
+    def source(self) -> Run | None:
+        """A run that has made the trial's search, its own or another; None where there is none yet."""
+        return self.run if self.run is not None and has_search(self.run) else self.searched
 
 
 def plan(recipes: Sequence[Recipe], methods: Sequence[MethodSettings], seeds: Sequence[int], root: Path) -> list[Trial]:
@@ -96,13 +109,17 @@ def trials_of(wanted: Sequence[Recipe], root: Path, *, tuning: bool = False) -> 
         tuning: Whether they try a setting.
     """
     folder = f"/{TUNING}" if tuning else ""
-    existing = {name: _by_key(runs(root, f"{name}{folder}")) for name in {recipe.name for recipe in wanted}}
+    found = {name: runs(root, f"{name}{folder}") for name in {recipe.name for recipe in wanted}}
+    existing = {name: _by_key(each) for name, each in found.items()}
+    searched = {search_key(run.recipe): run for each in found.values() for run in each if has_search(run)}
+    searched.pop(None, None)
     trials: dict[str, Trial] = {}
     for recipe in wanted:
         for one in with_needs(recipe):
             key = trial_key(one)
             asked = one == recipe or (key in trials and trials[key].wanted)
-            trials[key] = Trial(one, asked, existing[one.name].get(key), tuning)
+            source = searched.get(search_key(one))
+            trials[key] = Trial(one, asked, existing[one.name].get(key), tuning, searched=source)
     return list(trials.values())
 
 
@@ -128,6 +145,19 @@ def trial_key(recipe: Recipe) -> str:
         for field in ("checkpoint_every", "log_every"):
             values[stage].pop(field)
     return json.dumps(values, sort_keys=True)
+
+
+def search_key(recipe: Recipe) -> str | None:
+    """What trials have in common that do their search once; None where the search is shared with nobody.
+
+    Args:
+        recipe: With method and seed in it.
+    """
+    try:
+        key = method_class(recipe.method.name).search_key(recipe)
+    except UserError:  # another package's method, of a run that is there, which cannot be imported any more
+        return None
+    return None if key is None else f"{recipe.name} {key}"
 
 
 def _by_key(found: Iterable[Run]) -> dict[str, Run]:
@@ -163,7 +193,10 @@ def _faults(recipes: Sequence[Recipe], methods: Sequence[MethodSettings]) -> Ite
         for recipe in recipes:
             for field, message, hint in contradictions(recipe.search, recipe.ranks, recipe.retrain, method):
                 yield f"{recipe.name}, method {label(method)}: {field}: {message} ({hint})"
-            try:
-                method_class(method.name).check_recipe(recipe.model_copy(update={"method": method}))
-            except UserError as error:
-                yield str(error)
+            wanted = recipe.model_copy(update={"method": method})
+            for one in with_needs(wanted):
+                try:
+                    method_class(one.method.name).check_recipe(one)
+                except UserError as error:
+                    of = "" if one == wanted else f"method {label(method)!r} builds on {label(one.method)!r}: "
+                    yield f"{of}{error}"

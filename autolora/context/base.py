@@ -211,13 +211,23 @@ class Context:
         Args:
             parts: What else it depends on, JSON-able.
         """
-        recipe = self.recipe
-        data = {"hashes": self.hashes, "data": recipe.data.model_dump(mode="json", exclude={"root", "splits"})}
-        model = recipe.model.model_dump(mode="json")
-        if recipe.method.targets is not None:
-            model["target_modules"] = recipe.method.targets
-        text = json.dumps(
-            [recipe.task, recipe.seed, model, data, recipe.loss.model_dump(), *parts],
-            sort_keys=True,
-        )
-        return hashlib.sha256(text.encode()).hexdigest()
+        return identity_of(self.recipe, self.hashes, *parts)
+
+
+def identity_of(recipe: Recipe, data: object, *parts: object) -> str:
+    """A hash of task, seed, model, data, loss, and the parts.
+
+    Args:
+        recipe: Which has the former.
+        data: What its splits hold, JSON-able.
+        parts: What else is to be in it, likewise.
+    """
+    given = {"hashes": data, "data": recipe.data.model_dump(mode="json", exclude={"root", "splits"})}
+    model = recipe.model.model_dump(mode="json")
+    if recipe.method.targets is not None:
+        model["target_modules"] = recipe.method.targets
+    text = json.dumps(
+        [recipe.task, recipe.seed, model, given, recipe.loss.model_dump(), *parts],
+        sort_keys=True,
+    )
+    return hashlib.sha256(text.encode()).hexdigest()

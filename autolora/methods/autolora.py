@@ -1,4 +1,4 @@
-"""AutoLoRA itself (``autolora``), and the paper's ablations of it: ``no-constraint``, ``sigmoid``, ``no-meta``."""
+"""AutoLoRA itself (``autolora``)."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ from autolora.lora.adapter import save_adapter
 from autolora.lora.parameters import trainable_parameters
 from autolora.lora.ranks import Ranks, threshold_of
 from autolora.lora.selection import add_selection
-from autolora.methods.measure import measured_gates, rises_of, sample
+from autolora.methods.measure import measured_gates, rises_of, sample, steps_to_measure
 from autolora.methods.peft import RankedLora
 from autolora.methods.readout import read_out
 from autolora.methods.searched import EVIDENCE, fill, head_state, keep, kept_evidence, kept_head
+from autolora.methods.sharing import note_found, taken_over
 from autolora.model.load import base_name, weights_hash
 from autolora.plots import rank_map, selection
 from autolora.recipe.schema import Recipe, Search
@@ -55,19 +56,38 @@ class AutoLora(RankedLora):
 
     @classmethod
     @override
+    def check_recipe(cls, recipe: Recipe) -> None:
+        if not cls.effective(recipe).search.selects:
+            raise UserError(
+                f"method {recipe.method.name!r} learns selection variables, and {recipe.name} has search.estimator: "
+                "none, which learns none; take squeeze, or name an estimator"
+            )
+
+    @classmethod
+    @override
+    def search_workload(cls, recipe: Recipe, examples: int) -> tuple[int, int]:
+        recipe = cls.effective(recipe)
+        search, rule = recipe.search, recipe.ranks
+        validation = round(examples * search.validation_fraction) if search.meta_learning else 0
+        measured = min(validation or examples, rule.examples) if rule.score == "fisher" else 0
+        return search.total_steps(examples - validation), steps_to_measure(measured, recipe)
+
+    @classmethod
+    @override
     def workload(cls, recipe: Recipe, examples: int) -> tuple[int, int]:
-        train = examples - round(examples * recipe.search.validation_fraction)
-        return recipe.search.total_steps(train), recipe.retrain.total_steps(examples)
+        searched, measured = cls.search_workload(recipe, examples)
+        return searched, measured + recipe.retrain.total_steps(examples)
 
     @override
     def search(self, context: Context) -> Ranks:
         folder, identity = self.run.path / "search", self.search_identity(context)
-        evidence = kept_evidence(folder, identity)
-        if evidence is None:
-            evidence, head = self.find(context)
+        if kept_evidence(folder, identity) is None and not taken_over(self.run, context, identity):
+            found, head = self.find(context)
+            note_found(self.run)
             if context.main:
-                keep(folder, evidence, head, identity)
+                keep(folder, found, head, identity)
             context.compute.wait()
+        evidence = self.evidence(context)  # as the file has it, whoever made it
         with timed(self.run, "search"):
             ranks = read_out(evidence, self.recipe, lambda: self._rises(context, evidence), self.rearrange)
         if context.main:
@@ -84,9 +104,16 @@ class AutoLora(RankedLora):
         Args:
             context: Of the run.
         """
-        rule = self.recipe.ranks
-        measured = rule.examples if rule.score == "fisher" else 0
-        return context.identity("search", self.recipe.search.model_dump(mode="json", exclude={"threshold"}), measured)
+        parts = self.search_parts(self.run.recipe)
+        assert parts is not None
+        return context.identity(*parts)
+
+    @classmethod
+    @override
+    def search_parts(cls, recipe: Recipe) -> list[object] | None:
+        recipe = cls.effective(recipe)
+        measured = recipe.ranks.examples if recipe.ranks.score == "fisher" else 0
+        return ["search", recipe.search.model_dump(mode="json", exclude={"threshold"}), measured]
 
     def find(self, context: Context) -> tuple[Evidence, Mapping[str, Tensor]]:
         """Learn the selection variables; what is known of the components afterwards, and the head's tensors.
@@ -201,37 +228,6 @@ class AutoLora(RankedLora):
             return super().identity()
         searched = evidence_identity(self.run.path / "search" / EVIDENCE)  # what it goes on from
         return [*super().identity(), "searched", searched, self.run.ranks().to_json()["kept"]]
-
-
-class NoConstraint(AutoLora):
-    """Ablation: a = z, free; the threshold is each layer's mean."""
-
-    @classmethod
-    @override
-    def effective(cls, recipe: Recipe) -> Recipe:
-        return _searching(recipe, constraint="none", threshold=None)
-
-
-class Sigmoid(AutoLora):
-    """Ablation: a = sigmoid(z), element-wise; the threshold is 0.5."""
-
-    @classmethod
-    @override
-    def effective(cls, recipe: Recipe) -> Recipe:
-        return _searching(recipe, constraint="sigmoid", threshold=None)
-
-
-class NoMeta(AutoLora):
-    """Ablation: one level, z and V learn from the same data with plain gradients."""
-
-    @classmethod
-    @override
-    def effective(cls, recipe: Recipe) -> Recipe:
-        return _searching(recipe, meta_learning=False)
-
-
-def _searching(recipe: Recipe, **changes: object) -> Recipe:
-    return recipe.model_copy(update={"search": recipe.search.model_copy(update=changes)})
 
 
 def bilevel_search(

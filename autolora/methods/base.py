@@ -18,7 +18,7 @@ from typing import ClassVar
 from torch import nn
 from transformers import PreTrainedModel
 
-from autolora.context.base import Context
+from autolora.context.base import Context, identity_of
 from autolora.errors import UserError
 from autolora.lora.parameters import trainable_parameters
 from autolora.lora.ranks import Ranks
@@ -77,7 +77,7 @@ class Method(ABC):
 
     @classmethod
     def workload(cls, recipe: Recipe, examples: int) -> tuple[int, int]:
-        """How many steps the method takes, for estimates of time.
+        """How many steps the method takes in all, for estimates of time.
 
         Args:
             recipe: With this method in it.
@@ -87,6 +87,38 @@ class Method(ABC):
             Search steps, and plain training steps.
         """
         return 0, recipe.retrain.total_steps(examples) if cls.trains else 0
+
+    @classmethod
+    def search_workload(cls, recipe: Recipe, examples: int) -> tuple[int, int]:
+        """How many of these are taken in the search that runs of the same `search_key` share.
+
+        Args:
+            recipe: See `workload`.
+            examples: See `workload`.
+        """
+        return 0, 0
+
+    @classmethod
+    def search_parts(cls, recipe: Recipe) -> list[object] | None:
+        """What the search depends on beside seed, task, model, data and loss, JSON-able; None: it is not shared.
+
+        Args:
+            recipe: With this method in it.
+        """
+        return None
+
+    @classmethod
+    def search_key(cls, recipe: Recipe) -> str | None:
+        """What recipes whose searches are the same have in common, as far as that is known without data and model.
+
+        Args:
+            recipe: With this method in it.
+
+        Returns:
+            A hash; None where the search is not shared.
+        """
+        parts = cls.search_parts(recipe)
+        return None if parts is None else identity_of(recipe, recipe.data.splits.model_dump(mode="json"), *parts)
 
     @classmethod
     def size_in(cls, settings: MethodSettings) -> int:
@@ -108,11 +140,20 @@ class Method(ABC):
         """See `size_in`."""
         return self.size_in(self.settings)
 
-    def weights(self) -> Weights:
-        """The optimiser's settings of the retraining: the recipe's, at the method's own learning rate if it has one."""
-        rate = self.settings.learning_rate or self.default_learning_rate
-        weights = self.recipe.retrain.weights
+    @classmethod
+    def weights_in(cls, recipe: Recipe) -> Weights:
+        """The optimiser's settings of the retraining: the recipe's, at the method's own learning rate if it has one.
+
+        Args:
+            recipe: With this method in it.
+        """
+        rate = recipe.method.learning_rate or cls.default_learning_rate
+        weights = recipe.retrain.weights
         return weights if rate is None else weights.model_copy(update={"learning_rate": rate})
+
+    def weights(self) -> Weights:
+        """See `weights_in`."""
+        return self.weights_in(self.recipe)
 
     def check(self) -> None:  # noqa: B027  # most methods need nothing
         """Make sure that what the retraining needs is there; called before it begins.

@@ -89,6 +89,16 @@ def rises_of(
     return Rises(layers, components, mean)
 
 
+def steps_to_measure(examples: int, recipe: Recipe) -> int:
+    """What measuring Fisher information takes, in training steps.
+
+    Args:
+        examples: How many are measured on.
+        recipe: With the batch size.
+    """
+    return -(-examples // recipe.retrain.batch_size)
+
+
 def _batches(context: Context, examples: Sequence[Example], recipe: Recipe) -> Iterator[tuple[TensorBatch, Rows]]:
     """Of micro-batches' size, similar lengths together."""
     size = -(-recipe.retrain.batch_size // recipe.retrain.gradient_accumulation)

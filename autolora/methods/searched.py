@@ -55,6 +55,16 @@ def kept_evidence(folder: Path, identity: str) -> Evidence | None:
     return load_evidence(path) if path.exists() and evidence_identity(path) == identity else None
 
 
+def belong_to(folder: Path, identity: str) -> bool:
+    """Whether both files are there and of this search.
+
+    Args:
+        folder: ``search/`` of a run.
+        identity: Of the search.
+    """
+    return all(evidence_identity(folder / name) == identity for name in (HEAD, EVIDENCE))
+
+
 def kept_head(folder: Path) -> dict[str, Tensor]:
     """The head's tensors, on the CPU.
 

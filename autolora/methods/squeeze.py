@@ -28,7 +28,7 @@ from autolora.lora.targets import target_shapes
 from autolora.methods.autolora import AutoLora
 from autolora.methods.budgets import nearest_uniform
 from autolora.methods.chance import shuffled
-from autolora.methods.measure import measured_gates, sample
+from autolora.methods.measure import measured_gates, sample, steps_to_measure
 from autolora.methods.searched import head_state, restore
 from autolora.recipe.method import beginning_share, budget_of
 from autolora.recipe.schema import Recipe, Search
@@ -56,19 +56,36 @@ class Squeeze(AutoLora):
 
     @classmethod
     @override
+    def search_workload(cls, recipe: Recipe, examples: int) -> tuple[int, int]:
+        rule = recipe.ranks
+        held_out = round(rule.held_out * examples)
+        measured = min(examples, rule.examples) if budget_of(recipe).tolerance is None else held_out
+        return 0, cls._begun_steps(recipe, examples) + steps_to_measure(measured, recipe)
+
+    @classmethod
+    @override
     def workload(cls, recipe: Recipe, examples: int) -> tuple[int, int]:
-        total, begun = recipe.retrain.total_steps(examples), cls._begun_steps(recipe, examples)
+        total, (_, searched) = recipe.retrain.total_steps(examples), cls.search_workload(recipe, examples)
         going_on = cls.effective(recipe).retrain.start == "searched"
-        return 0, total if going_on else total + begun
+        return 0, searched + total - (cls._begun_steps(recipe, examples) if going_on else 0)
 
     @classmethod
     def _begun_steps(cls, recipe: Recipe, examples: int) -> int:
         return round(cls.effective(recipe).search.at * recipe.retrain.total_steps(examples))
 
+    @classmethod
+    def rank_in(cls, recipe: Recipe) -> int:
+        """k, the rank that the training begins with; the scaling is `lora_alpha` / `search.rank` whatever it is.
+
+        Args:
+            recipe: With this method in it.
+        """
+        return recipe.method.size or recipe.search.rank
+
     @property
     def rank(self) -> int:
-        """k, the rank that the training begins with; the scaling is `lora_alpha` / `search.rank` whatever it is."""
-        return self.settings.size or self.recipe.search.rank
+        """See `rank_in`."""
+        return self.rank_in(self.recipe)
 
     def shared(self, context: Context) -> tuple[list[Example], list[Example]]:
         """The examples that the beginning is trained on, and those that are measured on.
@@ -92,17 +109,18 @@ class Squeeze(AutoLora):
     def measured(self, context: Context) -> list[Example]:
         return self.shared(context)[1]
 
+    @classmethod
     @override
-    def search_identity(self, context: Context) -> str:
-        rule, retrain = self.recipe.ranks, self.recipe.retrain
-        return context.identity(
+    def search_parts(cls, recipe: Recipe) -> list[object] | None:
+        recipe = cls.effective(recipe)
+        rule, tolerant = recipe.ranks, budget_of(recipe).tolerance is not None
+        return [
             "squeeze",
-            [self.rank, self.recipe.search.rank, self.recipe.search.at, self.recipe.retrain_alpha],
-            [self.recipe.retrain_dropout, rule.examples],
-            rule.held_out if budget_of(self.recipe).tolerance is not None else None,
-            retrain.model_dump(mode="json", exclude={"start", "scaling"}),
-            self.weights().model_dump(mode="json"),
-        )
+            [cls.rank_in(recipe), recipe.search.rank, recipe.search.at, recipe.retrain_alpha, recipe.retrain_dropout],
+            {"held_out": rule.held_out} if tolerant else {"examples": rule.examples},
+            recipe.retrain.model_dump(mode="json", exclude={"start", "scaling"}),
+            cls.weights_in(recipe).model_dump(mode="json"),
+        ]
 
     @override
     def find(self, context: Context) -> tuple[Evidence, Mapping[str, Tensor]]:

@@ -41,6 +41,7 @@ from autolora.recipe.schema import Recipe
 
 STAGES = ("search", "retrain", "eval")
 TUNING = "_tuning"  # in a recipe's folder, those of its runs that try a setting and are reported nowhere
+LONGEST = 80  # characters of a method's label in the name of a folder
 FORMAT = 2  # of a run's folder, in its manifest; runs without a number are of the first, and are read as they are
 
 
@@ -68,7 +69,7 @@ class Run:
         from autolora.runs.manifest import environment
 
         now = datetime.now(UTC)
-        word = re.sub(r"[^A-Za-z0-9.]+", "-", label(recipe.method))[:100]  # names of layers can be many
+        word = re.sub(r"[^A-Za-z0-9.]+", "-", label(recipe.method))[:LONGEST].rstrip("-.")
         stem = f"{now:%Y%m%d-%H%M%S}-{'' if word == 'autolora' else word + '-'}{recipe.seed}"
         path = _new_folder(root / recipe.name / folder, stem)
         run = cls(path, recipe)
