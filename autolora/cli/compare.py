@@ -31,9 +31,8 @@ MethodsOption = Annotated[
     str | None,
     typer.Option(
         metavar="NAME[:SIZE],...",
-        help="What to compare; default: what the recipes' way to find ranks is measured by.",
-        show_default="autolora,lora:4,lora:8,lora-matched,shuffled,adalora,svd; of recipes that squeeze: "
-        "squeeze,squeeze-uniform,lora-matched,lora:k",
+        help="What to compare; default: autolora, lora:4, lora:8, lora-matched, shuffled, adalora, svd; of recipes "
+        "that squeeze: squeeze, squeeze-uniform, lora-matched, lora:k.",
     ),
 ]
 SeedsOption = Annotated[str, typer.Option(metavar="N-M", help="One run of every method for each seed.")]

@@ -34,7 +34,7 @@ OutputOption = Annotated[
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with the newest unfinished run of this recipe.")]
 BaselineOption = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="What the others are compared with; default: lora-matched, or LoRA (the first)."),
+    typer.Option(metavar="NAME", help="What the others are compared with; default: the first lora-matched, or LoRA."),
 ]
 IntervalOption = Annotated[str, typer.Option(metavar="t|bootstrap", help="Interval and test of the differences.")]
 PublishedOption = Annotated[bool, typer.Option("--published", help="Show published figures, too, marked so.")]

@@ -87,6 +87,9 @@ class Details:
 Block: TypeAlias = "Heading | Lead | Contents | Text | Items | Table | Gallery | Details"
 
 
+LONGEST = 120  # characters of a name: file systems have a limit, and recipes and methods may be called anything
+
+
 class Names:
     """Names for files and anchors: of lower-case letters, digits and hyphens, each given once."""
 
@@ -95,7 +98,8 @@ class Names:
 
     def new(self, *words: str) -> str:
         """A name made of the words."""
-        stem = "-".join(filter(None, (re.sub(r"[^a-z0-9]+", "-", word.lower()).strip("-") for word in words))) or "part"
+        stem = "-".join(filter(None, (re.sub(r"[^a-z0-9]+", "-", word.lower()).strip("-") for word in words)))
+        stem = stem[:LONGEST].rstrip("-") or "part"
         name, number = stem, 1
         while name in self._given:
             number += 1

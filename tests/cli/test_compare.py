@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from autolora.comparison.defaults import PAPER
 from tests.cli.support import Call, finish, freeze_when, lines, read, start, succeed
 
 METHODS = "autolora,lora:2,lora-matched,shuffled,svd"
@@ -210,3 +211,37 @@ def test_a_cell_that_another_process_is_at_is_left_alone(call: Call, laboratory:
         "autolora: cancelled; the same command goes on from the last checkpoint",
     )
     assert read(run / "status.json")["state"] == "cancelled"
+
+
+SQUEEZING = (
+    *("--set", "search={estimator: none, rank: 4}", "--set", "retrain.start=searched", "--set", "retrain.steps=12"),
+    *("--set", "ranks={score: fisher, rule: budget, budget: {rank: 1}}"),
+)
+
+
+def test_a_recipe_that_squeezes_is_compared_with_what_squeezing_is_measured_by(
+    call: Call, laboratory: Path, tmp_path: Path
+) -> None:
+    recipe, output = laboratory / "tiny.yaml", ("--seeds", "0", "--output", tmp_path)
+    code, _, err = call("compare", recipe, *output, *SQUEEZING, "--dry-run")
+    assert code == 0, err
+    planned = [line for line in err.splitlines() if line.startswith("to run: ")]
+    methods = ("squeeze", "squeeze-uniform", "lora-matched", "lora:4")
+    assert planned == [f"to run: tiny {method} seed 0" for method in methods]
+    # 6 steps and 10 for the Fisher information once, 6 twice, and 12 twice
+    assert " 52 " in err
+    code, _, err = call("compare", recipe, *output, *SQUEEZING, "--methods", "squeeze,autolora")
+    assert code == 2
+    assert "method 'autolora' learns selection variables, and tiny has search.estimator: none" in err
+    code, _, err = call("compare", recipe, *output, *SQUEEZING, "--methods", "squeeze,shuffled")
+    assert code == 2
+    assert "method 'shuffled' builds on 'autolora': method 'autolora' learns selection variables" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_help_says_the_default_methods(call: Call) -> None:
+    code, out, _ = call("compare", "--help")
+    assert code == 0
+    said = "".join(out.replace("│", " ").split())
+    assert f"default:{PAPER};" in said
+    assert "recipesthatsqueeze:squeeze,squeeze-uniform,lora-matched,lora:k" in said
