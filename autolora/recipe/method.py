@@ -44,7 +44,7 @@ def parse_method(text: str) -> MethodSettings:
             key, value = "size", part
         if key == "k" and name in SQUEEZES:
             key = "size"
-        values[key] = _budget(value) if key == "budget" else _scalar(value)
+        values[key] = budget_words(value) if key == "budget" else _scalar(value)
     try:
         return MethodSettings.model_validate(values)
     except ValidationError as error:
@@ -55,8 +55,12 @@ def parse_method(text: str) -> MethodSettings:
         ) from error
 
 
-def _budget(text: str) -> Any:
-    """``fraction=0.25``, ``rank=1``; a number alone is a fraction."""
+def budget_words(text: str) -> dict[str, Any]:
+    """A budget as it is written on a command line, unchecked: ``fraction=0.25``, ``rank=1``; a number is a fraction.
+
+    Args:
+        text: ``KIND=VALUE``, or ``VALUE``.
+    """
     kind, equals, value = text.partition("=")
     return {kind: _scalar(value)} if equals else {"fraction": _scalar(text)}
 
