@@ -63,14 +63,14 @@ def ranks(
 
     words = [budget_words(each) for each in asked]
     found = other_ranks(run, words, score=score, measure=measure, data_root=data_root, show=True)
-    if as_json:
-        typer.echo(json_text(found.to_json()))
-    else:
-        _show(Console(), found)
     said = Console(stderr=True)
     if output is not None:
         _save(found, output)
         line(said, f"wrote {output}")
+    if as_json:
+        typer.echo(json_text(found.to_json()))
+    else:
+        _show(Console(), found)
     if (figure := _draw(said, found)) is not None:
         line(said, f"wrote {figure}")
 
