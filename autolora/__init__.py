@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from autolora.errors import RecipeError, UserError
     from autolora.experiment.api import run, search
     from autolora.experiment.preflight import load_recipe
+    from autolora.experiment.ranks import other_ranks
     from autolora.lora.ranks import Ranks
     from autolora.metrics.base import Metric, Output, Score
     from autolora.recipe.schema import Recipe, Search
@@ -43,6 +44,7 @@ __all__ = [
     "compare",
     "find_ranks",
     "load_recipe",
+    "other_ranks",
     "run",
     "search",
     "squeeze",
@@ -62,6 +64,7 @@ _PLACES = {
     "compare": "autolora.comparison.api",
     "find_ranks": "autolora.bilevel.find",
     "load_recipe": "autolora.experiment.preflight",
+    "other_ranks": "autolora.experiment.ranks",
     "run": "autolora.experiment.api",
     "search": "autolora.experiment.api",
     "squeeze": "autolora.allocation.squeeze",

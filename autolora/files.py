@@ -77,8 +77,16 @@ def write_json(path: Path, value: object) -> None:
         path: The file, which is replaced.
         value: JSON-able, where tuples and mappings of any kind are lists and objects.
     """
-    text = json.dumps(_without_nan(value), indent=2, ensure_ascii=False, allow_nan=False)
-    write_atomic(path, text + "\n")
+    write_atomic(path, json_text(value) + "\n")
+
+
+def json_text(value: object) -> str:
+    """A value as indented JSON, as `write_json` writes it.
+
+    Args:
+        value: See `write_json`.
+    """
+    return json.dumps(_without_nan(value), indent=2, ensure_ascii=False, allow_nan=False)
 
 
 def read_json(path: Path) -> Any:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from autolora.allocation.budget import Kept, choose, size
 from autolora.allocation.evidence import Evidence
 from autolora.registry import SCORES
@@ -42,6 +44,7 @@ def curve(
     costs: Mapping[str, int],
     limits: Sequence[int],
     measure: Callable[[Kept], float] | None = None,
+    rearrange: Callable[[Kept, Mapping[str, Tensor], Evidence], Kept] = lambda kept, values, evidence: kept,
 ) -> Iterator[Point]:
     """What each budget keeps, and what that costs.
 
@@ -51,6 +54,7 @@ def curve(
         costs: Parameters of one component, n_l + m_l, by layer.
         limits: Parameters in all, one a point.
         measure: Gives the measured rise of the loss.
+        rearrange: What a control makes of the chosen components, of the same size; of them, their scores, the evidence.
 
     Raises:
         UserError: There is no such score, or it lacks something.
@@ -58,6 +62,6 @@ def curve(
     values = SCORES.load(score)(evidence)
     gates = evidence.gates_of(score)
     for limit in limits:
-        kept = choose(values, costs, limit)
+        kept = rearrange(choose(values, costs, limit), values, evidence)
         predicted = gates.rise(kept) if gates else None
         yield Point(size(kept, costs), kept, predicted, measure(kept) if measure else None)

@@ -3,12 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 from torch import nn
 
 from autolora.allocation.components import Components
 from autolora.allocation.gates import closed
 from autolora.errors import UserError
+
+
+class LossRises(Protocol):
+    """The rise of the mean loss by what is kept, measured or remembered."""
+
+    def __call__(self, kept: Mapping[str, Sequence[int]]) -> float:
+        """The rise, in the loss's own units.
+
+        Args:
+            kept: Indices of the components that stay, by layer.
+        """
+
+    def gain(self) -> float:
+        """What the LoRA is worth: the rise without any of it.
+
+        Raises:
+            UserError: The loss is no higher then.
+        """
 
 
 class Rises:
@@ -41,10 +60,22 @@ class Rises:
         Raises:
             UserError: The loss is no higher then.
         """
-        found = self(dict.fromkeys(self.components, ()))
-        if not found > 0:
-            raise UserError(
-                f"without its LoRA the model's loss is no higher ({self.now + found:.4g}, with it {self.now:.4g}), so "
-                "a share of the gain says nothing; give a fixed budget, or train on"
-            )
-        return found
+        return checked_gain(self(dict.fromkeys(self.components, ())), self.now)
+
+
+def checked_gain(rise: float, now: float) -> float:
+    """The rise without any LoRA, where that is a gain.
+
+    Args:
+        rise: Measured.
+        now: The loss with all of the LoRA.
+
+    Raises:
+        UserError: The loss is no higher without.
+    """
+    if not rise > 0:
+        raise UserError(
+            f"without its LoRA the model's loss is no higher ({now + rise:.4g}, with it {now:.4g}), so "
+            "a share of the gain says nothing; give a fixed budget, or train on"
+        )
+    return rise

@@ -10,6 +10,7 @@ from autolora.cli.compare import compare
 from autolora.cli.data import data
 from autolora.cli.eval import evaluate
 from autolora.cli.export import export
+from autolora.cli.ranks import ranks
 from autolora.cli.recipes import app as recipes_app
 from autolora.cli.report import report
 from autolora.cli.retrain import retrain
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 app.command("data")(data)
 app.command("search")(search)
+app.command("ranks")(ranks)
 app.command("retrain")(retrain)
 app.command("eval")(evaluate)
 app.command("run")(run)

@@ -89,7 +89,7 @@ class AutoLora(RankedLora):
             context.compute.wait()
         evidence = self.evidence(context)  # as the file has it, whoever made it
         with timed(self.run, "search"):
-            ranks = read_out(evidence, self.recipe, lambda: self._rises(context, evidence), self.rearrange)
+            ranks = read_out(evidence, self.recipe, lambda: self.rises(context, evidence), self.rearrange)
         if context.main:
             ranks.save(folder / "ranks.json")
             _figures(folder, ranks, MetricLog(folder / "log.jsonl").records())
@@ -173,7 +173,13 @@ class AutoLora(RankedLora):
         )
         return model, head
 
-    def _rises(self, context: Context, evidence: Evidence) -> Rises:
+    def rises(self, context: Context, evidence: Evidence) -> Rises:
+        """What measures the rise of the loss, on the model with all components that the score values.
+
+        Args:
+            context: Of the run.
+            evidence: Of the search.
+        """
         components = evidence.of(self.recipe.ranks.score)
         ranks = self.given(
             {name: max(1, len(each)) for name, each in components.items()},

@@ -9,7 +9,7 @@ from torch import Tensor
 from autolora.allocation.budget import Budget, Kept, choose, smallest
 from autolora.allocation.compress import ranks_of
 from autolora.allocation.evidence import Evidence
-from autolora.allocation.rises import Rises
+from autolora.allocation.rises import LossRises
 from autolora.errors import UserError
 from autolora.lora.allocation import kept_components
 from autolora.lora.ranks import Ranks
@@ -24,7 +24,7 @@ Rearrange = Callable[[Kept, Mapping[str, Tensor], Evidence], Kept]
 def read_out(
     evidence: Evidence,
     recipe: Recipe,
-    measure: Callable[[], Rises],
+    measure: Callable[[], LossRises],
     rearrange: Rearrange = lambda kept, values, evidence: kept,
 ) -> Ranks:
     """The ranks, with the kept components.
@@ -69,7 +69,7 @@ def by_threshold(evidence: Evidence, recipe: Recipe) -> Ranks:
     )
 
 
-def by_budget(evidence: Evidence, recipe: Recipe, measure: Callable[[], Rises], rearrange: Rearrange) -> Ranks:
+def by_budget(evidence: Evidence, recipe: Recipe, measure: Callable[[], LossRises], rearrange: Rearrange) -> Ranks:
     """One budget of parameters over all layers, the best score per parameter first.
 
     Args:

@@ -62,22 +62,34 @@ def parse_method(text: str) -> MethodSettings:
 
 def _value(key: str, value: str, text: str) -> Any:
     """A setting's value as it is written in a word."""
-    if key == "budget":
-        return _budget(value, text)
-    return _targets(value) if key == "targets" else _scalar(value)
+    if key != "budget":
+        return _targets(value) if key == "targets" else _scalar(value)
+    try:
+        return budget_words(value)
+    except UserError as error:
+        raise UserError(f"--methods: {text!r}: {error}") from None
 
 
-def _budget(value: str, text: str) -> Any:
-    """``fraction=0.25``, ``rank=1``; a number alone is a fraction."""
-    kind, equals, number = value.partition("=")
+def budget_words(text: str) -> dict[str, Any]:
+    """A budget as it is written on a command line: ``fraction=0.25``, ``rank=1``; a number alone is a fraction.
+
+    Args:
+        text: ``KIND=VALUE``, or ``VALUE``.
+
+    Returns:
+        The value by its kind; whether it is a right one is not checked.
+
+    Raises:
+        UserError: There is no such kind of budget, or no value.
+    """
+    kind, equals, number = text.partition("=")
     if not equals:
-        kind, number = "fraction", value
+        kind, number = "fraction", text
     if kind not in BUDGETS or not number:
         near = did_you_mean(kind, BUDGETS)
         said = f"there is no budget {kind!r}{f'; {near}' if near else ''}" if kind not in BUDGETS else "it has no value"
         raise UserError(
-            f"--methods: {text!r}: budget: {said}; write budget=fraction=0.25, budget=parameters=9216, budget=rank=1 "
-            "or budget=tolerance=0.1"
+            f"budget: {said}; write budget=fraction=0.25, budget=parameters=9216, budget=rank=1 or budget=tolerance=0.1"
         )
     return {kind: _scalar(number)}
 

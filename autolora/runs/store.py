@@ -6,7 +6,8 @@
 | manifest.json | what produced the run (see `autolora.runs.manifest`), with times, memory and parameters by stage |
 | base.json | what pretrained model it was begun on (see `autolora.runs.base`) |
 | status.json | running, success, failed or cancelled, by stage; a failure's traceback |
-| search/ | log.jsonl, ranks.json, ranks.png, selection.png, adapter/ (the searched model itself) |
+| search/ | log.jsonl, ranks.json, ranks.png, selection.png, adapter/ (the searched model itself); what its components |
+| | are worth: evidence.safetensors, head.safetensors; of `autolora ranks`: rises.json, curve.png |
 | retrain/ | log.jsonl |
 | adapter/ | the product: a stock PEFT adapter |
 | metrics.md, .csv, .json | the metrics table |
