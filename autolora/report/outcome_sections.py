@@ -25,6 +25,7 @@ BORROWED = (
     "Seconds and passes are of the run itself. A method that takes its budget from AutoLoRA's run is not charged for "
     "that search."
 )
+SHARED = "A search that several runs share was made once, and each is charged with it: that is what it costs alone."
 
 
 def curve_section(task: TaskRuns) -> list[Block]:
@@ -56,11 +57,14 @@ def quality_section(task: TaskRuns) -> list[Block]:
     heading = task.heading("Quality against size and cost")
     if not figures:
         return [heading, Text("No run of this task has a score yet.")]
-    borrowed = any("sources" in run.manifest for runs in task.methods.values() for run in runs)
+    every = [run for runs in task.methods.values() for run in runs]
+    borrowed = any("sources" in run.manifest for run in every)
     several = any(len(runs) > 1 for runs in task.methods.values())
     note = "Large: the mean over the seeds. Small: the seeds." if several else "One seed of each method."
     note += " Rings mark the Pareto front of the means, which says nothing about significance."
-    return [heading, Text(f"{note} {BORROWED}" if borrowed else note), Gallery(tuple(figures))]
+    shared = any(each.manifest.get("stages", {}).get("search", {}).get("shared") for each in every)
+    note = " ".join([note, *([BORROWED] if borrowed else []), *([SHARED] if shared else [])])
+    return [heading, Text(note), Gallery(tuple(figures))]
 
 
 def _curve_note(logs: _Logs) -> str:
