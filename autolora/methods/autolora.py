@@ -29,7 +29,7 @@ from autolora.lora.selection import add_selection
 from autolora.methods.measure import measured_gates, rises_of, sample, steps_to_measure
 from autolora.methods.peft import RankedLora
 from autolora.methods.readout import read_out
-from autolora.methods.searched import EVIDENCE, fill, head_state, keep, kept_evidence, kept_head
+from autolora.methods.searched import EVIDENCE, belong_to, fill, head_state, keep, kept_evidence, kept_head
 from autolora.methods.sharing import note_found, taken_over
 from autolora.model.load import base_name, weights_hash
 from autolora.plots import rank_map, selection
@@ -81,7 +81,7 @@ class AutoLora(RankedLora):
     @override
     def search(self, context: Context) -> Ranks:
         folder, identity = self.run.path / "search", self.search_identity(context)
-        if kept_evidence(folder, identity) is None and not taken_over(self.run, context, identity):
+        if not belong_to(folder, identity) and not taken_over(self.run, context, identity):
             found, head = self.find(context)
             note_found(self.run)
             if context.main:

@@ -120,10 +120,12 @@ def test_a_comparison_killed_while_one_takes_over_a_search_gives_the_same_tables
     process = start(*compare(output), cwd=laboratory)
 
     def taking_over() -> bool:
-        heads = (path.parents[1] for path in output.glob("tiny/*squeeze-uniform*/search/head.safetensors"))
-        return any(not (run / "search" / "ranks.json").exists() for run in heads)
+        found = [path for path in output.glob("tiny/*squeeze-uniform*") if (path / "manifest.json").exists()]
+        return any("shared" in read(run / "manifest.json").get("stages", {}).get("search", {}) for run in found)
 
-    freeze_when(process, taking_over)
+    freeze_when(process, taking_over, seconds=280)
+    (run,) = output.glob("tiny/*squeeze-uniform*")
+    assert not (run / "search" / "ranks.json").exists()
     finish(process, signal.SIGKILL)
     assert not (output / "comparisons").exists()
     succeed(*compare(output, "--jobs", "2"), cwd=laboratory)

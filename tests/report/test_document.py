@@ -214,6 +214,16 @@ def test_a_method_without_a_log_of_its_own_is_named(four: list[Result], tmp_path
     assert "Without a log of the retraining: svd." in page.text
 
 
+def test_a_search_that_was_shared_is_said_to_be_charged_to_each(four: list[Result], tmp_path: Path) -> None:
+    said = "each is charged with it"
+    assert said not in report(four, tmp_path / "before")[1]
+    manifest = {"stages": {**MANIFEST["stages"], "search": {"shared": "../another"}}}  # type: ignore[dict-item]
+    four[1] = result(tmp_path / "runs", "autolora", 1, manifest=MANIFEST | manifest)
+    page, markdown = report(four, tmp_path / "after")
+    assert said in page.text
+    assert said in markdown
+
+
 def test_uniform_ranks_are_said_in_words(tmp_path: Path) -> None:
     ranks = Ranks(dict.fromkeys(MODULES, 4), initial_rank=4)
     page, _ = report([result(tmp_path / "runs", "lora:4", 0, ranks=ranks)], tmp_path / "report")
