@@ -54,7 +54,7 @@ def _figure(
 ) -> Figure:
     from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, PercentFormatter
 
-    figure, axes = new_axes(3)
+    figure, axes = new_axes(3, 3)
     unit = 1.0 if gain is None else gain
     if predicted:
         _draw(axes, predicted, unit, "predicted", COLOURS[0], None)

@@ -179,7 +179,9 @@ def test_a_method_none_of_whose_rates_gives_a_score_is_refused_and_the_others_go
     (failed,) = csv.DictReader((folder / "failures.csv").open())
     assert failed["reason"].startswith("no learning rate of the grid (1e-05, 0.02) gave it a score: ")
     assert "2 steps are too few for its schedule" in failed["reason"]
-    assert [row["chosen"] for row in choices(tmp_path)] == [""]
+    refused, built_on = choices(tmp_path)
+    assert (refused["method"], refused["1e-05"], refused["0.02"], refused["chosen"]) == ("adalora", *["failed"] * 2, "")
+    assert (built_on["method"], built_on["chosen"]) == ("autolora (built on)", "")
     code, _, err = call("report", folder)
     assert code == 0, err
     assert "adalora, seed 0: missing: no learning rate of the grid" in (folder / "report.md").read_text()
