@@ -56,15 +56,6 @@ class AutoLora(RankedLora):
 
     @classmethod
     @override
-    def check_recipe(cls, recipe: Recipe) -> None:
-        if not cls.effective(recipe).search.selects:
-            raise UserError(
-                f"method {recipe.method.name!r} learns selection variables, and {recipe.name} has search.estimator: "
-                "none, which learns none; take squeeze, or name an estimator"
-            )
-
-    @classmethod
-    @override
     def search_workload(cls, recipe: Recipe, examples: int) -> tuple[int, int]:
         recipe = cls.effective(recipe)
         search, rule = recipe.search, recipe.ranks

@@ -23,6 +23,7 @@ HOW_TO_READ = (
 BORROWED = (
     "Seconds are of the run itself. A method that takes its budget from AutoLoRA's run is not charged for that search."
 )
+SHARED = "A search that several runs share was made once, and each is charged with it: that is what it costs alone."
 
 
 def difference_section(found: Sequence[TaskEffects], caption: str, drawings: Drawings) -> list[Block]:
@@ -121,8 +122,10 @@ def _note(groups: Sequence[Group]) -> str:
         " Area: search and retraining in seconds, relative. An arrow at the edge: a score far beyond the others. The "
         "Pareto front of the means says nothing about significance."
     )
-    borrowed = any("sources" in run.manifest for group in groups for run in group.scored)
-    return f"{note} {BORROWED}" if borrowed else note
+    manifests = [run.manifest for group in groups for run in group.scored]
+    borrowed = any("sources" in manifest for manifest in manifests)
+    shared = any(manifest.get("stages", {}).get("search", {}).get("shared") for manifest in manifests)
+    return " ".join([note, *([BORROWED] if borrowed else []), *([SHARED] if shared else [])])
 
 
 def _said(panel: Panel) -> str:

@@ -232,10 +232,10 @@ def test_a_recipe_that_squeezes_is_compared_with_what_squeezing_is_measured_by(
     assert " 52 " in err
     code, _, err = call("compare", recipe, *output, *SQUEEZING, "--methods", "squeeze,autolora")
     assert code == 2
-    assert "method 'autolora' learns selection variables, and tiny has search.estimator: none" in err
+    assert "tiny, method autolora: search.estimator: none learns no selection variables" in err
     code, _, err = call("compare", recipe, *output, *SQUEEZING, "--methods", "squeeze,shuffled")
     assert code == 2
-    assert "method 'shuffled' builds on 'autolora': method 'autolora' learns selection variables" in err
+    assert "tiny, method shuffled: search.estimator: none learns no selection variables" in err
     assert list(tmp_path.iterdir()) == []
 
 

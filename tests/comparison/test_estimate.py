@@ -140,5 +140,5 @@ def test_a_recipe_that_squeezes_is_estimated(
 def test_what_searches_is_refused_on_a_recipe_that_squeezes(squeezing: Recipe, method: str) -> None:
     from autolora.comparison.plan import check_plan
 
-    with pytest.raises(UserError, match=r"learns selection variables, and tiny has search.estimator: none"):
+    with pytest.raises(UserError, match=r"tiny, method autolora: search.estimator: none learns no selection variables"):
         check_plan([squeezing], parse_methods(method))
