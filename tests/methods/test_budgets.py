@@ -43,7 +43,7 @@ def test_a_squeeze_never_exceeds_its_budget_and_leaves_less_than_a_component(
         assert limit - max(SHAPES) < ranks.parameters <= limit
         assert ranks.parameters == sum(rank * cost for rank, cost in zip(ranks.values(), SHAPES, strict=True))
         assert ranks == {layer: len(kept) for layer, kept in ranks.kept.items()}
-    assert len(set(found.values())) == len(LIMITS)
+    assert len(set(found.values())) == len(LIMITS) - 2  # two pairs of them buy the same
 
 
 @pytest.mark.parametrize("name", ["squeeze", "autolora"])
