@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,9 +21,8 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from autolora.files import replace_folder, write_json
-from autolora.lora.config import exact_type, lora_config
+from autolora.lora.config import exact_type
 from autolora.lora.ranks import Ranks
-from autolora.lora.selection import SelectionLoRA
 
 PREFIX = "base_model.model."  # of every module's name in PEFT's wrapping
 
@@ -139,38 +138,3 @@ def uses_conv1d(model: nn.Module, names: Sequence[str]) -> bool:
         names: Full names of the layers.
     """
     return any(isinstance(model.get_submodule(name), Conv1D) for name in names)
-
-
-def export_searched(
-    model: PreTrainedModel,
-    layers: Mapping[str, SelectionLoRA],
-    ranks: Ranks,
-    *,
-    head: Sequence[str] = (),
-    task_type: str | None = None,
-) -> PeftModel:
-    """The searched model itself as a PEFT adapter: kept components only, their selection variables folded into B.
-
-    The selection layers of `model` are replaced by their base layers, in place. Gives the same outputs as the searched
-    model with the dropped components removed.
-
-    Args:
-        model: With the selection layers in place.
-        layers: Those layers by full module name.
-        ranks: What was found, with the kept components.
-        head: Full names of the modules that were trained in full.
-        task_type: PEFT's name of the task family.
-
-    Raises:
-        UserError: Every rank is 0.
-    """
-    factors: dict[str, tuple[Tensor, Tensor]] = {}
-    for name, layer in layers.items():
-        kept = torch.tensor(ranks.kept[name], dtype=torch.long, device=layer.lora_A.device)
-        factors[name] = (layer.lora_A.detach()[kept], (layer.lora_B.detach() * layer.selection().detach())[:, kept])
-        model.set_submodule(name, layer.base)
-    config = lora_config(ranks, head=head, task_type=task_type, fan_in_fan_out=uses_conv1d(model, list(layers)))
-    adapted = add_adapter(model, ranks, config)
-    for name in ranks.targets:
-        set_factors(adapted, name, *factors[name])
-    return adapted

@@ -90,8 +90,7 @@ def by_budget(evidence: Evidence, recipe: Recipe, measure: Callable[[], LossRise
     if rises is not None and budget.tolerance is not None:
         kept = smallest(values, costs, budget.tolerance * rises.gain(), rises)
     else:
-        full = sum(each.rank * each.cost for each in components.values())
-        kept = choose(values, costs, budget.limit(costs, full))
+        kept = choose(values, costs, budget.limit(costs, recipe.search.rank * sum(costs.values())))
     kept = rearrange(kept, values, evidence)
     if not any(kept.values()):
         said = ", ".join(f"{name} {shortest(value)}" for name, value in budget_of(recipe).given.items())

@@ -51,8 +51,8 @@ class Squeeze(AutoLora):
         if not own:
             rule = RankRule(score="fisher", rule="budget", examples=rule.examples, held_out=rule.held_out)
         rule = rule.model_copy(update={"budget": budget_of(recipe)})
-        start = {} if own else {"retrain": recipe.retrain.model_copy(update={"start": "searched"})}
-        return recipe.model_copy(update={"search": halved, "ranks": rule, **start})
+        retrain = recipe.retrain.model_copy(update={"start": "searched"})
+        return recipe.model_copy(update={"search": halved, "ranks": rule, "retrain": retrain})
 
     @classmethod
     @override

@@ -44,7 +44,7 @@ def check_pairs(
         limit: Of ranks; nor has it.
     """
     if not search.selects and method.name == "autolora":  # as the recipe has it in the end
-        method = method.model_copy(update={"name": "squeeze"})
+        method = method.model_copy(update={"name": retrain.without_selection})
     found = [*contradictions(search, ranks, retrain, method), *_no_bearing(search, ranks, retrain, method)]
     return [Fault(where(field), field, message, hint) for field, message, hint in found]
 
@@ -109,6 +109,9 @@ def _budget(search: Search, ranks: RankRule, method: MethodSettings) -> Found:
     chooses = method.name in SQUEEZES or (method.name in SEARCHED and (spends or method.budget.given))
     if chooses and budget.rank is not None and budget.rank > k:
         yield f"{field}.rank", f"{budget.rank} is above the rank {k} that {method.name} begins with", "lower it"
+    if chooses and budget.fraction is not None and budget.fraction * search.rank > k:
+        said = f"{budget.fraction:g} of rank {search.rank} is above the rank {k} that {method.name} begins with"
+        yield f"{field}.fraction", said, "lower it"
 
 
 def _beginning(search: Search, retrain: Retrain, method: MethodSettings) -> Found:
@@ -157,9 +160,9 @@ def _spent(ranks: RankRule, method: MethodSettings) -> tuple[str, BudgetSettings
 
 def _goes_on(search: Search, retrain: Retrain, method: MethodSettings) -> bool:
     """Whether a method's retraining goes on from what its search has trained."""
-    if method.name in SQUEEZES and search.selects:
+    if method.name in SQUEEZES:
         return method.name != "fisher-scratch"
-    return method.name in (*SEARCHED, *SQUEEZES) and method.name != "fisher-scratch" and retrain.start == "searched"
+    return method.name in SEARCHED and retrain.start == "searched"
 
 
 def _named(method: MethodSettings) -> str:

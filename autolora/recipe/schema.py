@@ -198,7 +198,8 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _named_for_what_it_is(self) -> Self:
         if self.search.estimator == "none" and self.method.name == "autolora":  # nothing of AutoLoRA is left
-            object.__setattr__(self, "method", self.method.model_copy(update={"name": "squeeze"}))
+            method = self.method.model_copy(update={"name": self.retrain.without_selection})
+            object.__setattr__(self, "method", method)
         return self
 
     @property

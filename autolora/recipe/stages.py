@@ -136,3 +136,8 @@ class Retrain(Steps):
     scaling: Literal["constant", "per_rank"] = "constant"  # lora_alpha / k everywhere, or lora_alpha / rank
     start: Literal["scratch", "searched"] = "scratch"  # a fresh LoRA, or what the search has trained of the kept parts
     weights: Weights = Weights()
+
+    @property
+    def without_selection(self) -> str:
+        """The method that AutoLoRA is where there are no selection variables."""
+        return "squeeze" if self.start == "searched" else "fisher-scratch"

@@ -11,8 +11,9 @@ from peft.tuners.lora import LoraLayer
 from torch import nn
 from transformers import PreTrainedModel
 
+from autolora.allocation.components import factors_of, pairs
 from autolora.errors import UserError
-from autolora.lora.adapter import add_adapter, export_searched, lora_config, uses_conv1d
+from autolora.lora.adapter import add_adapter, lora_config, uses_conv1d
 from autolora.lora.allocation import kept_components
 from autolora.lora.ranks import Ranks, Scaling
 from autolora.lora.selection import selection_variables
@@ -136,7 +137,12 @@ def _export(name: str, constraint: str = "softmax") -> tuple[PreTrainedModel, Pe
             layer.lora_B.copy_(whole[n])
     assert float((truth - every).abs().max()) > 1e-3  # something was dropped
     ranks = Ranks({n: len(indices) for n, indices in kept.items()}, initial_rank=K, lora_alpha=ALPHA, kept=kept)
-    exported = export_searched(model, layers, ranks, head=head, task_type="SEQ_CLS").eval()
+    columns = {n: pairs(factors_of(n, layer)) for n, layer in layers.items()}
+    config = lora_config(
+        ranks, head=head, task_type="SEQ_CLS", fan_in_fan_out=uses_conv1d(tiny_model(name), list(ranks))
+    )
+    exported = add_adapter(tiny_model(name), ranks, config).eval()
+    fill(exported, ranks, columns, head_state(model, head), head)
     assert sum(rank for rank, _ in _found(exported).values()) == sum(map(len, kept.values()))
     return tiny_model(name).eval(), exported, truth
 
