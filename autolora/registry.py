@@ -147,6 +147,7 @@ TASKS: Registry[type[Task]] = Registry(
     {
         "classification": "autolora.tasks.classification:Classification",
         "generation": "autolora.tasks.generation:Generation",
+        "imitation": "autolora.tasks.imitation:Imitation",
         "regression": "autolora.tasks.classification:Regression",
         "tagging": "autolora.tasks.tagging:Tagging",
     },
@@ -164,6 +165,7 @@ METHODS: Registry[type[Method]] = Registry(
         "lora-matched": "autolora.methods.uniform:Matched",
         "shuffled": "autolora.methods.chance:Shuffled",
         "random": "autolora.methods.chance:Random",
+        "oracle": "autolora.methods.oracle:Oracle",
         "adalora": "autolora.methods.adalora:AdaLora",
         "svd": "autolora.methods.svd:Svd",
         "eva": "autolora.methods.eva:Eva",
@@ -191,6 +193,7 @@ METRICS: Registry[Metric] = Registry(
         "meteor": "autolora.metrics.meteor:METRIC",
         "nist": "autolora.metrics.nist:METRIC",
         "pearson": "autolora.metrics.pearson:METRIC",
+        "relative_error": "autolora.metrics.relative_error:METRIC",
         "rouge_l": "autolora.metrics.rouge_l:METRIC",
         "spearman": "autolora.metrics.spearman:METRIC",
         "ter": "autolora.metrics.ter:METRIC",

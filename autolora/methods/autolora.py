@@ -103,7 +103,7 @@ def learn_ranks(run: Run, context: Context, settings: Search) -> Ranks:
         _figures(folder, found, MetricLog(folder / "log.jsonl").records())
         if found.targets:
             searched = export_searched(model, layers, found, head=head, task_type=context.task.peft_task_type)
-            save_adapter(searched, folder / "adapter", *base_name(run.recipe.model))
+            save_adapter(searched, folder / "adapter", *base_name(context.pretrained))
     return found
 
 

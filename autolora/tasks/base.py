@@ -114,7 +114,7 @@ class Task(ABC):
 
     @classmethod
     def kinds(cls, data: Data) -> Mapping[str, Kind]:
-        """What each column must hold; one that is left out holds names."""
+        """What each column must hold; one that is left out holds names. Of others, too, that are read if they are there."""
         return dict.fromkeys(data.columns, "text")
 
     @classmethod  # noqa: B027  # the kinds may be all there is

@@ -1,0 +1,30 @@
+"""LoRA at the ranks that were planted (``oracle``): what a perfect search would find, the control on planted truth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from typing_extensions import override
+
+from autolora.errors import UserError
+from autolora.methods.base import GivenRanks
+from autolora.planted.ranks import planted_ranks
+from autolora.recipe.schema import Recipe
+
+
+class Oracle(GivenRanks):
+    """The true ranks, from scratch."""
+
+    @classmethod
+    @override
+    def check_recipe(cls, recipe: Recipe) -> None:
+        try:
+            planted_ranks(recipe)
+        except UserError as error:
+            raise UserError(f"method {recipe.method.name!r}: {error}; take a recipe of recipes/planted/") from None
+
+    @override
+    def allocate(self, shapes: Mapping[str, tuple[int, int]]) -> dict[str, int]:
+        """Layers that are no targets get nothing, whatever was planted in them."""
+        planted = planted_ranks(self.recipe)
+        return {name: planted.get(name, 0) for name in shapes}
