@@ -166,6 +166,7 @@ METHODS: Registry[type[Method]] = Registry(
         "shuffled": "autolora.methods.chance:Shuffled",
         "random": "autolora.methods.chance:Random",
         "oracle": "autolora.methods.oracle:Oracle",
+        "oracle-uniform": "autolora.methods.oracle:OracleUniform",
         "adalora": "autolora.methods.adalora:AdaLora",
         "svd": "autolora.methods.svd:Svd",
         "eva": "autolora.methods.eva:Eva",

@@ -45,7 +45,7 @@ class Comparison:
         return sum(result.state != "success" for result in self.results)
 
     def rows(self, stem: str) -> list[Row]:
-        """The rows of a table by its name: scores, differences, costs, by_task, published, failures.
+        """The rows of a table by its name: scores, differences, costs, by_task, recovery, published, failures.
 
         Raises:
             KeyError: There is no such table here.

@@ -14,6 +14,7 @@ from pathlib import Path
 from autolora.comparison.groups import methods_of, tasks_of
 from autolora.comparison.latex import latex
 from autolora.comparison.published import PublishedRow, published_rows
+from autolora.comparison.recovered import CAPTION, recovery
 from autolora.comparison.summary import as_json, differences, failures, summary
 from autolora.comparison.wide import glue_wide, task_name
 from autolora.files import write_atomic, write_json
@@ -87,6 +88,8 @@ def outcome(
     kept = {"task", "method", "seeds", *COSTS, *PASSES}
     costs = [{name: cell for name, cell in row.items() if name in kept} for row in rows]
     tables.append(Captioned("costs", "Costs: means over seeds; memory is the largest", costs, PASSES))
+    if recovered := recovery(results):
+        tables.append(Captioned("recovery", CAPTION, recovered))
     if published and (found := _published(results)):
         caption = "Published figures (of others, with other settings; not measured), in percent"
         tables.append(Captioned("published", caption, found, ("source",)))
@@ -115,7 +118,7 @@ def write_outcome(
     written = []
     for table in tables:
         written += write_table(table.rows, folder, table.stem)
-    for stale in {"published", "failures"} - {table.stem for table in tables}:  # of an earlier time
+    for stale in {"published", "failures", "recovery"} - {table.stem for table in tables}:  # of an earlier time
         for path in folder.glob(f"{stale}.*"):
             path.unlink()
     fixed = [table for table in tables if table.stem != "costs"]

@@ -1,8 +1,9 @@
 """The examples of a recipe, as `datasets.Dataset`s of text: ``load_splits(recipe.data, recipe.seed, family)``.
 
 They come from local files, the Hugging Face hub, the package's own grammar or a planted model's teacher. Only the
-columns that are used are kept: text, label, ``idx`` and what the task family reads beside, if there is one. Empty splits, missing columns and rows without text or label are UserErrors;
-but an evaluation split may have no labels at all. `content_hash` says whether two splits hold the same rows.
+columns that are used are kept: text, label, ``idx`` and what the task family reads beside, if there is one. Empty
+splits, missing columns and rows without text or label are UserErrors; but an evaluation split may have no labels at
+all. `content_hash` says whether two splits hold the same rows.
 """
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""Where the rows of a split come from: files, the Hugging Face hub, the package's own grammar, or a planted
-model's teacher.
+"""Where the rows of a split come from: files, the Hugging Face hub, the package's own grammar, a planted teacher.
 
 opened = open_source(data, ["train", "validation"])
 opened("train", columns)                            # `Opened`: its rows, as `autolora.data.spool` takes them

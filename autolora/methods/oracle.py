@@ -1,4 +1,8 @@
-"""LoRA at the ranks that were planted (``oracle``): what a perfect search would find, the control on planted truth."""
+"""Controls on planted truth: the ranks that were planted (``oracle``), and uniform ones of that size.
+
+``oracle`` is what a perfect search would find; ``oracle-uniform`` has as many parameters as it, as evenly as they go. A
+method at that size lies between the two if its allocation is worth anything.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from typing_extensions import override
 
 from autolora.errors import UserError
 from autolora.methods.base import GivenRanks
+from autolora.methods.uniform import nearest_uniform
 from autolora.planted.ranks import planted_ranks
 from autolora.recipe.schema import Recipe
 
@@ -28,3 +33,13 @@ class Oracle(GivenRanks):
         """Layers that are no targets get nothing, whatever was planted in them."""
         planted = planted_ranks(self.recipe)
         return {name: planted.get(name, 0) for name in shapes}
+
+
+class OracleUniform(Oracle):
+    """Uniform ranks at the parameters of the true ones, or the nearest number below."""
+
+    @override
+    def allocate(self, shapes: Mapping[str, tuple[int, int]]) -> dict[str, int]:
+        costs = {name: n + m for name, (n, m) in shapes.items()}
+        planted = super().allocate(shapes)
+        return nearest_uniform(costs, sum(rank * costs[name] for name, rank in planted.items()))

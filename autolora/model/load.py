@@ -1,5 +1,7 @@
-"""Load a pretrained model and its tokenizer: from the hub, a local directory, or an installed package;
-or the base of a planted truth, which is made from its seed at every load."""
+"""Load a pretrained model and its tokenizer: from the hub, a local directory, or an installed package.
+
+The base of a planted truth is made from its seed at every load.
+"""
 
 from __future__ import annotations
 
@@ -96,9 +98,7 @@ def is_encoder_decoder(model: Model) -> bool:
     if _weight_file(model.name):
         return False  # GGUF files hold decoders, and take seconds to read
     with _opened(model) as place:
-        config = AutoConfig.from_pretrained(
-            place, revision=model.revision, trust_remote_code=model.trust_remote_code
-        )
+        config = AutoConfig.from_pretrained(place, revision=model.revision, trust_remote_code=model.trust_remote_code)
     return bool(config.is_encoder_decoder)
 
 
@@ -162,6 +162,8 @@ def _load(
             **_weight_file(model.name),
             **head_config,
         )
+    if is_planted(model.name):  # not the folder that it lay in for a moment
+        loaded.name_or_path = loaded.config.name_or_path = model.name
     return loaded, Loading.of(loaded, report)
 
 
@@ -218,9 +220,7 @@ def load_skeleton(
         return loaded
     options = {"trust_remote_code": model.trust_remote_code}
     with _opened(model) as place:
-        config = AutoConfig.from_pretrained(
-            place, revision=model.revision, **options, **_weight_file(model.name)
-        )
+        config = AutoConfig.from_pretrained(place, revision=model.revision, **options, **_weight_file(model.name))
         with torch.device("meta"):
             made: PreTrainedModel = getattr(transformers, auto_class).from_config(config, **options)
     return made

@@ -1,7 +1,7 @@
 """What a planted truth may be, and its names, read without any library: ``kind_of("planted:mixed")``.
 
-A recipe says ``model.name: planted:mixed`` and ``data.generated: planted``, and no more: the recipe's own seed draws the
-base, the updates and the data, so that a comparison over seeds has a truth for each, the same one for every method.
+A recipe says ``model.name: planted:mixed`` and ``data.generated: planted``, and no more: its own seed draws the base,
+the updates and the data, so that a comparison over seeds has a truth for each, the same one for every method.
 Inside, `seeded` puts that seed into the model's name, ``planted:mixed@3``, which is what is loaded
 (`autolora.planted.checkpoint`), what labels the data (`autolora.planted.rows`), and what adapters name as their base.
 A recipe itself may not write it: two seeds in one recipe would be one too many.

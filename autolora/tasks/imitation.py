@@ -99,7 +99,8 @@ class Imitation(Task):
 
     @override
     def encode(self, rows: Any, tokenizer: PreTrainedTokenizerBase, split: str, purpose: Purpose) -> list[Example]:
-        self._check_base(rows, split, purpose)
+        if purpose == "eval" and has_column(rows, self.data.label) and not has_column(rows, BASE):
+            raise _no_base(f"split {split!r}")
         present = [name for name in (self.data.label, BASE) if has_column(rows, name)]
         examples: list[Example] = []
         spaces = wants_spaces(tokenizer)
@@ -115,13 +116,6 @@ class Imitation(Task):
                 examples.append({"input_ids": encoded["input_ids"][i], "first": pieces, "words": tokens, **numbers})
         self.cut_off[split] = 0
         return examples
-
-    def _check_base(self, rows: Any, split: str, purpose: Purpose) -> None:
-        if purpose == "eval" and has_column(rows, self.data.label) and not has_column(rows, BASE):
-            raise UserError(
-                f"split {split!r}: errors are measured in that of the untrained model, and there is no column {BASE!r} "
-                "with what that says; add it"
-            )
 
     def _pieces(self, word_ids: Sequence[int | None], words: int, where: str) -> list[tuple[int, int]]:
         """See `first_pieces`; nothing may be cut off, since there is nothing that could be predicted instead."""
@@ -153,7 +147,7 @@ class Imitation(Task):
         return batch
 
     def outputs(self, model: nn.Module, batch: TensorBatch) -> Tensor:
-        """f of every word of the batch, (words, numbers), float32."""
+        """The predictions f for every word of the batch, (words, numbers), float32."""
         logits: Tensor = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
         return full_precision(logits)[batch["words"]]
 
@@ -184,8 +178,17 @@ class Imitation(Task):
 
     @override
     def metrics(self, predictions: Sequence[dict[str, Any]], examples: Sequence[Example]) -> list[Scored]:
+        if not all(BASE in example for example in examples):
+            raise _no_base("the training split")  # of an evaluation split it has been said
         found = [record["prediction"] for record in predictions]
         return [Scored(score(self.evaluation.metrics, found, [(each["label"], each[BASE]) for each in examples]))]
+
+
+def _no_base(where: str) -> UserError:
+    return UserError(
+        f"{where}: errors are measured in that of the untrained model, and there is no column {BASE!r} with what that "
+        "says; add it"
+    )
 
 
 def _numbers(cell: Any, where: str) -> Numbers:
@@ -196,15 +199,14 @@ def _numbers(cell: Any, where: str) -> Numbers:
     """
     if not isinstance(cell, list) or not cell:
         raise UserError(f"{where} must be a list with a text of numbers for each word, got {cell!r:.60}")
-    return [list(_row(text, where)) for text in cell]
+    return [_row(text, where) for text in cell]
 
 
-def _row(text: Any, where: str) -> Iterator[float]:
-    for part in (text.split() if isinstance(text, str) else ()) or [None]:
-        try:
-            number = float(part)
-        except (TypeError, ValueError):
-            number = math.nan
-        if not math.isfinite(number) or "_" in part:  # Python's way to write numbers, and nobody else's
-            raise UserError(f"{where} must be finite numbers with blanks between, got {text!r:.60}")
-        yield number
+def _row(text: Any, where: str) -> list[float]:
+    try:
+        numbers = [float(part) for part in text.split()]
+    except (AttributeError, ValueError):  # no text, or no numbers
+        numbers = []
+    if not numbers or not all(map(math.isfinite, numbers)) or "_" in text:  # 1_0 is Python's
+        raise UserError(f"{where} must be finite numbers with blanks between, got {text!r:.60}")
+    return numbers
