@@ -8,8 +8,8 @@ from pathlib import Path
 from autolora.errors import Fault, UserError
 from autolora.model import header
 from autolora.model.config import OUTPUT, is_encoder, read_config, ties_output
-from autolora.model.inspect import HEADS, Layers, model_folder, planted_layers, read_layers
-from autolora.planted.kinds import is_planted
+from autolora.model.inspect import HEADS, Layers, model_folder, read_layers
+from autolora.planted.kinds import HEAD, is_planted, kind_of, layer_shapes
 from autolora.recipe.load import Limit, Where
 from autolora.recipe.schema import Model
 from autolora.words import did_you_mean
@@ -26,7 +26,7 @@ def check_model(model: Model, where: Where, task: str | None = None, limit: Limi
     """
     try:
         folder = model_folder(model.name, model.revision)
-        layers = planted_layers(model.name) if is_planted(model.name) else None
+        layers = _planted_layers(model.name) if is_planted(model.name) else None
         if folder is not None:
             layers = read_layers(folder, model.trust_remote_code, task)
     except UserError as error:
@@ -44,6 +44,15 @@ def check_model(model: Model, where: Where, task: str | None = None, limit: Limi
         *_target_faults(layers, targets, head, where),
         *(_rank_faults(layers, targets, limit, where) if limit else ()),
     ]
+
+
+def _planted_layers(name: str) -> Layers:
+    """The names of a planted model. Raises UserError where there is no such model."""
+    kind_of(name)
+    shapes = {layer: (m, n) for layer, (n, m) in layer_shapes().items()}
+    modules = {".".join(layer.split(".")[:end]) for layer in shapes for end in range(1, layer.count(".") + 2)}
+    layers = frozenset({*shapes, HEAD})
+    return Layers(layers, frozenset({*modules, HEAD}), complete=True, shapes=shapes)
 
 
 def _task_faults(folder: Path, task: str | None, where: Where) -> list[Fault]:

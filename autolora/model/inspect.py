@@ -16,8 +16,7 @@ from pathlib import Path
 from autolora.errors import UserError
 from autolora.model.config import OUTPUT, read_config
 from autolora.model.explain import ADAPTER, adapter_fault, reason
-from autolora.planted.kinds import HEAD as PLANTED_HEAD
-from autolora.planted.kinds import is_planted, kind_of, layer_shapes
+from autolora.planted.kinds import is_planted
 from autolora.registry import TASKS
 from autolora.words import did_you_mean
 
@@ -176,22 +175,6 @@ def _local_folder(folder: Path) -> Path:
     if not (folder / "config.json").is_file():
         raise UserError(f"the model folder {folder} has no config.json")
     return folder
-
-
-def planted_layers(name: str) -> Layers:
-    """The names of a planted model.
-
-    Args:
-        name: As a recipe has it.
-
-    Raises:
-        UserError: There is no such model.
-    """
-    kind_of(name)
-    shapes = {layer: (m, n) for layer, (n, m) in layer_shapes().items()}
-    modules = {".".join(layer.split(".")[:end]) for layer in shapes for end in range(1, layer.count(".") + 2)}
-    layers = frozenset({*shapes, PLANTED_HEAD})
-    return Layers(layers, frozenset({*modules, PLANTED_HEAD}), complete=True, shapes=shapes)
 
 
 def read_layers(folder: Path, trust_remote_code: bool = False, task: str | None = None) -> Layers | None:
