@@ -55,7 +55,7 @@ class Comparison:
         return sum(result.state != "success" for result in self.results)
 
     def rows(self, stem: str) -> list[Row]:
-        """The rows of a table by its name: scores, differences, costs, by_task, tuning, published, failures.
+        """The rows of a table by its name: scores, differences, costs, by_task, tuning, recovery, published, failures.
 
         Raises:
             KeyError: There is no such table here.

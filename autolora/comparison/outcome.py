@@ -15,6 +15,7 @@ from autolora.comparison.flatness import flatness_notes
 from autolora.comparison.groups import methods_of, tasks_of
 from autolora.comparison.latex import latex
 from autolora.comparison.published import PublishedRow, published_rows
+from autolora.comparison.recovered import CAPTION, recovery
 from autolora.comparison.summary import as_json, differences, failures, summary
 from autolora.comparison.wide import glue_wide, task_name
 from autolora.files import write_atomic, write_json
@@ -119,6 +120,8 @@ def outcome(
         took = sum(float(row[TUNING_COST] or 0) for row in tuning.rows)
         beside = (f"Choosing the learning rates took {took:.0f} s of search and retraining beside this.",)
     tables.append(Captioned("costs", "Costs: means over seeds; memory is the largest", costs, PASSES, beside))
+    if recovered := recovery(results):
+        tables.append(Captioned("recovery", CAPTION, recovered))
     if published and (found := _published(results)):
         caption = "Published figures (of others, with other settings; not measured), in percent"
         tables.append(Captioned("published", caption, found, ("source",)))
@@ -147,7 +150,8 @@ def write_outcome(
     written = []
     for table in tables:
         written += write_table(table.rows, folder, table.stem)
-    for stale in {"published", "failures", "tuning"} - {table.stem for table in tables}:  # of an earlier time
+    optional = {"published", "failures", "tuning", "recovery"}
+    for stale in optional - {table.stem for table in tables}:  # of an earlier time
         for path in folder.glob(f"{stale}.*"):
             path.unlink()
     fixed = [table for table in tables if table.stem != "costs"]

@@ -23,7 +23,8 @@ from autolora.model.load import (
     load_tokenizer,
     weights_hash,
 )
-from autolora.recipe.schema import Recipe, Steps
+from autolora.planted.kinds import seeded
+from autolora.recipe.schema import Model, Recipe, Steps
 from autolora.registry import ESTIMATORS, METHODS, METRICS, SCORES, TASKS
 from autolora.runs.base import Base
 from autolora.tasks.base import Purpose, Task
@@ -69,9 +70,14 @@ class Context:
         return self.compute.main
 
     @cached_property
+    def pretrained(self) -> Model:
+        """The recipe's model section as it is loaded: a planted model's name has the recipe's seed in it."""
+        return seeded(self.recipe.model, self.recipe.seed)
+
+    @cached_property
     def splits(self) -> Splits:
         """Raw rows of the training split and the evaluation splits, by name, and how they were read."""
-        return load_splits(self.recipe.data, self.recipe.seed, self.family)
+        return load_splits(self.recipe.data, self.recipe.seed, self.family, model=self.pretrained.name)
 
     @cached_property
     def hashes(self) -> dict[str, str]:
@@ -81,7 +87,7 @@ class Context:
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The model's tokenizer, loaded as the family needs it."""
-        return load_tokenizer(self.recipe.model, **self.family.tokenizer_options)
+        return load_tokenizer(self.pretrained, **self.family.tokenizer_options)
 
     @cached_property
     def family(self) -> type[Task]:
@@ -89,7 +95,7 @@ class Context:
         family = TASKS.load(self.recipe.task)
         if not family.decodes:
             return family
-        return family_of(self.recipe.task, encoder_decoder=is_encoder_decoder(self.recipe.model))
+        return family_of(self.recipe.task, encoder_decoder=is_encoder_decoder(self.pretrained))
 
     @cached_property
     def task(self) -> Task:
@@ -110,7 +116,7 @@ class Context:
     @cached_property
     def skeleton(self) -> PreTrainedModel:
         """The pretrained model with its head, without weights."""
-        return load_skeleton(self.recipe.model, self.task.auto_class, self.task.head_config(), self.head)
+        return load_skeleton(self.pretrained, self.task.auto_class, self.task.head_config(), self.head)
 
     @property
     def encoded(self) -> Mapping[str, Sequence[Example]]:
@@ -121,7 +127,7 @@ class Context:
         """The pretrained model with a new head, the same one every time, on the device."""
         seed_torch(derive(self.recipe.seed, "model"))
         loaded = load_model(
-            self.recipe.model, self.task.auto_class, self.task.head_config(), self.tokenizer.pad_token_id, self.head
+            self.pretrained, self.task.auto_class, self.task.head_config(), self.tokenizer.pad_token_id, self.head
         )
         if loaded.remark and self.main and loaded.remark not in self._said:
             self._said.add(loaded.remark)

@@ -1,8 +1,9 @@
 """The examples of a recipe, as `datasets.Dataset`s of text: ``load_splits(recipe.data, recipe.seed, family)``.
 
-They come from local files, the Hugging Face hub or the package's own grammar. Only the columns that are used are kept:
-text, label, and ``idx`` if there is one. Empty splits, missing columns and rows without text or label are UserErrors;
-but an evaluation split may have no labels at all. `content_hash` says whether two splits hold the same rows.
+They come from local files, the Hugging Face hub, the package's own grammar or a planted model's teacher. Only the
+columns that are used are kept: text, label, ``idx`` and what the task family reads beside, if there is one. Empty
+splits, missing columns and rows without text or label are UserErrors; but an evaluation split may have no labels at
+all. `content_hash` says whether two splits hold the same rows.
 
 Where the recipe holds out a part of the training split, that part is a split, too (`autolora.data.held_out`).
 """
@@ -41,7 +42,7 @@ class Family(Protocol):
         """Whether labels are names."""
 
     def kinds(self, data: Data) -> Mapping[str, Kind]:
-        """What the cells of a column may be."""
+        """What the cells of a column may be; of a column that the recipe does not name, too, if the family reads it."""
 
     def check_rows(self, rows: Any, data: Data, place: Place) -> None:
         """Refuse rows that the family cannot use."""
@@ -51,7 +52,13 @@ class Family(Protocol):
 
 
 def load_splits(
-    data: Data, seed: int, family: Family, *, only: Sequence[str] | None = None, labelled: bool = True
+    data: Data,
+    seed: int,
+    family: Family,
+    *,
+    only: Sequence[str] | None = None,
+    labelled: bool = True,
+    model: str = "",
 ) -> Splits:
     """The training split and each evaluation split by name, at most as many rows as `data.limits` says.
 
@@ -64,6 +71,7 @@ def load_splits(
         only: Leave out the other splits.
         labelled: Whether labels are read; where they are not, they may be missing. The training split must have some;
             an evaluation split where no row has one is read without.
+        model: The name that the model is loaded by; planted data is labelled by its teacher.
 
     Raises:
         UserError: Something is not there, or is not as the family needs it.
@@ -73,7 +81,7 @@ def load_splits(
     held = [HELD_OUT] if data.splits.held_out is not None else []
     wanted = list(dict.fromkeys((data.splits.train, *data.splits.eval, *held) if only is None else only))
     names = list(dict.fromkeys(data.splits.train if name in held else name for name in wanted))
-    source = open_source(data, names)
+    source = open_source(data, names, model)
     rows: dict[str, Any] = {}
     reports: dict[str, Report] = {}
     for name in names:
@@ -168,6 +176,7 @@ def _columns(data: Data, family: Family, labelled: bool, absent: bool = False) -
     columns = [
         Column(name, kinds.get(name, "name"), absent=absent and name == data.label) for name in dict.fromkeys(wanted)
     ]
+    columns += [Column(name, kinds[name], optional=True) for name in kinds if name not in (*wanted, data.label)]
     return columns if INDEX in wanted else [*columns, Column(INDEX, "name", optional=True)]
 
 

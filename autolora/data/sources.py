@@ -1,4 +1,4 @@
-"""Where the rows of a split come from: files, the Hugging Face hub, or the package's own grammar.
+"""Where the rows of a split come from: files, the Hugging Face hub, the package's own grammar, a planted teacher.
 
 opened = open_source(data, ["train", "validation"])
 opened("train", columns)                            # `Opened`: its rows, as `autolora.data.spool` takes them
@@ -19,6 +19,7 @@ from autolora.data.reading.parquet import named
 from autolora.data.reading.table import Row, Table, require
 from autolora.data.spool import Column, Part
 from autolora.errors import UnreachableError, UserError
+from autolora.planted.kinds import GENERATED
 from autolora.recipe.schema import Data
 from autolora.words import did_you_mean
 
@@ -43,14 +44,19 @@ class Opened:
 Open = Callable[[str, Sequence[Column]], Opened]
 
 
-def open_source(data: Data, names: Sequence[str]) -> Open:
+def open_source(data: Data, names: Sequence[str], model: str = "") -> Open:
     """What opens each of these splits.
+
+    Args:
+        data: The recipe's section.
+        names: Of the splits.
+        model: The name that the model is loaded by, whose teacher labels planted data.
 
     Raises:
         UserError: The data set, or one of its splits, is not there.
     """
     if data.generated is not None:
-        return partial(_open_dataset, _pick(_generated(), names, "generated data"))
+        return partial(_open_dataset, _pick(_generated(data, model), names, "generated data"))
     if is_local(data):
         return partial(_open_files, data)
     return partial(_open_dataset, _from_hub(data, names))
@@ -104,7 +110,11 @@ def _dataset_rows(
                 raise UserError(f"{_row(split, number)}: {error}") from None
 
 
-def _generated() -> dict[str, datasets.Dataset]:
+def _generated(data: Data, model: str) -> dict[str, datasets.Dataset]:
+    if data.generated == GENERATED:
+        from autolora.planted.rows import planted_rows
+
+        return {name: datasets.Dataset.from_list(rows) for name, rows in planted_rows(model).items()}
     from autolora.data.grammar import LABELS, acceptability
 
     label = datasets.ClassLabel(names=list(LABELS))

@@ -20,6 +20,7 @@ from autolora.data.reading.json_lines import json_object
 from autolora.data.reading.source import Source
 from autolora.data.reading.tables import csv_records, tsv_records
 from autolora.errors import UserError
+from autolora.planted.kinds import seeded
 from autolora.recipe.schema import Limits, Recipe
 from autolora.registry import TASKS
 from autolora.tables import Row
@@ -65,7 +66,7 @@ def score_file(recipe: Recipe, file: Path) -> tuple[list[Row], list[dict[str, An
     outputs = list(read_outputs(file))
     names = [recipe.data.splits.train, split] if recipe.data.category else [split]
     data = recipe.data.model_copy(update={"limits": Limits()})  # the file has an output for every input
-    splits = load_splits(data, recipe.seed, family, only=names)
+    splits = load_splits(data, recipe.seed, family, only=names, model=seeded(recipe.model, recipe.seed).name)
     if not splits.reports[split].labelled:
         raise UserError(f"split {split!r} has no references ({recipe.data.label!r}) to score the outputs against")
     task = family(recipe.data, recipe.eval, splits, recipe.loss)

@@ -19,6 +19,9 @@ from autolora.experiment.prepare import keep_labels, prepare
 from autolora.files import file_hash, write_atomic, write_records
 from autolora.methods.base import method_of
 from autolora.model.load import weights_hash
+from autolora.planted.kinds import is_planted
+from autolora.planted.ranks import planted_ranks
+from autolora.planted.recovery import Recovery, recovery
 from autolora.recipe.schema import Limits
 from autolora.runs.manifest import device_record
 from autolora.runs.predictions import prediction_files
@@ -35,7 +38,8 @@ def evaluate(run: Run, context: Context) -> list[Row]:
         context: Of its recipe.
 
     Returns:
-        The rows of the table: split, number of examples, scores, size of the adapter.
+        The rows of the table: split, number of examples, scores, size of the adapter; on planted truth also how well
+        the planted ranks were recovered.
 
     Raises:
         UserError: There is no adapter yet, or it cannot be loaded.
@@ -53,7 +57,8 @@ def evaluate(run: Run, context: Context) -> list[Row]:
         base = context.model()
         pretrained = weights_hash(base, [])
         model = method.load(base, context)
-        size = _size(run)
+        recovered = _recovery(run)
+        size: Row = {**_size(run), **(recovered.row() if recovered else {})}
         made_by = [pretrained, *(file_hash(path) for path in sorted(adapter.glob("*")) if path.is_file())]
         for split in run.recipe.data.splits.eval:
             examples = context.examples(split)
@@ -85,6 +90,7 @@ def evaluate(run: Run, context: Context) -> list[Row]:
             higher_is_better=headline.higher_is_better,
             positive=context.task.positive,
             scores=[asdict(score) for score in over_splits(scored)],
+            **({"recovery": asdict(recovered)} if recovered else {}),
         )
         run.save_recipe()
     return rows
@@ -146,6 +152,12 @@ def _size(run: Run) -> dict[str, int]:
     if not ranks_file(run.path).exists():
         return {"adapter parameters": parameters}
     return {"total rank": run.ranks().total, "LoRA parameters": parameters}
+
+
+def _recovery(run: Run) -> Recovery | None:
+    """How well the run's ranks are those that were planted; None where nothing was, or the method has no ranks."""
+    known = is_planted(run.recipe.model.name) and ranks_file(run.path).exists()
+    return recovery(run.ranks(), planted_ranks(run.recipe)) if known else None
 
 
 def _part(context: Context, whole: Path, made_by: list[str], split: str) -> Part:

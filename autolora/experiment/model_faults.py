@@ -9,6 +9,7 @@ from autolora.errors import Fault, UserError
 from autolora.model import header
 from autolora.model.config import OUTPUT, is_encoder, read_config, ties_output
 from autolora.model.inspect import HEADS, Layers, model_folder, read_layers
+from autolora.planted.kinds import HEAD, is_planted, kind_of, layer_shapes
 from autolora.recipe.load import Limit, Where
 from autolora.recipe.method import check_targets, largest_rank
 from autolora.recipe.schema import MethodSettings, Model, Search
@@ -26,13 +27,15 @@ def check_model(model: Model, where: Where, task: str | None = None, limit: Limi
     """
     try:
         folder = model_folder(model.name, model.revision)
-        layers = read_layers(folder, model.trust_remote_code, task) if folder else None
+        layers = _planted_layers(model.name) if is_planted(model.name) else None
+        if folder is not None:
+            layers = read_layers(folder, model.trust_remote_code, task)
     except UserError as error:
         return [Fault(where("model.name"), "model.name", str(error))]
     if folder is not None and (wrong := header.faults(folder)):
         return [Fault(where("model.name"), "model.name", message) for message in wrong]
     faults = _task_faults(folder, task, where) if folder else []
-    if layers is None or folder is None:
+    if layers is None:
         return faults
     head = () if model.head == "auto" else model.head
     return [
@@ -69,6 +72,15 @@ def check_method(
     if layers is None:
         return []
     return list(_target_faults(layers, field, method.targets, head, where, largest_rank(method, search)))
+
+
+def _planted_layers(name: str) -> Layers:
+    """The names of a planted model. Raises UserError where there is no such model."""
+    kind_of(name)
+    shapes = {layer: (m, n) for layer, (n, m) in layer_shapes().items()}
+    modules = {".".join(layer.split(".")[:end]) for layer in shapes for end in range(1, layer.count(".") + 2)}
+    layers = frozenset({*shapes, HEAD})
+    return Layers(layers, frozenset({*modules, HEAD}), complete=True, shapes=shapes)
 
 
 def _task_faults(folder: Path, task: str | None, where: Where) -> list[Fault]:
@@ -120,7 +132,9 @@ def _name_faults(layers: Layers, head: Sequence[str], where: Where) -> Iterator[
             yield _module_fault(f"model.head.{index}", name, "module", known, where)
 
 
-def _head_faults(folder: Path, layers: Layers, head: Sequence[str], task: str | None, where: Where) -> Iterator[Fault]:
+def _head_faults(
+    folder: Path | None, layers: Layers, head: Sequence[str], task: str | None, where: Where
+) -> Iterator[Fault]:
     """A head in a head; output embeddings that are the input's."""
     for index, name in enumerate(head):
         found = layers.named(name)
@@ -133,9 +147,9 @@ def _head_faults(folder: Path, layers: Layers, head: Sequence[str], task: str | 
             yield fault_at(f"model.head.{index}", message, where, "leave it out; LoRA needs no head here")
 
 
-def _ties_output(folder: Path, layers: Layers) -> bool:
-    config = folder / "config.json"
-    return ties_output(read_config(folder) if config.is_file() else {}, layers.tensors)
+def _ties_output(folder: Path | None, layers: Layers) -> bool:
+    described = folder is not None and (folder / "config.json").is_file()
+    return ties_output(read_config(folder) if folder and described else {}, layers.tensors)
 
 
 def _heads_layers(

@@ -14,14 +14,18 @@ from autolora.data.files import column_names, data_folder, is_local, leaves_fold
 from autolora.data.reading.table import column_fault
 from autolora.errors import Fault, RecipeError, UserError
 from autolora.experiment.model_faults import check_method, check_model, fault_at
+from autolora.planted.kinds import GENERATED, KINDS, PREFIX, is_planted
 from autolora.recipe.load import Check, Limit, Where, read_recipe
 from autolora.recipe.method import target_limit
 from autolora.recipe.pairs import check_pairs
-from autolora.recipe.schema import HELD_OUT, Data, Eval, Recipe
+from autolora.recipe.schema import HELD_OUT, Data, Eval, Model, Recipe
 from autolora.registry import TASKS
 
 GENERATED_SPLITS = ("train", "validation")
-GENERATED_COLUMNS = ("sentence", "label", "phenomenon", "pair")
+GENERATED_COLUMNS = {  # by `data.generated`
+    "acceptability": ("sentence", "label", "phenomenon", "pair"),
+    GENERATED: ("words", "label", "base"),
+}
 
 
 def load_recipe(
@@ -126,7 +130,7 @@ def _generated_faults(data: Data, where: Where) -> list[Fault]:
         for field, split in _splits(data)
         if split not in GENERATED_SPLITS
     ]
-    return faults + _column_faults(data, {Path("the generated data"): GENERATED_COLUMNS}, where)
+    return faults + _column_faults(data, {Path("the generated data"): GENERATED_COLUMNS[str(data.generated)]}, where)
 
 
 def _local_faults(data: Data, where: Where) -> list[Fault]:
@@ -214,10 +218,31 @@ def check_family(
     return [fault_at(field, message, where, hint) for field, message, hint in found]
 
 
+def check_planted(data: Data, model: Model, where: Where, task: str | None = None, limit: Limit = None) -> list[Fault]:
+    """Whether a planted model learns from its own teacher, and no other model from it.
+
+    Args:
+        data: The recipe's data section.
+        model: The recipe's model section.
+        where: Gives the place of a dotted field.
+        task: The recipe's task family; it has no bearing on this check.
+        limit: Of ranks; nor has it.
+    """
+    if is_planted(model.name) == (data.generated == GENERATED):
+        return []
+    if is_planted(model.name):
+        message = f"{model.name} knows the words of its own teacher only, and the data is another's"
+        return [Fault(where("model.name"), "model.name", message, f"write data.generated: {GENERATED}")]
+    message = f"planted data is what a planted model's teacher says, and the model is {model.name!r}"
+    hint = f"write model.name: {PREFIX}{KINDS[1]}, or another of {', '.join(KINDS)}"
+    return [Fault(where("data.generated"), "data.generated", message, hint)]
+
+
 CHECKS: Mapping[str, Check] = {
     "data": check_data,
     "data eval": check_family,
     "model": check_model,
     "search ranks retrain method": check_pairs,
     "model method search": check_method,
+    "data model": check_planted,
 }

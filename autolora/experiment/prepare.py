@@ -25,9 +25,11 @@ def prepare(context: Context, run: Run | None = None, *, training: bool = True) 
         training: Whether the training split is used, too.
 
     Raises:
-        UserError: A row cannot be used; the recipe names other classes than the run was trained with; no word of the
-            training split reaches the model; or the examples, or what is to be trained, do not fit the model.
+        UserError: The method cannot do the recipe; a row cannot be used; the recipe names other classes than the run
+            was trained with; no word of the training split reaches the model; or the examples, or what is to be
+            trained, do not fit the model.
     """
+    METHODS.load(context.recipe.method.name).check_recipe(context.recipe)
     if run is not None:
         _take_labels(run, context)
     train = context.recipe.data.splits.train

@@ -86,7 +86,7 @@ class AutoLora(RankedLora):
             _figures(folder, ranks, MetricLog(folder / "log.jsonl").records())
             if ranks.targets:
                 adapted, _ = self.filled(ranks, context.model(), context, evidence)
-                save_adapter(adapted, folder / "adapter", *base_name(self.run.recipe.model))
+                save_adapter(adapted, folder / "adapter", *base_name(context.pretrained))
         return ranks
 
     def search_identity(self, context: Context) -> str:

@@ -31,7 +31,7 @@ class PeftMethod(Method):
     @override
     def save(self, trained: nn.Module, head: Sequence[str], context: Context) -> None:
         assert isinstance(trained, PeftModel)
-        save_adapter(trained, self.run.path / "adapter", *base_name(self.recipe.model))
+        save_adapter(trained, self.run.path / "adapter", *base_name(context.pretrained))
 
     @override
     def load(self, base: PreTrainedModel, context: Context) -> nn.Module:

@@ -56,7 +56,7 @@ class TrainedWeights(Method):
 
     @override
     def save(self, trained: nn.Module, head: Sequence[str], context: Context) -> None:
-        base, revision = base_name(self.recipe.model)
+        base, revision = base_name(context.pretrained)
         with replace_folder(self.run.path / "adapter") as fresh:
             save_weights(trained, fresh / WEIGHTS)
             write_json(fresh / RECORD, {**self._made_by(), "base_model": base, "revision": revision})

@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-# What a metric's predictions and references are: class ids, numbers, a list of tags each, or texts (with a list of
-# reference texts each).
-Takes = Literal["classes", "numbers", "tags", "texts"]
+# What a metric's predictions and references are: class ids, numbers, a list of tags each, texts (with a list of
+# reference texts each), or lists of numbers (with a pair of them as reference: the right ones, the untrained model's).
+Takes = Literal["classes", "numbers", "tags", "texts", "vectors"]
 Scoring = Callable[[Sequence[Any], Sequence[Any]], Mapping[str, float]]
 
 NO_EXAMPLES = "no predictions to score: the metric got no examples"

@@ -26,6 +26,7 @@ from autolora.metrics import (
     meteor,
     nist,
     pearson,
+    relative_error,
     rouge_l,
     spearman,
     ter,
@@ -95,6 +96,17 @@ class TagShell(Shell):
     prediction = List(Value("string"))
     reference = List(Value("string"))
     takes = "predictions and references: a list of tags (O, B-x, I-x) for each sentence."
+
+
+class VectorShell(Shell):
+    """A metric of lists of numbers for every word."""
+
+    prediction = List(List(Value("float64")))
+    reference = List(List(List(Value("float64"))))
+    takes = (
+        "predictions: for each example a list of numbers for each word; references: for each two such, the right "
+        "numbers and the untrained model's."
+    )
 
 
 class Accuracy(Shell):
@@ -183,6 +195,12 @@ class Nist(TextShell):
     """NIST as mteval-v13a counts it."""
 
     metric = nist.METRIC
+
+
+class RelativeError(VectorShell):
+    """The squared error in that of the untrained model; smaller is better."""
+
+    metric = relative_error.METRIC
 
 
 class RougeL(TextShell):

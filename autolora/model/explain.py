@@ -8,6 +8,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 
 from autolora.errors import UserError
+from autolora.planted.kinds import is_planted
 from autolora.recipe.schema import Model
 
 ADAPTER = "adapter_config.json"
@@ -65,7 +66,7 @@ def pickled(folder: Path) -> str | None:
 
 
 def _local(name: str) -> bool:
-    return name.startswith("bundled:") or Path(name).is_absolute()
+    return name.startswith("bundled:") or is_planted(name) or Path(name).is_absolute()
 
 
 def _pickled(error: Exception, text: str) -> bool:

@@ -16,6 +16,7 @@ from pathlib import Path
 from autolora.errors import UserError
 from autolora.model.config import OUTPUT, read_config
 from autolora.model.explain import ADAPTER, adapter_fault, reason
+from autolora.planted.kinds import is_planted
 from autolora.registry import TASKS
 from autolora.words import did_you_mean
 
@@ -120,7 +121,12 @@ def _is_end(name: str, modules: Iterable[str]) -> bool:
 
 
 def model_folder(name: str, revision: str | None = None) -> Path | None:
-    """Where the model's weights are: a folder, the bundled package, or the hub's cache; None where not here yet."""
+    """Where the model's weights are: a folder, the bundled package, or the hub's cache.
+
+    None where they are not here yet, and of a planted model, which is nowhere.
+    """
+    if is_planted(name):
+        return None
     if name.startswith("bundled:"):
         return bundled_folder(name.removeprefix("bundled:"))
     if Path(name).is_absolute():

@@ -1,4 +1,7 @@
-"""Load a pretrained model and its tokenizer: from the hub, a local directory, or an installed package."""
+"""Load a pretrained model and its tokenizer: from the hub, a local directory, or an installed package.
+
+The base of a planted truth is made from its seed at every load.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +23,13 @@ from autolora.model.complete import Loading, check_complete
 from autolora.model.explain import loading_error
 from autolora.model.heads import output_layer, settle_head
 from autolora.model.inspect import bundled, bundled_folder
+from autolora.planted.checkpoint import planted_folder
+from autolora.planted.kinds import is_planted
 from autolora.recipe.schema import Model
 
 
 def source(name: str) -> str:
-    """What transformers loads for a recipe's `model.name`: a hub id or a local directory.
+    """What transformers loads for a recipe's `model.name`, unless it is planted: a hub id or a local directory.
 
     Args:
         name: As the recipe has it, ``bundled:…`` among others.
@@ -63,9 +68,9 @@ def load_tokenizer(model: Model, **options: Any) -> PreTrainedTokenizerBase:
     Raises:
         UserError: It cannot be loaded, or has nothing to pad with.
     """
-    with _explained(model), _quiet():
+    with _opened(model) as place:
         tokenizer = AutoTokenizer.from_pretrained(
-            source(model.name),
+            place,
             revision=model.revision,
             trust_remote_code=model.trust_remote_code,
             **_weight_file(model.name),
@@ -92,10 +97,8 @@ def is_encoder_decoder(model: Model) -> bool:
     """
     if _weight_file(model.name):
         return False  # GGUF files hold decoders, and take seconds to read
-    with _explained(model), _quiet():
-        config = AutoConfig.from_pretrained(
-            source(model.name), revision=model.revision, trust_remote_code=model.trust_remote_code
-        )
+    with _opened(model) as place:
+        config = AutoConfig.from_pretrained(place, revision=model.revision, trust_remote_code=model.trust_remote_code)
     return bool(config.is_encoder_decoder)
 
 
@@ -147,9 +150,9 @@ def _load(
     model: Model, auto_class: str, head_config: dict[str, Any], device: str | None = None
 ) -> tuple[PreTrainedModel, Loading]:
     """The model as transformers loads it, and what became of the checkpoint's tensors."""
-    with _explained(model), _quiet():
+    with _opened(model) as place:
         loaded, report = getattr(transformers, auto_class).from_pretrained(
-            source(model.name),
+            place,
             revision=model.revision,
             trust_remote_code=model.trust_remote_code,
             dtype=torch.float32,
@@ -159,6 +162,8 @@ def _load(
             **_weight_file(model.name),
             **head_config,
         )
+    if is_planted(model.name):  # not the folder that it lay in for a moment
+        loaded.name_or_path = loaded.config.name_or_path = model.name
     return loaded, Loading.of(loaded, report)
 
 
@@ -181,9 +186,9 @@ def _settled_head(
 
 def _own_names(model: Model) -> dict[int, str] | None:
     """The names of the classes that the checkpoint's own configuration has; None where it has none."""
-    with _explained(model), _quiet():
+    with _opened(model) as place:
         content, _ = PreTrainedConfig.get_config_dict(
-            source(model.name),
+            place,
             revision=model.revision,
             trust_remote_code=model.trust_remote_code,
             **_weight_file(model.name),
@@ -214,10 +219,8 @@ def load_skeleton(
         check_complete(loaded, loading, head(loaded), model.name)
         return loaded
     options = {"trust_remote_code": model.trust_remote_code}
-    with _explained(model), _quiet():
-        config = AutoConfig.from_pretrained(
-            source(model.name), revision=model.revision, **options, **_weight_file(model.name)
-        )
+    with _opened(model) as place:
+        config = AutoConfig.from_pretrained(place, revision=model.revision, **options, **_weight_file(model.name))
         with torch.device("meta"):
             made: PreTrainedModel = getattr(transformers, auto_class).from_config(config, **options)
     return made
@@ -257,6 +260,17 @@ def weights_hash(model: PreTrainedModel, leave_out: Collection[str]) -> str:
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+@contextmanager
+def _opened(model: Model) -> Iterator[str]:
+    """What transformers loads, while it is there, without the library's noise and with errors explained."""
+    with _explained(model), _quiet():
+        if is_planted(model.name):
+            with planted_folder(model.name) as folder:
+                yield folder
+        else:
+            yield source(model.name)
 
 
 @contextmanager

@@ -3,8 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
+
+from autolora.lora.ranks import Ranks
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """Of the ranks that a run was trained at.
+
+    Args:
+        auc: See `module_auc`.
+        correlation: See `rank_correlation`.
+        parameters: What the planted ranks cost.
+    """
+
+    auc: float | None
+    correlation: float | None
+    parameters: int
+
+    def row(self) -> dict[str, float | None]:
+        """Cells of a table."""
+        return {"module AUC": self.auc, "rank Spearman": self.correlation}
+
+
+def recovery(found: Mapping[str, int], planted: Ranks) -> Recovery:
+    """How well planted ranks were recovered.
+
+    Args:
+        found: Ranks by full module name; a layer that is not there has none.
+        planted: Of all layers, with their shapes.
+    """
+    known = {name: found.get(name, 0) for name in planted}
+    return Recovery(module_auc(known, planted), rank_correlation(known, planted), planted.parameters)
 
 
 def module_auc(found: Mapping[str, int], planted: Mapping[str, int]) -> float | None:

@@ -18,48 +18,20 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 from transformers import BertConfig, BertForTokenClassification
 
-from autolora.errors import UserError
-from autolora.lora.targets import target_shapes
+from autolora.planted.kinds import Kind, Size, kind_of, layer_shapes
 from autolora.training.seeds import derive, generator
 
-Kind = Literal["sparse", "mixed", "flat"]
-
-PROJECTIONS = ("query", "key", "value", "output.dense", "intermediate.dense")
 STRENGTH = 1.0  # of a component, in root mean square singular values of the weight
 _PLANTED: dict[str, tuple[int, ...]] = {  # ranks of the layers that have one, of 24
     "sparse": (4,) * 6,
     "mixed": (1, 1, 1, 2, 2, 2, 3, 3, 4, 4, 6, 7),
     "flat": (1,) * 24,
 }
-
-
-@dataclass(frozen=True)
-class Size:
-    """Of the transformer and its data.
-
-    Args:
-        hidden: Features.
-        layers: Blocks, of six linear layers each.
-        heads: Of the attention.
-        intermediate: Features between the two layers of the feed-forward part.
-        vocabulary: Tokens; 0 is padding, and never drawn.
-        length: Tokens of an example.
-        outputs: Numbers, or logits, that are given for every token.
-    """
-
-    hidden: int = 32
-    layers: int = 4
-    heads: int = 4
-    intermediate: int = 64
-    vocabulary: int = 64
-    length: int = 8
-    outputs: int = 8
 
 
 @dataclass(frozen=True)
@@ -91,6 +63,16 @@ class Truth:
         """A copy of the base, to train."""
         return copy.deepcopy(self.base)
 
+    def tokens(self, count: int, split: str) -> Tensor:
+        """The inputs of `data` alone.
+
+        Args:
+            count: See `data`.
+            split: See `data`.
+        """
+        draws = generator(derive(self.seed, "planted", split))
+        return torch.randint(1, self.size.vocabulary, (count, self.size.length), generator=draws)
+
     @torch.no_grad()
     def data(self, count: int, split: str) -> tuple[Tensor, Tensor]:
         """Random tokens, and what the teacher gives for them.
@@ -102,8 +84,7 @@ class Truth:
         Returns:
             Token ids (count, length), and outputs (count, length, outputs).
         """
-        draws = generator(derive(self.seed, "planted", split))
-        inputs = torch.randint(1, self.size.vocabulary, (count, self.size.length), generator=draws)
+        inputs = self.tokens(count, split)
         outputs = [self.teacher(input_ids=part).logits for part in torch.split(inputs, 256)]
         return inputs, torch.cat(outputs)
 
@@ -119,27 +100,32 @@ def plant(kind: Kind, seed: int = 0, size: Size | None = None) -> Truth:
     Raises:
         UserError: There is no such kind.
     """
-    if kind not in get_args(Kind):
-        raise UserError(f"a planted truth is {', '.join(get_args(Kind))}; got {kind!r}")
     size = size or Size()
+    ranks = true_ranks(kind, seed, size)
     base = _transformer(size, derive(seed, "planted", "weights"))
-    shapes = target_shapes(base.bert, PROJECTIONS)
-    shapes = {f"bert.{name}": shape for name, shape in shapes.items()}
-    ranks = _ranks(kind, list(shapes), derive(seed, "planted", kind, "ranks"))
     teacher = copy.deepcopy(base)
     draws = generator(derive(seed, "planted", kind, "updates"))
     with torch.no_grad():
         for name, rank in ranks.items():
             weight = teacher.get_parameter(f"{name}.weight")
             weight.add_(_update(weight, rank, draws))
-    return Truth(base, teacher, ranks, shapes, size, seed)
+    return Truth(base, teacher, ranks, layer_shapes(size), size, seed)
 
 
-def _ranks(kind: Kind, names: list[str], seed: int) -> dict[str, int]:
-    """The planted ranks, over layers in a random order."""
-    planted = _PLANTED[kind]
+def true_ranks(kind: Kind, seed: int = 0, size: Size | None = None) -> dict[str, int]:
+    """The ranks that `plant` plants, r_l by full module name, over layers in a random order; no model is made.
+
+    Args:
+        kind: As in `plant`, and so are the others.
+        seed: See `plant`.
+        size: See `plant`.
+
+    Raises:
+        UserError: There is no such kind.
+    """
+    planted, names = _PLANTED[kind_of(kind)], list(layer_shapes(size))
     count = max(1, round(len(planted) * len(names) / 24))
-    order = torch.randperm(len(names), generator=generator(seed)).tolist()
+    order = torch.randperm(len(names), generator=generator(derive(seed, "planted", kind, "ranks"))).tolist()
     given = {names[place]: planted[i * len(planted) // count] for i, place in enumerate(order[:count])}
     return {name: given.get(name, 0) for name in names}
 

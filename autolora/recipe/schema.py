@@ -34,7 +34,7 @@ __all__ = ["Schedule", "Search", "Selection", "Steps", "Weights"]  # sections th
 class Model(Section):
     """Which pretrained model, at which precision, and where LoRA goes."""
 
-    name: Name  # hub id, local directory, or bundled:all-MiniLM-L6-v2
+    name: Name  # hub id, local directory, bundled:all-MiniLM-L6-v2, or planted:mixed
     revision: str | None = None
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # of passes; auto: bfloat16 if the GPU or CPU has it
     # null: PEFT's for the architecture; where it has none, every linear layer of the backbone, as all-linear always is
@@ -106,7 +106,8 @@ class Data(Section):
     revision: str | None = None
     path: str | None = None  # folder below root with one file a split: train.jsonl, validation.csv, …
     root: str | None = None  # folder that `path` is relative to; null: the recipe's own folder
-    generated: Literal["acceptability"] | None = None  # synthetic data from the package's own grammar
+    # Synthetic: sentences of the package's own grammar; or what the teacher of a planted model says of random words.
+    generated: Literal["acceptability", "planted"] | None = None
     columns: Annotated[tuple[Column, ...], Field(min_length=1, max_length=2, strict=False)] = ("sentence",)
     label: Column = "label"
     category: Name | None = None  # column that says what an example is about, where results are split by it

@@ -114,7 +114,10 @@ class Task(ABC):
 
     @classmethod
     def kinds(cls, data: Data) -> Mapping[str, Kind]:
-        """What each column must hold; one that is left out holds names."""
+        """What each column must hold; one that is left out holds names.
+
+        Columns that the recipe does not name may be among them; they are read if they are there.
+        """
         return dict.fromkeys(data.columns, "text")
 
     @classmethod  # noqa: B027  # the kinds may be all there is

@@ -148,6 +148,19 @@ def spaced(words: Sequence[str]) -> list[str]:
     return [*words[:1], *(f" {word}" for word in words[1:])]
 
 
+def first_pieces(word_ids: Sequence[int | None]) -> list[tuple[int, int]]:
+    """(position, word) of the first piece of each word, in order.
+
+    Args:
+        word_ids: Of the word that each position belongs to, as a fast tokenizer's encoding gives them.
+    """
+    found: dict[int, int] = {}
+    for position, word in enumerate(word_ids):
+        if word is not None:
+            found.setdefault(word, position)
+    return [(position, word) for word, position in found.items()]
+
+
 def cut_off(
     encoded: BatchEncoding, tokenizer: PreTrainedTokenizerBase, texts: Sequence[Sequence[Any]], max_length: int
 ) -> int:

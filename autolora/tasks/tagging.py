@@ -20,7 +20,7 @@ from autolora.metrics.compute import score
 from autolora.metrics.entities import METRIC, entities_by_type, entity_count
 from autolora.recipe.schema import Data, Eval
 from autolora.tasks.base import WHOLE, Purpose, Task, Wrong, full_precision
-from autolora.tasks.encoding import beginning, columns_of, cut_off, in_batches, spaced, wants_spaces
+from autolora.tasks.encoding import beginning, columns_of, cut_off, first_pieces, in_batches, spaced, wants_spaces
 from autolora.tasks.scored import Scored
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class Tagging(Task):
             cut += cut_off(encoded, tokenizer, [words], longest)
             for i, (tokens, tags) in enumerate(batch):
                 where = f"split {split!r}, row {len(examples) + 1}"
-                pieces = _first_pieces(encoded.word_ids(i))
+                pieces = first_pieces(encoded.word_ids(i))
                 example = {"input_ids": encoded["input_ids"][i], "first": pieces, "tokens": tokens}
                 if tags is not None:
                     example["tags"] = [self._tag(tag, f"{where}, word {j}") for j, tag in enumerate(tags, 1)]
@@ -206,15 +206,6 @@ class Tagging(Task):
         for name, values in entities_by_type(found, true).items():
             scores = tuple(output.score(values[output.name]) for output in METRIC.outputs if output.name in values)
             yield Scored(scores, {"type": name}, {"entities": int(values["entities"])}, whole=False)
-
-
-def _first_pieces(word_ids: Sequence[int | None]) -> list[tuple[int, int]]:
-    """(position, word) of the first piece of each word."""
-    found: dict[int, int] = {}
-    for position, word in enumerate(word_ids):
-        if word is not None:
-            found.setdefault(word, position)
-    return [(position, word) for word, position in found.items()]
 
 
 def _is_scheme(names: Sequence[str]) -> bool:

@@ -19,6 +19,7 @@ from autolora.experiment.preflight import (
     load_recipe,
 )
 from autolora.model.inspect import read_layers
+from autolora.planted.rows import COLUMNS, EXAMPLES
 from autolora.recipe.schema import Data, Model, Recipe, Splits
 
 BERT = {"model_type": "bert", "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 9}
@@ -127,9 +128,10 @@ def test_generated_data_is_checked_without_writing_it() -> None:
     ]
 
 
-def test_what_the_checks_know_of_generated_data_is_what_the_grammar_writes() -> None:
+def test_what_the_checks_know_of_generated_data_is_what_is_written() -> None:
     assert tuple(acceptability(seed=0)) == GENERATED_SPLITS
-    assert tuple(field.name for field in fields(Judgement)) == GENERATED_COLUMNS
+    assert tuple(field.name for field in fields(Judgement)) == GENERATED_COLUMNS["acceptability"]
+    assert (tuple(EXAMPLES), COLUMNS) == (GENERATED_SPLITS, GENERATED_COLUMNS["planted"])
 
 
 def test_hub_data_is_not_looked_for_on_disk() -> None:

@@ -17,6 +17,7 @@ from autolora.lora.adapter import add_adapter, lora_config, uses_conv1d
 from autolora.lora.allocation import kept_components
 from autolora.lora.ranks import Ranks, Scaling
 from autolora.lora.selection import selection_variables
+from autolora.methods.searched import fill, head_state
 from tests.model.tiny import ARCHITECTURES, collate, logits, tiny_examples, tiny_head, tiny_model, tiny_searched
 
 K, ALPHA = 4, 16.0

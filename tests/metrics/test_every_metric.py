@@ -25,6 +25,7 @@ OUTPUTS: dict[str, tuple[str, dict[str, tuple[bool, float | None, float | None]]
     "meteor": ("meteor", {"meteor": (True, 0, 1)}),
     "nist": ("nist", {"nist": (True, 0, None)}),
     "pearson": ("pearson", {"pearson": (True, -1, 1)}),
+    "relative_error": ("relative_error", {"relative_error": (False, 0, None)}),
     "rouge_l": ("rouge_l", {"rouge_l": (True, 0, 1)}),
     "spearman": ("spearman", {"spearman": (True, -1, 1)}),
     "ter": ("ter", {"ter": (False, 0, None)}),
@@ -37,6 +38,7 @@ EVERY = [
 
 NUMBERS = [1, 0, 1, 1, 0, 0, 1, 0]
 TAGS = [["B-x", "I-x", "O"], ["O", "B-y"], ["B-x", "O", "B-y", "I-y"]]
+VECTORS = [[[[1.0, 0.5]], [[0.0, 0.0]]], [[[-2.0, 0.0]], [[1.0, 0.0]]]]
 TEXTS = [
     "the quick brown fox jumps over a lazy dog",
     "there are seven small houses near our river",
@@ -50,6 +52,8 @@ def truth(name: str) -> tuple[list[Any], list[Any], list[Any]]:
         return TAGS, TAGS, [["B-x", "O", "O"], ["O", "B-y"], ["B-y", "O", "B-y", "I-y"]]
     if name in ("accuracy", "f1", "matthews", "pearson", "spearman"):
         return NUMBERS, NUMBERS, [1, 0, 0, 1, 1, 0, 1, 0]
+    if name == "relative_error":
+        return VECTORS, [right for right, _ in VECTORS], [before for _, before in VECTORS]
     return [[text] for text in TEXTS], TEXTS, [TEXTS[0], "there are many small houses here", "somebody asked"]
 
 

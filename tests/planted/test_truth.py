@@ -9,8 +9,9 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from autolora.errors import UserError
+from autolora.planted.kinds import Size
 from autolora.planted.recovery import gap_closed, module_auc, rank_correlation
-from autolora.planted.truth import Size, plant
+from autolora.planted.truth import plant
 
 KINDS: list[Any] = ["sparse", "mixed", "flat"]
 
@@ -69,7 +70,7 @@ def test_another_size_has_the_same_shares() -> None:
 
 
 def test_another_kind_is_refused() -> None:
-    with pytest.raises(UserError, match=r"^a planted truth is sparse, mixed, flat; got 'dense'$"):
+    with pytest.raises(UserError, match=r"^no planted truth 'dense'; there is: sparse, mixed, flat$"):
         plant("dense")  # type: ignore[arg-type]
 
 

@@ -20,12 +20,14 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     "regression": [{"text": "the a", "label": 1}, {"text": "the b", "label": 2}],
     "tagging": [{"text": ["the", "cat"], "label": ["O", "B-x"]}],
     "generation": [{"text": "the a", "label": "one"}],
+    "imitation": [{"text": ["the", "cat"], "label": ["0.5 1", "-2 0"], "base": ["0 0", "0 0"]}],
 }
 DEFAULTS = {
     "classification": ("accuracy",),
     "regression": ("pearson", "spearman"),
     "tagging": ("entities",),
     "generation": ("bleu", "nist", "chrf"),
+    "imitation": ("relative_error",),
 }
 
 
@@ -57,6 +59,7 @@ def test_a_recipe_without_metrics_has_its_familys(tmp_path: Path, laboratory: Pa
         ("classification", "bleu", "'bleu' is a metric of texts, and the task's outputs are classes"),
         ("regression", "accuracy", "'accuracy' is a metric of classes, and the task's outputs are numbers"),
         ("tagging", "f1", "'f1' is a metric of classes, and the task's outputs are tags"),
+        ("imitation", "pearson", "'pearson' is a metric of numbers, and the task's outputs are vectors"),
         ("generation", "entities", "'entities' is a metric of tags, and the task's outputs are texts"),
     ],
 )
@@ -69,7 +72,7 @@ def test_a_metric_of_another_family_is_a_fault_of_the_recipe(
     assert DEFAULTS[task][0] in fault
 
 
-@pytest.mark.parametrize("task", ["tagging", "generation"])
+@pytest.mark.parametrize("task", ["tagging", "generation", "imitation"])
 def test_families_of_one_column_refuse_two(tmp_path: Path, laboratory: Path, task: str) -> None:
     rows = [{**row, "other": row["text"]} for row in ROWS[task]]
     made = write(tmp_path, laboratory, {"train.jsonl": rows, "validation.jsonl": rows}, task, columns=["text", "other"])

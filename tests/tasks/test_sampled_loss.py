@@ -23,8 +23,9 @@ ROWS: dict[str, dict[str, list[Any]]] = {
     "regression": {"text": ["a b", "c", "d d d"], "label": [0.5, 1.0, -2.0]},
     "tagging": {"text": [["a", "b"], ["c"], ["d", "d", "d"]], "label": [["O", "B-x"], ["O"], ["B-x", "I-x", "O"]]},
     "generation": {"text": ["a b", "c", "d d d"], "label": ["c d", "a", "b b b b"]},
+    "imitation": {"text": [["a", "b"], ["c"], ["d"] * 3], "label": [["0 1", "2 3"], ["-1 0.5"], ["1 1"] * 3]},
 }
-SHAPES = {"classification": (3,), "regression": (1,), "tagging": (3,), "generation": (len(WORDS),)}
+SHAPES = {"classification": (3,), "regression": (1,), "tagging": (3,), "generation": (len(WORDS),), "imitation": (2,)}
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +88,18 @@ def test_of_regression_it_is_half_the_familys_loss(tokenizer: Any) -> None:
     assert torch.allclose(loss / 2, found.loss)
     noise = torch.randn(3, generator=generator(7), dtype=torch.float64)
     assert torch.allclose(targets, logits.detach().squeeze(-1) + noise)
+
+
+def test_of_imitation_it_is_half_the_familys_loss_with_noise_for_every_number_of_a_word(tokenizer: Any) -> None:
+    task, batch, logits, units = prepared("imitation", tokenizer)
+    found = task.sampled_loss(model(logits), batch, generator(7))
+    assert (found.units, found.scale, units) == (12, 2.0, 12)  # six words of two numbers; padding has none
+    (grad,) = torch.autograd.grad(found.loss, logits, retain_graph=True)
+    assert not grad[~batch["words"]].any()
+    labels = logits.detach() - grad
+    assert torch.allclose(task.loss(model(logits), {**batch, "labels": labels}) / 2, found.loss)
+    noise = torch.randn(6, 2, generator=generator(7), dtype=torch.float64)
+    assert torch.allclose((labels - logits.detach())[batch["words"]], noise)
 
 
 @pytest.mark.parametrize("name", list(ROWS))
