@@ -26,7 +26,7 @@ from autolora.lora.adapter import save_adapter
 from autolora.lora.parameters import trainable_parameters
 from autolora.lora.ranks import Ranks, threshold_of
 from autolora.lora.selection import add_selection
-from autolora.methods.measure import measured_gates, rises_of, sample, steps_to_measure
+from autolora.methods.measure import measured_gates, rises_of, sample, steps_to_measure, with_measuring
 from autolora.methods.peft import RankedLora
 from autolora.methods.readout import read_out
 from autolora.methods.searched import EVIDENCE, belong_to, fill, head_state, keep, kept_evidence, kept_head
@@ -120,12 +120,15 @@ class AutoLora(RankedLora):
         wanted = sum(sum(p.numel() for p in layer.trained()) for layer in layers.values())
         if counts["trainable_parameters"] - counts["head_parameters"] != wanted:
             raise RuntimeError(f"the search trained {counts}, where its selection layers have {wanted} parameters")
-        self.run.note("search", **counts, steps=total, **stage.gradients.counted())
+        passes = stage.gradients.counted()
         rule, components = stage.ranks().rule, components_of(layers)
         gates = None
         if self.recipe.ranks.score == "fisher":
             with timed(self.run, "search"):
-                gates = measured_gates(context, model, layers, components, self.measured(context), self.recipe)
+                measured = self.measured(context)
+                gates = measured_gates(context, model, layers, components, measured, self.recipe)
+                passes = with_measuring(passes, len(measured), self.recipe)
+        self.run.note("search", **counts, steps=total, **passes)
         columns = {name: pairs(factors_of(name, layer)) for name, layer in layers.items()}
         evidence = Evidence(components, gates, rule["selection"], rule.get("saliency", {}), columns)
         return evidence, head_state(model, head)

@@ -99,6 +99,18 @@ def steps_to_measure(examples: int, recipe: Recipe) -> int:
     return -(-examples // recipe.retrain.batch_size)
 
 
+def with_measuring(counted: Mapping[str, int], examples: int, recipe: Recipe) -> dict[str, int]:
+    """The passes of a training, and those of measuring Fisher information after it.
+
+    Args:
+        counted: "forward_passes" and "backward_passes", and whatever else is counted.
+        examples: How many were measured on.
+        recipe: With the batch size.
+    """
+    more = steps_to_measure(examples, recipe)
+    return {name: count + more if name.endswith("_passes") else count for name, count in counted.items()}
+
+
 def _batches(context: Context, examples: Sequence[Example], recipe: Recipe) -> Iterator[tuple[TensorBatch, Rows]]:
     """Of micro-batches' size, similar lengths together."""
     size = -(-recipe.retrain.batch_size // recipe.retrain.gradient_accumulation)

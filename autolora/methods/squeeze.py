@@ -28,7 +28,7 @@ from autolora.lora.targets import target_shapes
 from autolora.methods.autolora import AutoLora
 from autolora.methods.budgets import nearest_uniform
 from autolora.methods.chance import shuffled
-from autolora.methods.measure import measured_gates, sample, steps_to_measure
+from autolora.methods.measure import measured_gates, sample, steps_to_measure, with_measuring
 from autolora.methods.searched import head_state, restore
 from autolora.recipe.method import beginning_share, budget_of
 from autolora.recipe.schema import Recipe, Search
@@ -148,7 +148,8 @@ class Squeeze(AutoLora):
         )
         begun = self._begun_steps(self.run.recipe, len(context.examples(self.recipe.data.splits.train)))
         run_in(self.run, context, "search", stage, self.recipe.retrain, begun)
-        self.run.note("search", **counted_parameters(adapted, ranks, head), steps=begun, **stage.gradients.counted())
+        counted = with_measuring(stage.gradients.counted(), len(measured), self.recipe)
+        self.run.note("search", **counted_parameters(adapted, ranks, head), steps=begun, **counted)
         layers: dict[str, Any] = dict(lora_layers(adapted))
         components = components_of(layers)
         if not any(len(each) for each in components.values()):

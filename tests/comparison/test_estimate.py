@@ -140,5 +140,7 @@ def test_a_recipe_that_squeezes_is_estimated(
 def test_what_searches_is_refused_on_a_recipe_that_squeezes(squeezing: Recipe, method: str) -> None:
     from autolora.comparison.plan import check_plan
 
-    with pytest.raises(UserError, match=r"tiny, method autolora: search.estimator: none learns no selection variables"):
+    with pytest.raises(
+        UserError, match=rf"tiny, method {method}: search.estimator: none learns no selection variables"
+    ):
         check_plan([squeezing], parse_methods(method))

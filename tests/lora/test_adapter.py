@@ -13,8 +13,9 @@ from transformers import PreTrainedModel
 
 from autolora.allocation.components import factors_of, pairs
 from autolora.errors import UserError
-from autolora.lora.adapter import add_adapter, lora_config, uses_conv1d
+from autolora.lora.adapter import add_adapter, uses_conv1d
 from autolora.lora.allocation import kept_components
+from autolora.lora.config import lora_config
 from autolora.lora.ranks import Ranks, Scaling
 from autolora.lora.selection import selection_variables
 from autolora.methods.searched import fill, head_state

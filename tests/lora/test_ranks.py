@@ -15,7 +15,8 @@ from peft import get_peft_model
 
 from autolora.errors import UserError
 from autolora.files import write_json
-from autolora.lora.adapter import lora_config, lora_layers
+from autolora.lora.adapter import lora_layers
+from autolora.lora.config import lora_config
 from autolora.lora.ranks import FORMAT, Ranks, Scaling, threshold_of
 from autolora.lora.targets import target_shapes
 from tests.model.tiny import ARCHITECTURES, tiny_head, tiny_model

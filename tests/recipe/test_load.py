@@ -71,7 +71,8 @@ seed: -1
 rank: 8
 """)
     assert faults(path) == [
-        "cola.yaml:1: task: must be one of classification, generation, regression, tagging, got 'clasification' "
+        "cola.yaml:1: task: must be one of classification, generation, imitation, regression, tagging, "
+        "got 'clasification' "
         "(did you mean 'classification'?)",
         "cola.yaml:4: model.dtype: must be 'auto', 'float32' or 'bfloat16', got 'bf16' (did you mean 'bfloat16'?)",
         "cola.yaml:5: model.target_modules: 'valeu' matches no layer of the model (did you mean 'value'?)",
