@@ -23,10 +23,9 @@ from autolora.allocation.evidence import Evidence
 from autolora.context.base import Context
 from autolora.errors import UserError
 from autolora.lora.adapter import lora_layers
-from autolora.lora.exact import counted_parameters
 from autolora.methods.base import method_of
 from autolora.methods.budgets import Budgeted
-from autolora.methods.peft import PeftMethod
+from autolora.methods.peft import RankedLora
 from autolora.methods.searched import fill, head_state
 from autolora.recipe.schema import MethodSettings, Recipe
 from autolora.registry import SCORES
@@ -36,10 +35,10 @@ from autolora.training.finetune import Training
 SCORE = "spectrum"
 
 
-class Svd(Budgeted, PeftMethod):
+class Svd(Budgeted, RankedLora):
     """A uniform LoRA's own training, and its cost, with the ranks found afterwards."""
 
-    searches, trains, adapts_layers = False, False, True
+    searches, trains = False, False
 
     @classmethod
     @override
@@ -71,14 +70,6 @@ class Svd(Budgeted, PeftMethod):
         self._add_cost(uniform, time.monotonic() - begun)
         ranks.save(self.run.path / "retrain" / "ranks.json")
         return Training(adapted)
-
-    @override
-    def load(self, base: PreTrainedModel, context: Context) -> nn.Module:
-        return self.load_at(self.run.ranks(), base, context)
-
-    @override
-    def parameters(self, trained: nn.Module, head: Sequence[str]) -> dict[str, int]:
-        return counted_parameters(trained, self.run.ranks(), head)
 
     def _add_cost(self, uniform: Run, seconds: float) -> None:
         """What the uniform LoRA's training took is this method's cost too."""
