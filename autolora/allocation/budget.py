@@ -45,16 +45,20 @@ class Budget:
     tolerance: float | None = None
 
     def __post_init__(self) -> None:
-        names = [each.name for each in fields(self)]
-        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        if len(given) != 1:
-            raise UserError(f"a budget is one of {', '.join(names)}, got {given or 'none'}")
-        ((name, value),) = given.items()
+        if len(self.given) != 1:
+            names = ", ".join(each.name for each in fields(self))
+            raise UserError(f"a budget is one of {names}, got {self.given or 'none'}")
+        ((name, value),) = self.given.items()
         whole = name in ("parameters", "rank")
         right = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
         if not right or not math.isfinite(value) or not value > 0 or (name == "fraction" and value > 1):
             rule = {"fraction": "a number above 0 and up to 1", "tolerance": "a number above 0"}
             raise UserError(f"budget {name}: must be {rule.get(name, 'a whole number from 1')}, got {value!r}")
+
+    @property
+    def given(self) -> dict[str, float]:
+        """What it is, by the name of its kind."""
+        return {each.name: value for each in fields(self) if (value := getattr(self, each.name)) is not None}
 
     @classmethod
     def of(cls, given: Budget | float | Mapping[str, float]) -> Budget:

@@ -10,6 +10,7 @@ from torch import Tensor
 from autolora.allocation.components import Components
 from autolora.allocation.gates import Gates
 from autolora.errors import UserError
+from autolora.recipe.stages import OF_PAIRS
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,6 @@ class Evidence:
         """
         return None if score in OF_PAIRS else self.gates
 
-
-OF_PAIRS = ("selection", "saliency")
-"""Scores of pairs of columns; all others are of singular components."""
 
 Score = Callable[[Evidence], dict[str, Tensor]]
 """What each component of each layer is worth, (components,) float64 by layer; what it costs is divided by later."""

@@ -12,7 +12,6 @@ Each singular component of each layer's update is valued by the Fisher informati
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any, cast
 
 import torch
@@ -91,7 +90,7 @@ def squeeze(
     costs = {name: each.cost for name, each in components.items()}
     rule: dict[str, object] = {
         "score": score,
-        "budget": {name: value for name, value in asdict(bound).items() if value is not None},
+        "budget": bound.given,
     }
     if bound.tolerance is None:
         full = sum(each.rank * each.cost for each in components.values())

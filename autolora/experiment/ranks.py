@@ -12,13 +12,12 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from functools import cache, cached_property, partial
 from pathlib import Path
 
 from autolora.allocation.budget import Budget
 from autolora.allocation.curve import curve
-from autolora.allocation.evidence import OF_PAIRS, Evidence
+from autolora.allocation.evidence import Evidence
 from autolora.allocation.rises import Rises
 from autolora.allocation.store import evidence_identity, load_evidence
 from autolora.console import hush
@@ -35,7 +34,7 @@ from autolora.methods.base import method_class
 from autolora.methods.readout import by_budget
 from autolora.methods.searched import EVIDENCE
 from autolora.recipe.method import SEARCHED, SQUEEZES, label
-from autolora.recipe.stages import BudgetSettings
+from autolora.recipe.stages import OF_PAIRS, BudgetSettings
 from autolora.registry import SCORES
 from autolora.runs.store import Run
 
@@ -71,11 +70,7 @@ def other_ranks(
     """
     reader = _Reader(run if isinstance(run, Run) else Run.open(Path(run)), score, measure, data_root, show=show)
     asked = [Budget.of(budget) for budget in budgets]  # all are looked at before anything is measured
-    return reader.read([_given(budget) for budget in asked])
-
-
-def _given(budget: Budget) -> dict[str, float]:
-    return {name: value for name, value in asdict(budget).items() if value is not None}
+    return reader.read([budget.given for budget in asked])
 
 
 class _Reader:

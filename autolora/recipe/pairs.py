@@ -10,12 +10,11 @@ from collections.abc import Callable, Iterator
 from autolora.errors import Fault
 from autolora.recipe.method import BUDGETED, SEARCHED, SQUEEZES, beginning_share
 from autolora.recipe.schema import MethodSettings
-from autolora.recipe.stages import BUDGETS, BudgetSettings, RankRule, Retrain, Search
+from autolora.recipe.stages import BUDGETS, OF_PAIRS, BudgetSettings, RankRule, Retrain, Search
 from autolora.registry import METHODS
 
 # With estimator: none the search is the beginning of the retraining; these say how, the others have no bearing.
 OF_A_BEGINNING = ("rank", "lora_alpha", "lora_dropout", "estimator", "at")
-OF_PAIRS = ("selection", "saliency")  # scores that selection variables give
 ABOUT_SELECTION = (*SEARCHED, "shuffled")  # learn selection variables, or build on what has
 ONE_OF = f"give one of {', '.join(BUDGETS)}"
 

@@ -118,6 +118,9 @@ class BudgetSettings(Section):
 BUDGETS = tuple(BudgetSettings.model_fields)
 
 
+OF_PAIRS = ("selection", "saliency")  # scores of pairs of columns; all others are of singular components
+
+
 class RankRule(Section):
     """How ranks are read off what a search leaves: the paper's threshold, or one budget over all layers."""
 
