@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from autolora.comparison.outcome import outcome
 from autolora.context.base import Context
@@ -25,6 +24,7 @@ from autolora.runs.store import Run
 from autolora.training.finetune import Finetuning
 from tests.cli.support import autolora, contents, only_run, read, settings, succeed
 from tests.laboratory import tiny_run
+from tests.methods.linked import interrupting
 
 SHORT = {"retrain.steps": 12, "retrain.checkpoint_every": 4, "search.steps": 3, "data.limits.eval": 50}
 INTERRUPTED_AT = 6  # after the checkpoint at step 4
@@ -114,17 +114,8 @@ def test_a_seed_gives_equal_files_twice_also_when_it_is_resumed(
     first = finished(tmp_path / "a", recipe_of(method))
     recipe = recipe_of(method)
     begun = Run.create(tmp_path / "b", recipe)
-    advance = Finetuning.advance
-
-    def interrupted(stage: Finetuning, step: int) -> dict[str, Tensor]:
-        if step == INTERRUPTED_AT:
-            raise KeyboardInterrupt
-        return advance(stage, step)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Finetuning, "advance", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            run_stages(begun, Context(recipe, show=False))
+    with interrupting(monkeypatch, Finetuning, "advance", INTERRUPTED_AT + 1):
+        run_stages(begun, Context(recipe, show=False))
     again = Run.open(begun.path)
     run_stages(again, Context(again.recipe, show=False))
     mine, theirs = contents(first.path), contents(again.path)
