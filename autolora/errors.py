@@ -1,11 +1,17 @@
-"""Errors that are the user's to mend: shown as one clear message, exit code 2, no traceback (except with --debug)."""
+"""How a command ends that does not end well, and the errors that say so.
+
+`UserError`: the user's to mend. `RunError`: the run could not go on. Both are one clear message, and no traceback
+(except with --debug). Any other exception is a fault of ours.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-FAULT, FAILED, CANCELLED = 2, 1, 130  # exit codes: the user's to mend, anything else, Ctrl-C and SIGTERM
+# Exit codes: the user's to mend; the run failed (diverged, out of memory; a comparison: some of its trials); our own
+# faults; Ctrl-C and SIGTERM.
+FAULT, FAILED, BUG, CANCELLED = 2, 3, 1, 130
 
 
 class UserError(Exception):
@@ -14,6 +20,10 @@ class UserError(Exception):
 
 class UnreachableError(UserError):
     """What would have to be fetched cannot be, here and now."""
+
+
+class RunError(Exception):
+    """A run cannot go on, by what came of it; the message says at which step, what was found, and what to try."""
 
 
 @dataclass(frozen=True)

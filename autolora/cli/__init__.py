@@ -6,7 +6,7 @@ import signal
 import sys
 from types import FrameType
 
-from autolora.errors import CANCELLED, FAILED, FAULT, RecipeError, UserError
+from autolora.errors import BUG, CANCELLED, FAILED, FAULT, RecipeError, RunError, UserError
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -25,6 +25,11 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         _say(error)
         sys.exit(FAULT)
+    except RunError as error:
+        if debug:
+            raise
+        print(f"autolora: the run failed: {error}", file=sys.stderr)
+        sys.exit(FAILED)
     except (KeyboardInterrupt, SystemExit) as end:  # typer makes an exit with this code of an interrupt
         if isinstance(end, SystemExit) and end.code != CANCELLED:
             raise
@@ -40,7 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
             "--resume goes on from the last checkpoint.",
             file=sys.stderr,
         )
-        sys.exit(FAILED)
+        sys.exit(BUG)
 
 
 def _say(error: UserError) -> None:

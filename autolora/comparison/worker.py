@@ -21,7 +21,7 @@ from autolora.training.compute import Compute, Precision
 
 
 def work(path: str, recipe: Recipe, precision: Precision, threads: int | None, show: bool) -> None:
-    """Target of the process. Exits with 0, 1 (failed; the reason is in status.json) or 130 (cancelled).
+    """Target of the process. Exits with 0, 3 (failed; the reason is in status.json) or 130 (cancelled).
 
     Args:
         path: The run's folder.

@@ -127,7 +127,7 @@ def test_a_cell_that_fails_is_reported_with_its_reason_while_the_others_go_on(
     code, _, err = call(
         "compare", laboratory / "tiny.yaml", *arguments, "--output", tmp_path, "--set", "search.steps=2"
     )
-    assert code == 1
+    assert code == 3
     reason = "adalora: 2 steps are too few for its schedule; raise retrain.steps or retrain.epochs"
     assert reason in err
     assert "Traceback" not in err
@@ -188,7 +188,7 @@ def test_what_builds_on_a_cell_that_failed_is_not_begun_and_says_so(
     arguments = ("--methods", "shuffled,lora:2", "--seeds", "0", "--output", tmp_path, "--set", "retrain.steps=2")
     # a threshold above 1 keeps no component: AutoLoRA has nothing to retrain
     code, _, err = call("compare", laboratory / "tiny.yaml", *arguments, *SHORT[:2], "--set", "search.threshold=1.5")
-    assert code == 1, err
+    assert code == 3, err
     found = cells(tmp_path)
     assert [cell["state"] for cell in found.values()] == ["failed", "success"]
     assert found["shuffled", 0]["reason"] == "it builds on autolora, which did not succeed"
@@ -202,7 +202,7 @@ def test_a_cell_that_another_process_is_at_is_left_alone(call: Call, laboratory:
     (run,) = (tmp_path / "tiny").iterdir()
     status = (run / "status.json").read_bytes()
     code, _, err = call("compare", laboratory / "tiny.yaml", *arguments, "--seeds", "0")
-    assert code == 1
+    assert code == 3
     assert "tiny lora:2 seed 0: running: another process is at it" in err
     assert (run / "status.json").read_bytes() == status
     code, err = finish(process, signal.SIGTERM, signal.SIGCONT)
