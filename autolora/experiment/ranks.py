@@ -39,7 +39,7 @@ from autolora.registry import SCORES
 from autolora.runs.store import Run
 
 FRACTIONS = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1.0)
-"""Of the parameters of LoRA at rank k: the row of budgets."""
+"""Of the parameters of LoRA at `search.rank` everywhere, as a budget's are: the row of budgets, as far as it goes."""
 RISES = "rises.json"
 _LINE_POINTS = 48
 
@@ -82,14 +82,15 @@ class _Reader:
         self.score = _score(self.method, self.evidence, score)
         self.components = self.evidence.of(self.score)
         self.costs = {name: each.cost for name, each in self.components.items()}
-        self.full = sum(each.rank * each.cost for each in self.components.values())
+        self.full = self.method.recipe.search.rank * sum(self.costs.values())
+        self.all = sum(each.rank * each.cost for each in self.components.values())  # less or more, after another k
         folder = run.path / "search"
         self.file = RisesFile(folder / RISES, evidence_identity(folder / EVIDENCE))
         self._rises = cache(self._stored)
 
     def read(self, budgets: Sequence[Mapping[str, float]]) -> OtherRanks:
         """Everything, the budgets that were asked for first."""
-        row = [{"fraction": each} for each in FRACTIONS if math.floor(each * self.full) >= min(self.costs.values())]
+        row = self.row()
         readings = [self.reading(budget) for budget in (*budgets, *row)]
         own = self.own()
         remarks = []
@@ -122,6 +123,12 @@ class _Reader:
         ranks = by_budget(self.evidence, method.recipe, lambda: self._rises_of(self.score), method.rearrange)
         return self._reading(budget, ranks, self.score)
 
+    def row(self) -> list[dict[str, float]]:
+        """`FRACTIONS` that buy a component, up to the one that buys them all."""
+        whole = min(1.0, self.all / self.full)
+        fractions = [*(each for each in FRACTIONS if each < whole), whole]
+        return [{"fraction": each} for each in fractions if math.floor(each * self.full) >= min(self.costs.values())]
+
     def own(self) -> Reading:
         """What the run itself has found."""
         ranks = Ranks.load(self.run.path / "search" / "ranks.json")
@@ -131,10 +138,10 @@ class _Reader:
         """The predicted rise over sizes from one component to all, evenly on a logarithmic axis."""
         if self.evidence.gates_of(self.score) is None:
             return []
-        low, high = math.log(min(self.costs.values())), math.log(self.full)
+        low, high = math.log(min(self.costs.values())), math.log(self.all)
         steps = (math.exp(low + (high - low) * i / (_LINE_POINTS - 1)) for i in range(_LINE_POINTS))
         limits = sorted({round(step) for step in steps})
-        rearrange = self._asking({"fraction": 1.0}).rearrange
+        rearrange = self._asking(self.row()[-1]).rearrange
         points = curve(self.evidence, self.score, self.costs, limits, rearrange=rearrange)
         found = {each.parameters: each.predicted_rise for each in points if each.parameters}
         return [(size, rise) for size, rise in sorted(found.items()) if rise is not None]

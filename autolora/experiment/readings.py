@@ -29,7 +29,7 @@ class Reading:
         """All of it, and what the tables have.
 
         Args:
-            full: Parameters at rank k.
+            full: Parameters that shares are of.
         """
         return {
             "budget": self.budget,
@@ -51,7 +51,7 @@ class OtherRanks:
     Args:
         run: The run's folder.
         score: What the components were chosen by; the run's own may be chosen by another.
-        full: Parameters of the LoRA at rank k.
+        full: Parameters of LoRA at `search.rank` everywhere, which fractions are of.
         own: What the run itself has found.
         asked: For the budgets that were asked for, in their order.
         row: For a row of fractions of the parameters, as far as they buy a component.

@@ -97,6 +97,23 @@ def test_what_is_predicted_is_what_the_gates_say(squeezed: Run) -> None:
     assert found.row[0].predicted_rise > 0  # type: ignore[operator]
 
 
+@pytest.mark.parametrize(
+    ("k", "row"), [(2, [1 / 16, 1 / 8, 1 / 4, 1 / 2]), (3, [1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4]), (6, FRACTIONS)]
+)
+def test_shares_are_of_the_recipes_rank_whatever_the_training_began_with(
+    laboratory: Path, tmp_path: Path, k: int, row: list[float]
+) -> None:
+    run = searched(laboratory, tmp_path, f"squeeze:k={k}:budget=rank=1", "retrain.steps=8", "search.steps=8")
+    assert run.recipe.search.rank == 4
+    found = other_ranks(run, [{"rank": 1}])
+    assert [each.budget for each in found.row] == [{"fraction": each} for each in row]
+    sizes = [each.ranks.parameters for each in found.row]
+    assert sizes == sorted(set(sizes)), "a row that says the same twice"
+    assert sizes[-1] == min(k, 4) * found.full // 4
+    assert found.asked[0].ranks.parameters == found.full // 4 == found.own.ranks.parameters
+    assert found.predicted[-1][0] == k * found.full // 4
+
+
 def loss_at(run: Run, ranks: Ranks | None) -> float:
     """Of the model that is cut down to these ranks, on the rows that the run measures on; None: without LoRA."""
     context = Context(run.recipe, show=False)
