@@ -33,8 +33,8 @@ def report(
     title: TitleOption = None,
 ) -> None:
     """Write one self-contained HTML page about runs, and the same in Markdown."""
+    from autolora.comparison.choices import tuning_table
     from autolora.comparison.outcome import outcome
-    from autolora.comparison.tune import tuning_table
     from autolora.report.document import write_report
 
     results = [result for target in runs for result in _results(target)]

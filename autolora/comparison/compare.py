@@ -12,19 +12,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from autolora.comparison.choices import tuning_table
 from autolora.comparison.execute import execute
 from autolora.comparison.outcome import Captioned, outcome, write_outcome
 from autolora.comparison.plan import Trial, check_plan, plan, trial_key
 from autolora.comparison.statistics import check_interval
-from autolora.comparison.tune import (
-    check_ended,
-    check_tuning,
-    choose,
-    reported_results,
-    reported_trials,
-    tuning_table,
-    tuning_trials,
-)
+from autolora.comparison.tune import check_ended, check_tuning, choose, reported_results, reported_trials, tuning_trials
 from autolora.errors import UserError
 from autolora.recipe.method import label
 from autolora.recipe.schema import MethodSettings, Recipe

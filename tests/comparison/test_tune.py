@@ -9,18 +9,10 @@ from typing import Any
 
 import pytest
 
+from autolora.comparison.choices import Choice, Tuning, tuning_table
 from autolora.comparison.outcome import Captioned, outcome
 from autolora.comparison.plan import check_plan, trial_key
-from autolora.comparison.tune import (
-    Choice,
-    Tuning,
-    check_tuning,
-    reported_results,
-    reported_trials,
-    tuning_seed,
-    tuning_table,
-    tuning_trials,
-)
+from autolora.comparison.tune import check_tuning, reported_results, reported_trials, tuning_seed, tuning_trials
 from autolora.errors import UserError
 from autolora.experiment.preflight import load_recipe
 from autolora.recipe.method import parse_method, parse_methods

@@ -1,0 +1,132 @@
+"""What tuning came to: the scores of each rate of the grid, the rate that is chosen, and what it cost (`Tuning`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from autolora.comparison.groups import has_score
+from autolora.comparison.outcome import TUNING_COST, Captioned
+from autolora.recipe.method import label
+from autolora.recipe.schema import MethodSettings, Recipe
+from autolora.runs.results import Result
+from autolora.tables import Cell, Row
+
+SHARE = 0.1  # of the training split that a rate is scored on
+STEM = "tuning"
+
+Key = tuple[str, MethodSettings]  # a recipe's name, and a method without a rate
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the rates of a grid came to, for one recipe and method.
+
+    Args:
+        recipe: Its name.
+        method: Without a rate.
+        results: Of the trials, by rate, ascending.
+    """
+
+    recipe: str
+    method: MethodSettings
+    results: Mapping[float, Result]
+
+    @property
+    def rate(self) -> float | None:
+        """The best rate; None where no trial has a score."""
+        scores = {rate: result.score for rate, result in self.results.items() if has_score(result)}
+        if not scores:
+            return None
+        up = all(result.higher_is_better for result in self.results.values() if has_score(result))
+        known = [score for score in scores.values() if score is not None]
+        best = max(known) if up else min(known)
+        return min(rate for rate, score in scores.items() if score == best)
+
+    def row(self) -> Row:
+        """Of the table: a score for each rate, the rate that was chosen, and what it cost."""
+        found = self.results.values()
+        scores: dict[str, Cell] = {f"{rate:g}": _cell(result) for rate, result in self.results.items()}
+        return {
+            "task": self.recipe,
+            "method": label(self.method),
+            "metric": next((result.metric for result in found if result.metric), None),
+            "seed": next(iter(found)).seed,
+            **scores,
+            "chosen": None if self.rate is None else f"{self.rate:g}",
+            TUNING_COST: round(sum(map(_seconds, found))),
+        }
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What is chosen so far.
+
+    Args:
+        choices: By recipe and method; those whose trials are not all done are left out.
+        brought: Results of what the methods' trials built on.
+    """
+
+    choices: Mapping[Key, Choice]
+    brought: tuple[Result, ...] = ()
+
+    def method(self, recipe: Recipe, method: MethodSettings) -> MethodSettings | None:
+        """The method at the rate that it is reported at; None where none of the grid's had a score.
+
+        Args:
+            recipe: On which.
+            method: As it was asked for.
+
+        Raises:
+            KeyError: Its rate has yet to be chosen.
+        """
+        if method.learning_rate is not None:
+            return method
+        rate = self.choices[recipe.name, method].rate
+        return None if rate is None else method.model_copy(update={"learning_rate": rate})
+
+    def rows(self) -> list[Row]:
+        """A row for each choice, then one for each method that was only built on, which has a cost alone."""
+        rows = [choice.row() for choice in self.choices.values()]
+        for task, method in dict.fromkeys((result.recipe, result.method) for result in self.brought):
+            seconds = sum(_seconds(each) for each in self.brought if (each.recipe, each.method) == (task, method))
+            rows.append({"task": task, "method": f"{method} (built on)", TUNING_COST: round(seconds)})
+        return rows
+
+
+def tuning_table(rows: Sequence[Row]) -> Captioned:
+    """The table, with what there is to warn of below it.
+
+    Args:
+        rows: From `Tuning.rows`, or as tuning.json has them.
+    """
+    seeds = list(dict.fromkeys(row["seed"] for row in rows if row.get("seed") is not None))
+    notes = [
+        f"Scores on {SHARE:.0%} of the training split, held out, with seed {', '.join(map(str, seeds))}, which is not "
+        "reported; no evaluation split has a part in them."
+    ]
+    for row in rows:
+        grid = sorted((name for name in row if _is_rate(name)), key=float)
+        if row.get("chosen") in (grid[:1] + grid[-1:]):
+            end = "smallest" if row["chosen"] == grid[0] else "largest"
+            notes.append(
+                f"{row['task']}, {row['method']}: the best rate is the {end} of the grid, {row['chosen']}: widen it."
+            )
+    caption = "Learning rates: scores of the grid, and which was chosen"
+    return Captioned(STEM, caption, rows, ("seed",), tuple(notes), (TUNING_COST,))
+
+
+def _cell(result: Result) -> Cell:
+    if has_score(result):
+        return result.score
+    return "no score" if result.state == "success" else result.state
+
+
+def _seconds(result: Result) -> float:
+    """Of search and retraining, as far as they went."""
+    stages = result.manifest.get("stages", {})
+    return float(sum(stages.get(name, {}).get("seconds", 0.0) for name in ("search", "retrain")))
+
+
+def _is_rate(column: str) -> bool:
+    return column[0].isdecimal()
