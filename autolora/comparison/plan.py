@@ -23,7 +23,9 @@ from autolora.methods.sharing import has_search
 from autolora.recipe.method import check_targets, label
 from autolora.recipe.pairs import contradictions
 from autolora.recipe.schema import MethodSettings, Recipe
-from autolora.runs.store import TUNING, Run, runs
+from autolora.runs.folders import TUNING
+from autolora.runs.listing import runs
+from autolora.runs.store import Run
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,10 @@ from autolora.planted.kinds import is_planted
 from autolora.planted.ranks import planted_ranks
 from autolora.planted.recovery import Recovery, recovery
 from autolora.recipe.schema import Limits
+from autolora.runs.folders import ranks_file
 from autolora.runs.manifest import device_record
 from autolora.runs.predictions import prediction_files
-from autolora.runs.store import Run, ranks_file
+from autolora.runs.store import Run
 from autolora.tables import Row, write_table
 from autolora.tasks.scored import Scored, over_splits
 

@@ -20,7 +20,8 @@ from autolora.export.base import Allocation
 from autolora.lora.ranks import Ranks
 from autolora.lora.stored import TENSORS, lora_shapes, rank_in, read_shapes, scaling_in, tensor_faults
 from autolora.model.inspect import bundled
-from autolora.runs.store import Run, ranks_file
+from autolora.runs.folders import ranks_file
+from autolora.runs.store import Run
 
 _DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, re.error)
 

@@ -13,8 +13,9 @@ from autolora.lora.ranks import Ranks
 from autolora.metrics.base import Score
 from autolora.recipe.method import label
 from autolora.registry import METRICS
+from autolora.runs.folders import ranks_file
 from autolora.runs.predictions import prediction_files
-from autolora.runs.store import Run, ranks_file
+from autolora.runs.store import Run
 
 
 @dataclass(frozen=True)

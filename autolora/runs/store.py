@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import time
 import traceback
 from collections.abc import Iterator, Mapping
@@ -37,12 +36,10 @@ from autolora.errors import UserError
 from autolora.files import read_json, write_atomic, write_json
 from autolora.lora.ranks import Ranks
 from autolora.recipe.load import dump_recipe
-from autolora.recipe.method import label
 from autolora.recipe.schema import Recipe
+from autolora.runs.folders import is_run, new_folder, ranks_file
 
 STAGES = ("search", "retrain", "eval")
-TUNING = "_tuning"  # in a recipe's folder, those of its runs that try a setting and are reported nowhere
-LONGEST = 80  # characters of a method's label in the name of a folder
 FORMAT = 2  # of a run's folder, in its manifest; runs without a number are of the first, and are read as they are
 
 
@@ -65,15 +62,12 @@ class Run:
         Args:
             root: Where runs are; the folder is made in ``<root>/<recipe>/``.
             recipe: With its method and seed.
-            folder: Of that one, where it belongs to a kind of its own, `TUNING` for instance.
+            folder: Of that one, where it belongs to a kind of its own, `runs.folders.TUNING` for instance.
         """
         from autolora.runs.manifest import environment
 
         now = datetime.now(UTC)
-        word = re.sub(r"[^A-Za-z0-9.]+", "-", label(recipe.method))[:LONGEST].rstrip("-.")
-        stem = f"{now:%Y%m%d-%H%M%S}-{'' if word == 'autolora' else word + '-'}{recipe.seed}"
-        path = _new_folder(root / recipe.name / folder, stem)
-        run = cls(path, recipe)
+        run = cls(path := new_folder(root, recipe, now, folder), recipe)
         write_json(path / "status.json", {"state": "running", "stages": {}})
         made = {"format": FORMAT, "created": now.isoformat(), "seed": recipe.seed}
         write_json(path / "manifest.json", {**made, **environment()})
@@ -264,90 +258,6 @@ def read_resolved(path: Path) -> Recipe:
         return Recipe.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"{path} is not the resolved recipe of a run: {error}") from error
-
-
-def ranks_file(path: Path) -> Path:
-    """Where the ranks of a run are that it was retrained at: found in training or after it, or before it.
-
-    Args:
-        path: The run's folder.
-    """
-    trained = path / "retrain" / "ranks.json"
-    return trained if trained.exists() else path / "search" / "ranks.json"
-
-
-def is_run(path: Path) -> bool:
-    """Whether a folder holds a run, of whatever state.
-
-    Args:
-        path: A folder, which need not be there.
-    """
-    return (path / "recipe.yaml").is_file() and (path / "status.json").is_file()
-
-
-def is_tuning(path: Path, root: Path) -> bool:
-    """Whether a run was made to try a setting, and is reported nowhere.
-
-    Args:
-        path: Its folder.
-        root: Below which it was found; what is above does not count.
-    """
-    return TUNING in path.relative_to(root).parts
-
-
-def runs(root: Path, recipe_name: str | None = None) -> list[Run]:
-    """All runs below `root`, oldest first; a damaged one is left out, and so is what only tries a setting.
-
-    Args:
-        root: Where runs are.
-        recipe_name: Only runs of this recipe (``NAME/_tuning``: those that try a setting for it); None for all.
-
-    Raises:
-        UserError: The newest run is damaged.
-    """
-    found = []
-    for status in root.rglob("status.json") if recipe_name is None else root.glob(f"{recipe_name}/*/status.json"):
-        path = status.parent
-        if is_run(path) and not (recipe_name is None and is_tuning(path, root)):
-            found.append((_created(path), path))
-    opened = []
-    for _, path in sorted(found):
-        try:
-            opened.append(Run.open(path))
-        except UserError:
-            if path == max(found)[1]:
-                raise
-    return opened
-
-
-def same_runs(root: Path, recipe: Recipe) -> list[Run]:
-    """The runs below `root` of exactly this resolved recipe, oldest first.
-
-    Args:
-        root: Where runs are.
-        recipe: With its method and seed.
-    """
-    return [run for run in runs(root, recipe.name) if run.recipe == recipe]
-
-
-def _created(path: Path) -> str:
-    """When a run was made; "" where its manifest does not say."""
-    try:
-        return str(_read(path / "manifest.json").get("created", ""))
-    except UserError:
-        return ""
-
-
-def _new_folder(parent: Path, stem: str) -> Path:
-    parent.mkdir(parents=True, exist_ok=True)
-    for i in range(1, 1000):
-        path = parent / (stem if i == 1 else f"{stem}-{i}")
-        try:
-            path.mkdir()
-            return path
-        except FileExistsError:
-            continue
-    raise UserError(f"{parent / stem} and 999 names like it exist already")
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -19,8 +19,9 @@ from autolora.methods import sharing
 from autolora.methods.sharing import has_search, offer
 from autolora.recipe.method import parse_method, parse_methods
 from autolora.recipe.schema import Recipe
+from autolora.runs.listing import runs
 from autolora.runs.results import read_result
-from autolora.runs.store import Run, runs
+from autolora.runs.store import Run
 from autolora.training.checkpoint import load_checkpoint, save_checkpoint
 from tests.cli.support import contents, finish, freeze_when, read, start, succeed
 from tests.laboratory import tiny_run, write_laboratory

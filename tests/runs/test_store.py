@@ -11,7 +11,9 @@ import pytest
 
 from autolora.errors import UserError
 from autolora.lora.ranks import Ranks
-from autolora.runs.store import Run, is_run, ranks_file, runs
+from autolora.runs.folders import is_run, ranks_file
+from autolora.runs.listing import runs
+from autolora.runs.store import Run
 from tests.export.runs import ALPHA, LAYERS, RANKS, K, make_run
 
 
