@@ -11,6 +11,7 @@ from autolora.recipe.method import label
 from autolora.recipe.schema import Recipe
 
 TUNING = "_tuning"  # in a recipe's folder, those of its runs that try a setting and are reported nowhere
+RANKS = ("retrain/ranks.json", "search/ranks.json")  # the first that a run has counts
 LONGEST = 80  # characters of a method's label in the name of a folder
 
 
@@ -39,8 +40,7 @@ def ranks_file(path: Path) -> Path:
     Args:
         path: The run's folder.
     """
-    trained = path / "retrain" / "ranks.json"
-    return trained if trained.exists() else path / "search" / "ranks.json"
+    return next((path / name for name in RANKS if (path / name).exists()), path / RANKS[-1])
 
 
 def new_folder(root: Path, recipe: Recipe, now: datetime, folder: str = "") -> Path:
