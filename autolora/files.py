@@ -160,7 +160,8 @@ def write_state(path: Path, value: Mapping[str, object]) -> None:
         path: The file, which is replaced.
         value: JSON-able, without an entry "sha256".
     """
-    write_json(path, {**value, DIGEST: _digest(value)})
+    content = json.loads(json_text(value))  # as whoever reads it has it
+    write_json(path, {**content, DIGEST: _digest(content)})
 
 
 def read_state(path: Path, since: int) -> dict[str, Any]:
@@ -187,7 +188,7 @@ def read_state(path: Path, since: int) -> dict[str, Any]:
 
 
 def _digest(value: Mapping[str, object]) -> str:
-    return hashlib.sha256(json_text(value).encode("utf-8", "surrogatepass")).hexdigest()
+    return hashlib.sha256(json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def write_records(path: Path, records: Iterable[Mapping[str, object]]) -> None:

@@ -10,9 +10,10 @@ begun anew, they are being written. What is read of them in between says itself 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from autolora.errors import UserError
@@ -145,16 +146,43 @@ def remedy(run: Path, name: str) -> str:
     return f"put it back as it was, or remove the run {run}"
 
 
-def _settled(run: Path) -> dict[str, Entry]:
+def listed_in(manifest: Mapping[str, Any], run: Path) -> dict[str, Entry]:
+    """The files that a manifest lists, by their paths from the run's folder.
+
+    Args:
+        manifest: Its content.
+        run: The run's folder.
+
+    Raises:
+        UserError: It lists something else than files of the run.
+    """
+    try:
+        listed = {
+            str(name): Entry(int(of["size"]), str(of["sha256"])) for name, of in manifest.get("files", {}).items()
+        }
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{run / MANIFEST} does not list files: {type(error).__name__}: {error}") from error
+    for name in listed:
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name:
+            raise UserError(f"{run / MANIFEST} lists {name!r}, which is no file of the run")
+    return listed
+
+
+def _settled(run: Path) -> Mapping[str, Entry]:
     """The entries that count: of the run as a whole, and of the stages that have succeeded."""
-    if not (run / MANIFEST).is_file():
+    states = [(run / name).stat() for name in (MANIFEST, STATUS) if (run / name).is_file()]
+    if len(states) < 2:
         return {}
-    manifest = read_run_state(run / MANIFEST)
-    if not manifest.get("files"):
-        return {}
-    stages = read_run_state(run / STATUS)["stages"]
+    return _settled_at(run, tuple((state.st_ino, state.st_mtime_ns, state.st_size) for state in states))
+
+
+@lru_cache(maxsize=16)
+def _settled_at(run: Path, states: object) -> Mapping[str, Entry]:
+    """What `_settled` gives while both files are what they are: most commands ask more than once."""
+    listed = listed_in(read_run_state(run / MANIFEST), run)
+    stages = read_run_state(run / STATUS)["stages"] if listed else {}
     over = {WHOLE, *(name for name, stage in stages.items() if stage["state"] == "success")}
-    return {name: Entry(**entry) for name, entry in manifest["files"].items() if stage_of(name) in over}
+    return {name: entry for name, entry in listed.items() if stage_of(name) in over}
 
 
 def _check_there(run: Path, name: str, entry: Entry) -> None:

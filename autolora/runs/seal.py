@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from autolora.files import file_hash, sync, write_state
-from autolora.runs.inventory import MANIFEST, WHOLE, Entry, files_of, read_run_state, stage_of
+from autolora.runs.inventory import MANIFEST, WHOLE, Entry, files_of, listed_in, read_run_state, stage_of
 
 Stat = tuple[int, int, int]
 
@@ -36,7 +36,7 @@ class Seal:
     def close(self) -> None:
         """List them."""
         manifest = read_run_state(self.run / MANIFEST)
-        listed = _listed(manifest)
+        listed = listed_in(manifest, self.run)
         known = {name for name, stat in self._before.items() if name in listed and _stat(self.run / name) == stat}
         gone = {name: None for name in listed if stage_of(name) == self.stage}
         found = {name: None for stage in (self.stage, WHOLE) for name in files_of(self.run, stage)}
@@ -57,7 +57,7 @@ def listing(run: Path, *names: str) -> Iterator[None]:
         names: Their paths from there.
     """
     manifest = read_run_state(run / MANIFEST)
-    if _listed(manifest).keys() & set(names):
+    if listed_in(manifest, run).keys() & set(names):
         _write(run, manifest, dict.fromkeys(names))
     yield
     _write(run, read_run_state(run / MANIFEST), {name: _entry(run / name) for name in names})
@@ -65,13 +65,9 @@ def listing(run: Path, *names: str) -> Iterator[None]:
 
 def _write(run: Path, manifest: Mapping[str, Any], entries: Mapping[str, Entry | None]) -> None:
     """The manifest with these entries; None for what is not to be listed."""
-    listed = {**_listed(manifest), **entries}
+    listed = {**listed_in(manifest, run), **entries}
     files = {name: asdict(entry) for name, entry in sorted(listed.items()) if entry is not None}
     write_state(run / MANIFEST, {**manifest, "files": files})
-
-
-def _listed(manifest: Mapping[str, Any]) -> dict[str, Entry]:
-    return {name: Entry(**entry) for name, entry in manifest.get("files", {}).items()}
 
 
 def _entry(path: Path) -> Entry:

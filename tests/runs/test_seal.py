@@ -200,3 +200,15 @@ def test_the_old_one_of_two_folders_is_kept_where_the_new_one_was_not_yet_in_its
         pass
     assert (run.path / "adapter" / "weights").read_text() == "the only ones"
     shutil.rmtree(run.path / "adapter")
+
+
+@pytest.mark.parametrize(
+    "files",
+    [{"search/../../../x": {"size": 1, "sha256": ""}}, {"/x": {"size": 1, "sha256": ""}}, {"a": []}, {"a": {}}, 3],
+)
+def test_a_manifest_that_lists_something_else_is_refused(run: Run, files: object) -> None:
+    change_state(run.path / "manifest.json", files=files)
+    with pytest.raises(
+        UserError, match=r"manifest\.json (does not list files|lists '.*', which is no file of the run)"
+    ):
+        verified(run.path, LOG)
