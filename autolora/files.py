@@ -3,15 +3,21 @@
 ``write_atomic(path, data)`` and ``write_json(path, value)``; folders likewise: ``with replace_folder(path) as fresh``.
 
 The data goes to a temporary file in the same folder, reaches the disk, and then takes the place of the old file in one
-step. A reader, or a run that is killed, sees the old content or the new one, never half of it.
+step. A reader, or a run that is killed, sees the old content or the new one, never half of it. What a killed process
+leaves of such a step is removed by ``remove_leftovers(folder)``.
+
+A state is a JSON object that says its own SHA-256 (`write_state`, `read_state`): for what changes too often to be
+listed elsewhere.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,6 +26,10 @@ from pathlib import Path
 from typing import Any
 
 from autolora.errors import UserError
+
+DIGEST = "sha256"  # the entry of a state
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
+_NEW, _OLD = ".new", ".old"
 
 
 def write_atomic(path: Path, data: str | bytes) -> None:
@@ -40,6 +50,7 @@ def write_atomic(path: Path, data: str | bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    sync(path.parent)
 
 
 @contextmanager
@@ -49,15 +60,53 @@ def replace_folder(path: Path) -> Iterator[Path]:
     Args:
         path: The folder, which is replaced.
     """
-    fresh, old = path.with_name(path.name + ".new"), path.with_name(path.name + ".old")
+    fresh, old = path.with_name(path.name + _NEW), path.with_name(path.name + _OLD)
     for leftover in (fresh, old):
         shutil.rmtree(leftover, ignore_errors=True)
     fresh.mkdir(parents=True)
     yield fresh
+    for part in sorted(fresh.rglob("*"), reverse=True):
+        sync(part)
+    sync(fresh)
     if path.exists():
         path.rename(old)
     fresh.rename(path)
+    sync(path.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def sync(path: Path) -> None:
+    """Make a file's content, or a folder's names, reach the disk; a system that cannot do that to one goes without.
+
+    Args:
+        path: A file or folder.
+    """
+    try:
+        opened = os.open(path, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(opened)
+    except OSError as error:  # Windows syncs what is open for writing only, and no folder
+        if error.errno in (errno.EIO, errno.ENOSPC):
+            raise
+    finally:
+        os.close(opened)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a killed process has left of files and folders that it was about to write; nothing whole is lost.
+
+    Args:
+        folder: Where no other process writes, and everything below it.
+    """
+    for path in sorted(folder.rglob("*")):
+        if _TEMPORARY.fullmatch(path.name) and path.is_file():
+            path.unlink(missing_ok=True)
+        elif path.suffix == _OLD and path.is_dir() and not (whole := path.with_suffix("")).exists():
+            path.rename(whole)  # it was killed between the two
+        elif path.suffix in (_NEW, _OLD) and path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def file_hash(path: Path) -> str:
@@ -102,6 +151,44 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
+
+
+def write_state(path: Path, value: Mapping[str, object]) -> None:
+    """Write an object as indented JSON that ends with the SHA-256 of all that is before it.
+
+    Args:
+        path: The file, which is replaced.
+        value: JSON-able, without an entry "sha256".
+    """
+    content = json.loads(json_text(value))  # as whoever reads it has it
+    write_json(path, {**content, DIGEST: _digest(content)})
+
+
+def read_state(path: Path, since: int) -> dict[str, Any]:
+    """The object in a file that `write_state` wrote.
+
+    Args:
+        path: The file.
+        since: The first format (its entry "format", or 1) that has a SHA-256; what earlier versions wrote has none.
+
+    Raises:
+        UserError: It cannot be read, is no JSON object, or is not what was written.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is not a JSON object")
+    number, said = content.get("format", 1), content.pop(DIGEST, None)
+    if said is None and isinstance(number, int) and number < since:
+        return content
+    if said is None:
+        raise UserError(f"{path} is not what was written: it does not say its SHA-256")
+    if said != (found := _digest(content)):
+        raise UserError(f"{path} is not what was written: its SHA-256 is {found[:12]}, and should be {str(said)[:12]}")
+    return content
+
+
+def _digest(value: Mapping[str, object]) -> str:
+    return hashlib.sha256(json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def write_records(path: Path, records: Iterable[Mapping[str, object]]) -> None:

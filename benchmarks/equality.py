@@ -79,7 +79,7 @@ NOT_COMPARED = (
 )
 # Of some files the fields that say when, where and how fast.
 IGNORED = (
-    (r"manifest\.json", r"/(created|commit|dirty|sources)\b.*|.*/(seconds|peak_memory_mib|device)\b.*"),
+    (r"manifest\.json", r"/(created|commit|dirty|sources|sha256)\b.*|.*/(seconds|peak_memory_mib|device)\b.*"),
     (r"cells\.json", r".*/(run|\w+_seconds|peak_memory_mib)"),
     (r".*grid\.json", r"/identity"),
     (r"recipe\.yaml", r"/data/root"),

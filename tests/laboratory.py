@@ -12,6 +12,7 @@ from pathlib import Path
 
 from autolora.context.base import Context
 from autolora.experiment.preflight import load_recipe
+from autolora.files import write_state
 from autolora.recipe.method import parse_method
 from autolora.runs.store import Run
 
@@ -72,6 +73,28 @@ def tiny_run(
     recipe = load_recipe(laboratory / "tiny.yaml", overrides, seed=seed)
     recipe = recipe.model_copy(update={"method": parse_method(method)})
     return Run.create(output, recipe), Context(recipe, show=False)
+
+
+def of_an_earlier_version(run: Path) -> None:
+    """Make a run one of a version that listed no files: whatever they hold, it is read as it is."""
+    for name in ("manifest.json", "status.json"):
+        content = json.loads((run / name).read_text(encoding="utf-8"))
+        kept = {key: value for key, value in content.items() if key not in ("format", "sha256", "files")}
+        (run / name).write_text(json.dumps(kept), encoding="utf-8")
+
+
+def change_state(path: Path, **changes: object) -> None:
+    """Change what manifest.json or status.json says, as if it had been written so."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    del content["sha256"]
+    write_state(path, {**content, **changes})
+
+
+def flip_bit(path: Path, place: float = 0.5, bit: int = 0) -> None:
+    """Turn over one bit of a file, so far from its beginning (0) to its end (1)."""
+    data = bytearray(path.read_bytes())
+    data[round(place * (len(data) - 1))] ^= 1 << bit
+    path.write_bytes(data)
 
 
 def _write_data(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -11,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from autolora.files import write_atomic, write_json
+from autolora.errors import UserError
+from autolora.files import read_state, replace_folder, sync, write_atomic, write_json, write_state
 
 
 def test_text_and_bytes_come_back_as_they_were_in_a_folder_that_was_not_there(tmp_path: Path) -> None:
@@ -89,3 +91,60 @@ def test_a_value_that_json_cannot_hold_leaves_the_old_file(tmp_path: Path) -> No
     with pytest.raises(TypeError):
         write_json(tmp_path / "v.json", [object()])
     assert json.loads((tmp_path / "v.json").read_text()) == [1]
+
+
+def test_a_state_says_what_it_should_be(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    value = {"b": [1, 2.5, None, True, 1e-300], "a": {"ü": "\n\t", "nothing": math.nan}, "format": 2}
+    write_state(path, value)
+    assert read_state(path, since=0) == {**value, "a": {"ü": "\n\t", "nothing": None}}
+    path.write_text(path.read_text().replace("2.5", "2.6"))
+    with pytest.raises(UserError, match=r"state\.json is not what was written: its SHA-256 is \w{12}, and should be"):
+        read_state(path, since=0)
+
+
+def test_a_state_of_an_earlier_format_says_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    for number in (None, 1, 2):
+        path.write_text(json.dumps({"x": 1} if number is None else {"x": 1, "format": number}))
+        assert read_state(path, since=3)["x"] == 1
+    path.write_text('{"x": 1, "format": 3}')
+    with pytest.raises(UserError, match="it does not say its SHA-256"):
+        read_state(path, since=3)
+    path.write_text("[]")
+    with pytest.raises(UserError, match="is not a JSON object"):
+        read_state(path, since=3)
+
+
+def test_a_file_and_its_name_reach_the_disk_where_the_system_can_do_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced, sync = list[bool](), os.fsync
+
+    def note(descriptor: int) -> None:
+        synced.append(stat.S_ISDIR(os.fstat(descriptor).st_mode))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    write_atomic(tmp_path / "a.txt", "a")
+    assert synced == [False, True]
+    with replace_folder(tmp_path / "folder") as fresh:
+        (fresh / "file").write_text("x")
+    assert synced[2:] == [False, True, True]
+
+    def cannot(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not for folders")
+
+    monkeypatch.setattr(os, "fsync", cannot)
+    write_atomic(tmp_path / "a.txt", "b")
+    assert (tmp_path / "a.txt").read_text() == "b"
+
+
+def test_a_disk_that_fails_to_take_a_folder_is_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(descriptor: int) -> None:
+        raise OSError(errno.EIO, "broken")
+
+    monkeypatch.setattr(os, "fsync", broken)
+    with pytest.raises(OSError, match="broken"):
+        sync(tmp_path)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from autolora.allocation.components import Components
 from autolora.allocation.evidence import Evidence
 from autolora.allocation.gates import Gates
 from autolora.errors import UserError
-from autolora.training.checkpoint import load_checkpoint, save_checkpoint
+from autolora.training.checkpoint import load_checkpoint, read_record, save_checkpoint
 
 FORMAT = 1
 _PAIRS = "#pair:"
@@ -85,13 +83,15 @@ def load_evidence(path: Path) -> Evidence:
 
 
 def evidence_identity(path: Path) -> str | None:
-    """What a file that `save_evidence` wrote belongs to; None where there is none, or it cannot be read.
+    """What a file that `save_evidence` wrote belongs to; None where there is no file, or it does not say.
 
     Args:
         path: The file.
+
+    Raises:
+        UserError: It is damaged.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            return str(json.loads(file.metadata()["record"])["identity"])
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+    if not path.is_file():
         return None
+    identity = read_record(path).get("identity")
+    return None if identity is None else str(identity)

@@ -59,8 +59,9 @@ def _context(target: str, options: Options) -> Context:
     from autolora.experiment.preflight import check_data
     from autolora.recipe.load import read_recipe
     from autolora.recipe.shipped import find_recipe
+    from autolora.runs.folders import is_run
     from autolora.runs.labels import read_labels
-    from autolora.runs.store import Run, is_run
+    from autolora.runs.store import Run
 
     path = Path(target)
     run = Run.open(path) if is_run(path) else None

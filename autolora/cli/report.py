@@ -70,8 +70,9 @@ def _trials_of(folder: Path) -> list[Result]:
         UserError: The file lists none, or one that is not there.
     """
     from autolora.files import read_json
+    from autolora.runs.folders import is_run
     from autolora.runs.results import Result, read_result
-    from autolora.runs.store import Run, is_run
+    from autolora.runs.store import Run
 
     file = _trials_file(folder)
     listed = read_json(file)
@@ -97,8 +98,9 @@ def _trials_of(folder: Path) -> list[Result]:
 
 def _results(target: Path) -> list[Result]:
     """Those of a run, of all runs below a folder, or of a comparison's folder."""
+    from autolora.runs.folders import is_run, is_tuning
     from autolora.runs.results import read_result
-    from autolora.runs.store import Run, is_run, is_tuning
+    from autolora.runs.store import Run
 
     if is_run(target):
         return [read_result(Run.open(target))]

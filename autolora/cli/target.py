@@ -18,7 +18,9 @@ from autolora.recipe.load import read_recipe
 from autolora.recipe.schema import Recipe
 from autolora.recipe.shipped import find_recipe
 from autolora.runs.changes import check_unchanged
-from autolora.runs.store import Run, is_run, runs, same_runs
+from autolora.runs.folders import is_run
+from autolora.runs.listing import runs, same_runs
+from autolora.runs.store import Run
 
 if TYPE_CHECKING:
     from autolora.context.base import Context

@@ -24,7 +24,8 @@ from autolora.comparison.processes import process_context
 from autolora.comparison.worker import work
 from autolora.methods.sharing import has_search, offer
 from autolora.recipe.method import label
-from autolora.runs.store import TUNING, Run
+from autolora.runs.folders import TUNING
+from autolora.runs.store import Run
 
 if TYPE_CHECKING:
     from multiprocessing.context import ForkServerContext, SpawnContext

@@ -28,6 +28,7 @@ import numpy as np
 
 from autolora.comparison.groups import tasks_of
 from autolora.errors import UserError
+from autolora.runs.inventory import verified
 from autolora.runs.results import Result
 from autolora.training.log import MetricLog
 
@@ -119,7 +120,7 @@ def _rank(method: str) -> int:
 
 def _log(result: Result) -> Log:
     assert result.run is not None
-    path = result.run / "retrain" / "log.jsonl"
+    path = verified(result.run, "retrain/log.jsonl")
     if not path.is_file():
         return []
     try:

@@ -23,7 +23,10 @@ from autolora.methods.sharing import has_search
 from autolora.recipe.method import check_targets, label
 from autolora.recipe.pairs import contradictions
 from autolora.recipe.schema import MethodSettings, Recipe
-from autolora.runs.store import TUNING, Run, runs
+from autolora.runs.folders import TUNING
+from autolora.runs.listing import runs
+from autolora.runs.results import read_result
+from autolora.runs.store import Run
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,9 @@ def trials_of(wanted: Sequence[Recipe], root: Path, *, tuning: bool = False) -> 
         wanted: With method and seed in them.
         root: Where runs are.
         tuning: Whether they try a setting.
+
+    Raises:
+        UserError: The files of a run that has ended are not what was written.
     """
     folder = f"/{TUNING}" if tuning else ""
     found = {name: runs(root, f"{name}{folder}") for name in {recipe.name for recipe in wanted}}
@@ -120,6 +126,9 @@ def trials_of(wanted: Sequence[Recipe], root: Path, *, tuning: bool = False) -> 
             asked = one == recipe or (key in trials and trials[key].wanted)
             source = searched.get(search_key(one))
             trials[key] = Trial(one, asked, existing[one.name].get(key), tuning, searched=source)
+    for trial in trials.values():
+        if trial.run is not None and trial.done:
+            read_result(trial.run)  # what is damaged is said before anything is run
     return list(trials.values())
 
 

@@ -9,7 +9,8 @@ from torch import nn
 
 from autolora.console import StageProgress
 from autolora.context.base import Context
-from autolora.evaluation.predict import Part, predict
+from autolora.evaluation.part import Part
+from autolora.evaluation.predict import predict
 from autolora.training.batches import Example
 
 

@@ -2,58 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from autolora.evaluation.part import Part
 from autolora.tasks.base import Task
 from autolora.training.batches import Collate, Example
 from autolora.training.compute import Compute
-
-
-class Part:
-    """The predictions made so far, as JSON Lines that only grow, so that decoding goes on where it was interrupted.
-
-    The first line is the identity of what they were made with and for; a file with another identity is made anew.
-
-    Args:
-        path: The file, one for each process.
-        identity: One line.
-    """
-
-    def __init__(self, path: Path, identity: str) -> None:
-        self.path, self.identity = path, identity
-
-    def records(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        """What is there: index of the example, and its record. A batch whose writing was cut off is left out."""
-        lines = self.path.read_text(encoding="utf-8").split("\n") if self.path.exists() else []
-        if not lines or lines[0] != self.identity:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.write_text(self.identity + "\n", encoding="utf-8")
-            return
-        whole = lines[:-1]  # what follows the last line break is half a line, or nothing
-        if lines[-1]:
-            self.path.write_text("\n".join([*whole, ""]), encoding="utf-8")
-        for line in whole[1:]:
-            yield from json.loads(line)
-
-    def add(self, records: Sequence[tuple[int, Mapping[str, object]]]) -> None:
-        """Add one batch, as one line.
-
-        Args:
-            records: Index of each example, and its record.
-        """
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(records) + "\n")
-
-    def remove(self) -> None:
-        """Remove the file, once all predictions are where they belong."""
-        self.path.unlink(missing_ok=True)
 
 
 def predict(

@@ -13,8 +13,9 @@ from autolora.lora.ranks import Ranks
 from autolora.recipe.load import override_recipe
 from autolora.recipe.schema import Recipe
 from autolora.recipe.shipped import find_recipe
+from autolora.runs.listing import same_runs
 from autolora.runs.results import Result, read_result
-from autolora.runs.store import Run, same_runs
+from autolora.runs.store import Run
 
 
 def run(

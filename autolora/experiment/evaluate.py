@@ -11,7 +11,7 @@ from autolora.context.fit import check_inputs
 from autolora.context.predictions import predictions_of
 from autolora.data.load import load_splits
 from autolora.errors import UserError
-from autolora.evaluation.predict import Part
+from autolora.evaluation.part import Part
 from autolora.evaluation.submission import submission_lines
 from autolora.experiment.announcement import announce
 from autolora.experiment.base import settle_base
@@ -23,9 +23,12 @@ from autolora.planted.kinds import is_planted
 from autolora.planted.ranks import planted_ranks
 from autolora.planted.recovery import Recovery, recovery
 from autolora.recipe.schema import Limits
+from autolora.runs.folders import ranks_file
+from autolora.runs.inventory import WHOLE, check_there, verify_below
 from autolora.runs.manifest import device_record
 from autolora.runs.predictions import prediction_files
-from autolora.runs.store import Run, ranks_file
+from autolora.runs.seal import listing
+from autolora.runs.store import Run
 from autolora.tables import Row, write_table
 from autolora.tasks.scored import Scored, over_splits
 
@@ -77,6 +80,8 @@ def evaluate(run: Run, context: Context) -> list[Row]:
             of_split = context.task.metrics(predictions, examples)
             rows += [{**about, **each.row(), **size} for each in of_split]
             scored += of_split
+        if context.main:
+            _remove_parts(run)
         headline = context.task.headline(scored)
         if context.main:
             write_table(rows, run.path, "metrics")
@@ -128,7 +133,8 @@ def submit(run: Run, context: Context) -> list[Path]:
         predictions = predictions_of(context, model, examples, f"eval {split}")
         path = run.path / "submission" / f"{name}.tsv"
         if context.main:
-            write_atomic(path, submission_lines(raw, predictions, context.task.names, how))
+            with listing(run.path, path.relative_to(run.path).as_posix()):
+                write_atomic(path, submission_lines(raw, predictions, context.task.names, how))
         written.append(path)
     return written
 
@@ -137,12 +143,20 @@ def _adapter(run: Run) -> Path:
     """Where the adapter is.
 
     Raises:
-        UserError: The retraining has not ended.
+        UserError: The retraining has not ended, or its files are not what was written.
     """
+    check_there(run.path, WHOLE, "search", "retrain")
     adapter = run.path / "adapter"
     if not any(adapter.glob("adapter_config.json")) and not any(adapter.glob("weights.safetensors")):
         raise UserError(f"{run.path} has no adapter yet; run: autolora retrain {run.path}")
+    verify_below(run.path, "adapter")
     return adapter
+
+
+def _remove_parts(run: Run) -> None:
+    """Those of other settings or processes, too, which nobody will go on with."""
+    for path in (run.path / "predictions").glob(".*.part"):
+        path.unlink(missing_ok=True)
 
 
 def _size(run: Run) -> dict[str, int]:

@@ -18,6 +18,7 @@ from autolora.experiment.evaluate import evaluate
 from autolora.experiment.retrain import retrain
 from autolora.experiment.search import search
 from autolora.methods.base import method_class
+from autolora.runs.inventory import WHOLE, check_there
 from autolora.runs.store import Run
 
 STAGES: dict[str, Callable[[Run, Context], object]] = {"search": search, "retrain": retrain, "eval": evaluate}
@@ -28,8 +29,12 @@ def stages_left(run: Run) -> list[str]:
 
     Args:
         run: The run, of whatever state.
+
+    Raises:
+        UserError: A file of one that has succeeded is missing, or not as long as it was.
     """
     searches = method_class(run.recipe.method.name).searches
+    check_there(run.path, WHOLE, *STAGES)
     return [name for name in STAGES if (searches or name != "search") and run.stage_state(name) != "success"]
 
 

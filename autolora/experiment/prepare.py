@@ -12,6 +12,7 @@ from autolora.data.labels import listed
 from autolora.errors import UserError
 from autolora.model.fit import unknown_faults
 from autolora.registry import METHODS
+from autolora.runs.base import read_base
 from autolora.runs.labels import read_labels, write_labels
 from autolora.runs.store import Run
 
@@ -31,6 +32,7 @@ def prepare(context: Context, run: Run | None = None, *, training: bool = True) 
     """
     METHODS.load(context.recipe.method.name).check_recipe(context.recipe)
     if run is not None:
+        read_base(run.path)  # a damaged one is said before the stage begins
         _take_labels(run, context)
     train = context.recipe.data.splits.train
     splits = dict.fromkeys([*([train] if training else []), *context.recipe.data.splits.eval])

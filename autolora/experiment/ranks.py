@@ -131,7 +131,7 @@ class _Reader:
 
     def own(self) -> Reading:
         """What the run itself has found."""
-        ranks = Ranks.load(self.run.path / "search" / "ranks.json")
+        ranks = Ranks.load(self.run.verified("search/ranks.json"))
         return self._reading(ranks.rule.get("budget"), ranks, str(ranks.rule.get("score", "selection")))
 
     def line(self) -> list[tuple[int, float]]:

@@ -21,9 +21,9 @@ from typing import Any
 from autolora.allocation.rises import LossRises, Rises, checked_gain
 from autolora.console import warn
 from autolora.errors import UserError
-from autolora.files import read_json, write_json
+from autolora.files import read_state, write_state
 
-FORMAT = 1
+FORMAT = 2  # the first says no SHA-256
 
 
 class RisesFile:
@@ -43,10 +43,16 @@ class RisesFile:
             "losses": {},
             "rises": {},
         }
-        found: Any = read_json(path) if path.exists() else None
-        whole = isinstance(found, dict) and found.keys() == self.content.keys()
-        if whole and (found["format"], found["identity"]) == (FORMAT, identity):
-            self.content = found
+        found = self._read() if path.exists() else {}
+        known = found.keys() == self.content.keys() and found["format"] in range(1, FORMAT + 1)
+        if known and found["identity"] == identity:
+            self.content = {**found, "format": FORMAT}
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            return read_state(self.path, since=FORMAT)
+        except UserError as error:
+            raise UserError(f"{error}; put it back, or remove it to measure anew with --measure") from error
 
     @property
     def examples(self) -> int | None:
@@ -59,7 +65,7 @@ class RisesFile:
         if not self.write:
             return
         try:
-            write_json(self.path, self.content)
+            write_state(self.path, self.content)
         except OSError as error:
             warn(f"{self.path} cannot be written, so what was measured is not kept: {error}")
 

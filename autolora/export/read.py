@@ -20,7 +20,9 @@ from autolora.export.base import Allocation
 from autolora.lora.ranks import Ranks
 from autolora.lora.stored import TENSORS, lora_shapes, rank_in, read_shapes, scaling_in, tensor_faults
 from autolora.model.inspect import bundled
-from autolora.runs.store import Run, ranks_file
+from autolora.runs.folders import ranks_file
+from autolora.runs.inventory import WHOLE, check_there, verify_below
+from autolora.runs.store import Run
 
 _DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, re.error)
 
@@ -34,6 +36,9 @@ def read_allocation(run: Run) -> Allocation:
     Raises:
         UserError: There are no ranks, or the run's files contradict each other.
     """
+    check_there(run.path, WHOLE, "search", "retrain")
+    for folder in ("adapter", "search/adapter"):
+        verify_below(run.path, folder)
     recipe, ranks = run.recipe, _ranks(run)
     own, searched = _read_adapter(run.path / "adapter"), _read_adapter(run.path / "search" / "adapter")
     lora = own is not None and own.get("peft_type") == "LORA"

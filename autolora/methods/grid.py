@@ -28,7 +28,7 @@ from autolora.context.steps import add_seconds, run_in
 from autolora.data.split import split_train
 from autolora.errors import UserError
 from autolora.evaluation.loss import mean_loss
-from autolora.files import read_json, write_json
+from autolora.files import read_state, write_state
 from autolora.lora.ranks import Ranks
 from autolora.lora.targets import target_shapes
 from autolora.methods.peft import RankedLora
@@ -40,6 +40,7 @@ from autolora.training.batches import Example
 from autolora.training.finetune import Finetuning
 from autolora.training.seeds import derive, seed_torch
 
+FORMAT = 2  # of grid.json; the first has no number, and no SHA-256
 LOSS = Output("loss", higher_is_better=False, high=None)
 
 
@@ -114,7 +115,7 @@ class LoraGrid(RankedLora):
             if str(rank) not in found:
                 found[str(rank)] = self._one_rank(context, plan, rank, folder)
                 if context.main:
-                    write_json(path, {"identity": plan.identity, "ranks": found})
+                    write_state(path, {"format": FORMAT, "identity": plan.identity, "ranks": found})
             if context.main:
                 (self.run.path / folder / "checkpoint.safetensors").unlink(missing_ok=True)
         return found
@@ -184,7 +185,10 @@ def _done(path: Path, identity: str) -> dict[str, dict[str, Any]]:
     """The ranks that an interrupted search has done."""
     if not path.exists():
         return {}
-    content = read_json(path)
+    try:
+        content = read_state(path, since=FORMAT)
+    except UserError as error:
+        raise UserError(f"{error}; put it back, or remove it to search anew") from error
     if content["identity"] != identity:
         raise UserError(
             f"{path} belongs to other settings, data or model than those of this run; "

@@ -15,6 +15,7 @@ from autolora.files import write_atomic
 from autolora.methods.searched import EVIDENCE, HEAD, belong_to
 from autolora.runs.base import differences, read_base
 from autolora.runs.store import Run
+from autolora.training.checkpoint import load_checkpoint
 
 SHARED = "shared"  # in the manifest, of the search: the path of the run that made it, from this one
 _SECONDS = "found_seconds"  # likewise: the seconds of it, without the ranks that are read off it
@@ -56,12 +57,17 @@ def taken_over(run: Run, context: Context, identity: str) -> bool:
         run: That has not been searched.
         context: Of the run.
         identity: Of its search.
+
+    Raises:
+        UserError: What was offered is not what was written.
     """
     offered = _noted(run).get(SHARED)
     if offered is None:
         return False
     source = Run.open((run.path / offered).resolve()) if (run.path / offered / "recipe.yaml").is_file() else None
     fits = source is not None and belong_to(source.path / "search", identity) and _same_base(run, source, context)
+    if source is not None and fits:
+        _check_whole(source)
     context.compute.wait()  # all have read what was offered
     if source is None or not fits:
         run.note("search", **{SHARED: None})
@@ -75,6 +81,13 @@ def taken_over(run: Run, context: Context, identity: str) -> bool:
                 write_atomic(run.path / "search" / name, (source.path / "search" / name).read_bytes())
     context.compute.wait()
     return belong_to(run.path / "search", identity)
+
+
+def _check_whole(source: Run) -> None:
+    """Raises UserError where what is to be taken over is not what was written."""
+    for name in (HEAD, EVIDENCE):
+        load_checkpoint(source.path / "search" / name)
+    source.verified(f"search/{_LOG}")
 
 
 def _noted(run: Run) -> dict[str, Any]:

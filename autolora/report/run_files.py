@@ -12,13 +12,15 @@ from typing import Any
 
 from autolora.errors import UserError
 from autolora.lora.ranks import Ranks
+from autolora.runs.inventory import verified
+from autolora.training.log import whole_lines
 
 Record = Mapping[str, Any]
 
 
 def searched_ranks(run: Path) -> Ranks | None:
     """What the run's search found; None where it has found nothing."""
-    path = run / "search" / "ranks.json"
+    path = verified(run, "search/ranks.json")
     if not path.exists():
         return None
     try:
@@ -29,9 +31,9 @@ def searched_ranks(run: Path) -> Ranks | None:
 
 def records(run: Path, stage: str) -> list[dict[str, Any]]:
     """The lines of a stage's log."""
-    path = run / stage / "log.jsonl"
+    path = verified(run, f"{stage}/log.jsonl")
     text, found = _text(path), []
-    for number, line in enumerate((text or "").splitlines(), start=1):
+    for number, line in enumerate(whole_lines(text or ""), start=1):
         try:
             if line:
                 found.append(json.loads(line))

@@ -12,6 +12,8 @@ from typing import Any
 
 from autolora.errors import UserError
 from autolora.files import read_json, write_json
+from autolora.runs.inventory import verified
+from autolora.runs.seal import listing
 
 FILE = "base.json"
 
@@ -40,7 +42,7 @@ def read_base(run: Path) -> Base | None:
     Raises:
         UserError: The file is damaged.
     """
-    path = run / FILE
+    path = verified(run, FILE)
     if not path.exists():
         return None
     content = read_json(path)
@@ -57,7 +59,8 @@ def write_base(run: Path, base: Base) -> None:
         run: The run's folder.
         base: What the run is begun on.
     """
-    write_json(run / FILE, asdict(base))
+    with listing(run, FILE):
+        write_json(run / FILE, asdict(base))
 
 
 def differences(kept: Base, found: Base) -> Iterator[str]:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from autolora.errors import UserError
 from autolora.files import read_json, write_json
+from autolora.runs.inventory import verified
+from autolora.runs.seal import listing
 
 FILE = "labels.json"
 
@@ -23,7 +25,7 @@ def read_labels(run: Path) -> list[str] | None:
     Raises:
         UserError: The file is damaged.
     """
-    path = run / FILE
+    path = verified(run, FILE)
     if not path.exists():
         return None
     content = read_json(path)
@@ -40,4 +42,5 @@ def write_labels(run: Path, names: Sequence[str]) -> None:
         run: The run's folder.
         names: In the order of the model's outputs.
     """
-    write_json(run / FILE, {"names": list(names)})
+    with listing(run, FILE):
+        write_json(run / FILE, {"names": list(names)})

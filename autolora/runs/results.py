@@ -13,8 +13,10 @@ from autolora.lora.ranks import Ranks
 from autolora.metrics.base import Score
 from autolora.recipe.method import label
 from autolora.registry import METRICS
+from autolora.runs.folders import ranks_file
+from autolora.runs.inventory import WHOLE, check_there, verified
 from autolora.runs.predictions import prediction_files
-from autolora.runs.store import Run, ranks_file
+from autolora.runs.store import STAGES, Run
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,8 @@ class Result:
         splits = dict.fromkeys(str(row["split"]) for row in self.rows)
         if split not in splits:
             raise UserError(f"{self.run} has no predictions of a split {split!r}; it has: {', '.join(splits)}")
-        return read_records(prediction_files(self.run, list(splits))[split])
+        path = prediction_files(self.run, list(splits))[split]
+        return read_records(verified(self.run, path.relative_to(self.run).as_posix()))
 
     @property
     def total_seconds(self) -> float | None:
@@ -131,7 +134,8 @@ def read_result(run: Run) -> Result:
     )
     if not done:
         return base
-    rows = read_json(run.path / "metrics.json")
+    check_there(run.path, WHOLE, *STAGES)
+    rows = read_json(run.verified("metrics.json"))
     scores = _scores(evaluated, rows[0], run.recipe.eval.metrics)
     trained, head = retrained["trainable_parameters"], retrained["head_parameters"]
     both = (searched, retrained)

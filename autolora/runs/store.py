@@ -20,9 +20,7 @@ Files are written to a temporary name and renamed.
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import time
 import traceback
 from collections.abc import Iterator, Mapping
@@ -31,19 +29,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from autolora.errors import UserError
-from autolora.files import read_json, write_atomic, write_json
+from autolora.files import read_json, remove_leftovers, write_atomic, write_state
 from autolora.lora.ranks import Ranks
 from autolora.recipe.load import dump_recipe
-from autolora.recipe.method import label
 from autolora.recipe.schema import Recipe
+from autolora.runs.folders import RANKS, is_run, new_folder
+from autolora.runs.inventory import FORMAT, MANIFEST, RECIPE, STATUS, read_run_state, verified
+from autolora.runs.resolved import read_resolved
+from autolora.runs.seal import Seal, listing
 
 STAGES = ("search", "retrain", "eval")
-TUNING = "_tuning"  # in a recipe's folder, those of its runs that try a setting and are reported nowhere
-LONGEST = 80  # characters of a method's label in the name of a folder
-FORMAT = 2  # of a run's folder, in its manifest; runs without a number are of the first, and are read as they are
 
 
 class Run:
@@ -65,18 +61,15 @@ class Run:
         Args:
             root: Where runs are; the folder is made in ``<root>/<recipe>/``.
             recipe: With its method and seed.
-            folder: Of that one, where it belongs to a kind of its own, `TUNING` for instance.
+            folder: Of that one, where it belongs to a kind of its own, `runs.folders.TUNING` for instance.
         """
         from autolora.runs.manifest import environment
 
         now = datetime.now(UTC)
-        word = re.sub(r"[^A-Za-z0-9.]+", "-", label(recipe.method))[:LONGEST].rstrip("-.")
-        stem = f"{now:%Y%m%d-%H%M%S}-{'' if word == 'autolora' else word + '-'}{recipe.seed}"
-        path = _new_folder(root / recipe.name / folder, stem)
-        run = cls(path, recipe)
-        write_json(path / "status.json", {"state": "running", "stages": {}})
+        run = cls(path := new_folder(root, recipe, now, folder), recipe)
+        write_state(path / STATUS, {"format": FORMAT, "state": "running", "stages": {}})
         made = {"format": FORMAT, "created": now.isoformat(), "seed": recipe.seed}
-        write_json(path / "manifest.json", {**made, **environment()})
+        write_state(path / MANIFEST, {**made, **environment()})
         run.save_recipe()
         return run
 
@@ -92,19 +85,21 @@ class Run:
         """
         if not is_run(path):
             raise UserError(f"{path} is not a run: it has no recipe.yaml and status.json")
-        run = cls(path, read_resolved(path / "recipe.yaml"))
-        found = run.manifest().get("format", 1) if (path / "manifest.json").exists() else 1
+        first = not (path / MANIFEST).exists() and "format" not in read_run_state(path / STATUS)
+        found = 1 if first else read_run_state(path / MANIFEST).get("format", 1)
         if found not in range(1, FORMAT + 1):
             raise UserError(
                 f"{path} is a run of format {found!r}, and this version of autolora knows formats up to {FORMAT}; "
                 "open it with the version that made it, or a later one"
             )
-        return run
+        return cls(path, read_resolved(verified(path, RECIPE)))
 
     def save_recipe(self) -> None:
         """Write the recipe, with what the command line changed, once the stage has accepted it."""
-        if self.main:
-            write_atomic(self.path / "recipe.yaml", dump_recipe(self.recipe))
+        text = dump_recipe(self.recipe)
+        if self.main and (not (self.path / RECIPE).is_file() or (self.path / RECIPE).read_bytes() != text.encode()):
+            with listing(self.path, RECIPE):
+                write_atomic(self.path / RECIPE, text)
 
     def status(self) -> dict[str, Any]:
         """What status.json says: "state" of the run, and "stages" by name.
@@ -112,15 +107,23 @@ class Run:
         Raises:
             UserError: It is missing or damaged.
         """
-        return _read(self.path / "status.json")
+        return read_run_state(self.path / STATUS)
 
     def manifest(self) -> dict[str, Any]:
-        """What manifest.json says: what made the run, and "stages" by name.
+        """What manifest.json says: what made the run, its "files", and "stages" by name.
 
         Raises:
             UserError: It is missing or damaged.
         """
-        return _read(self.path / "manifest.json")
+        return read_run_state(self.path / MANIFEST)
+
+    def verified(self, name: str) -> Path:
+        """A file of the run, which is what was written; see `autolora.runs.inventory.verified`.
+
+        Args:
+            name: Its path from the run's folder.
+        """
+        return verified(self.path, name)
 
     def stage_state(self, stage: str) -> str | None:
         """The state of a stage: running, success, failed, cancelled; None: not begun.
@@ -141,7 +144,7 @@ class Run:
         if self.main:
             manifest = self.manifest()
             manifest.setdefault("stages", {}).setdefault(stage, {}).update(values)
-            write_json(self.path / "manifest.json", manifest)
+            write_state(self.path / MANIFEST, manifest)
 
     def note_data(self, record: Mapping[str, Any]) -> None:
         """Keep what was read of the data.
@@ -150,7 +153,7 @@ class Run:
             record: JSON-able; it replaces the one that is there.
         """
         if self.main:
-            write_json(self.path / "manifest.json", {**self.manifest(), "data": record})
+            write_state(self.path / MANIFEST, {**self.manifest(), "data": record})
 
     def ranks(self) -> Ranks:
         """The ranks that the run is retrained at, with the retraining's scaling.
@@ -158,8 +161,10 @@ class Run:
         Raises:
             UserError: There are none yet, or the file is damaged.
         """
-        path = ranks_file(self.path)
-        if not path.exists():
+        for name in RANKS:  # one that is listed must be there
+            if (path := self.verified(name)).exists():
+                break
+        else:
             raise UserError(f"{self.path} has no ranks yet; run: autolora search {self.path} --resume")
         stage = path.parent.name
         try:
@@ -194,7 +199,7 @@ class Run:
         manifest = self.manifest()
         path = os.path.relpath(run.path.resolve(), self.path.resolve())
         manifest.setdefault("sources", {})[method] = Path(path).as_posix()
-        write_json(self.path / "manifest.json", manifest)
+        write_state(self.path / MANIFEST, manifest)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -207,10 +212,15 @@ class Run:
             UserError: Another process is at the run.
         """
         self._refuse_if_alive()
+        if self.main:
+            remove_leftovers(self.path)
+        seal = Seal(self.path, name, ended=self.stage_state(name) == "success") if self.main else None
         self._mark(name, "running", pid=os.getpid())
         begun = time.monotonic()
         try:
             yield
+            if seal is not None:
+                seal.close()
         except KeyboardInterrupt:
             self._mark(name, "cancelled")
             raise
@@ -224,7 +234,7 @@ class Run:
             status = self.status()
             status["state"] = state
             status["stages"][stage] = {"state": state, "at": datetime.now(UTC).isoformat(), **values}
-            write_json(self.path / "status.json", status)
+            write_state(self.path / STATUS, status)
 
     def mark(self, state: str, **values: object) -> None:
         """The state of the run as a whole, for what no stage can say: that it waits, or ended before one began.
@@ -234,8 +244,8 @@ class Run:
             values: JSON-able, such as an "error".
         """
         if self.main:
-            status = {"state": state, "stages": self.status()["stages"], **values}
-            write_json(self.path / "status.json", status)
+            known = {key: value for key, value in self.status().items() if key in ("format", "stages")}
+            write_state(self.path / STATUS, {**known, "state": state, **values})
 
     def live_process(self) -> tuple[str, int] | None:
         """The stage that another process is at, and that process."""
@@ -249,115 +259,6 @@ class Run:
         """Two processes must not write one run."""
         if self.main and (live := self.live_process()) is not None:
             raise UserError(f"{self.path}: its {live[0]} is still running (process {live[1]}); wait for it or stop it")
-
-
-def read_resolved(path: Path) -> Recipe:
-    """A run's own recipe, as it was resolved; its files are not checked again.
-
-    Args:
-        path: The run's recipe.yaml.
-
-    Raises:
-        UserError: It is missing or damaged.
-    """
-    try:
-        return Recipe.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{path} is not the resolved recipe of a run: {error}") from error
-
-
-def ranks_file(path: Path) -> Path:
-    """Where the ranks of a run are that it was retrained at: found in training or after it, or before it.
-
-    Args:
-        path: The run's folder.
-    """
-    trained = path / "retrain" / "ranks.json"
-    return trained if trained.exists() else path / "search" / "ranks.json"
-
-
-def is_run(path: Path) -> bool:
-    """Whether a folder holds a run, of whatever state.
-
-    Args:
-        path: A folder, which need not be there.
-    """
-    return (path / "recipe.yaml").is_file() and (path / "status.json").is_file()
-
-
-def is_tuning(path: Path, root: Path) -> bool:
-    """Whether a run was made to try a setting, and is reported nowhere.
-
-    Args:
-        path: Its folder.
-        root: Below which it was found; what is above does not count.
-    """
-    return TUNING in path.relative_to(root).parts
-
-
-def runs(root: Path, recipe_name: str | None = None) -> list[Run]:
-    """All runs below `root`, oldest first; a damaged one is left out, and so is what only tries a setting.
-
-    Args:
-        root: Where runs are.
-        recipe_name: Only runs of this recipe (``NAME/_tuning``: those that try a setting for it); None for all.
-
-    Raises:
-        UserError: The newest run is damaged.
-    """
-    found = []
-    for status in root.rglob("status.json") if recipe_name is None else root.glob(f"{recipe_name}/*/status.json"):
-        path = status.parent
-        if is_run(path) and not (recipe_name is None and is_tuning(path, root)):
-            found.append((_created(path), path))
-    opened = []
-    for _, path in sorted(found):
-        try:
-            opened.append(Run.open(path))
-        except UserError:
-            if path == max(found)[1]:
-                raise
-    return opened
-
-
-def same_runs(root: Path, recipe: Recipe) -> list[Run]:
-    """The runs below `root` of exactly this resolved recipe, oldest first.
-
-    Args:
-        root: Where runs are.
-        recipe: With its method and seed.
-    """
-    return [run for run in runs(root, recipe.name) if run.recipe == recipe]
-
-
-def _created(path: Path) -> str:
-    """When a run was made; "" where its manifest does not say."""
-    try:
-        return str(_read(path / "manifest.json").get("created", ""))
-    except UserError:
-        return ""
-
-
-def _new_folder(parent: Path, stem: str) -> Path:
-    parent.mkdir(parents=True, exist_ok=True)
-    for i in range(1, 1000):
-        path = parent / (stem if i == 1 else f"{stem}-{i}")
-        try:
-            path.mkdir()
-            return path
-        except FileExistsError:
-            continue
-    raise UserError(f"{parent / stem} and 999 names like it exist already")
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
-    if not isinstance(value, dict):
-        raise UserError(f"{path} is not a JSON object")
-    return value
 
 
 def _alive(pid: int) -> bool:

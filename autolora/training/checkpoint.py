@@ -1,21 +1,28 @@
 """A checkpoint is one safetensors file: tensors, and a small JSON record in its header. No pickle.
 
-It is written to a temporary name and renamed, so that a kill at any moment leaves the old one or the new one.
+It is written to a temporary name and renamed, so that a kill at any moment leaves the old one or the new one. Beside
+the record are the SHA-256 of the tensors, and one of that and the record, by which the record can be trusted alone.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from autolora.errors import UserError
 from autolora.files import write_atomic
+
+# In the header: the record, the tensors' SHA-256 and that of both, in one text, as safetensors keeps no order; or, of
+# earlier versions, the record alone.
+_CHECKED, _RECORD = "checked", "record"
 
 
 def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str, object]) -> None:
@@ -27,7 +34,9 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], record: Mapping[s
         record: JSON-able.
     """
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_atomic(path, save(contiguous, metadata={"record": json.dumps(record)}))
+    text, hashed = json.dumps(record), _hash_of(contiguous)
+    checked = json.dumps([text, hashed, _hash_with(text, hashed)])
+    write_atomic(path, save(contiguous, metadata={_CHECKED: checked}))
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -40,13 +49,69 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         The tensors by name, on the CPU, and the record.
 
     Raises:
-        UserError: The file is no checkpoint.
+        UserError: The file is no checkpoint, or not what was written.
     """
     try:
         with safe_open(path, framework="pt") as file:
-            record = json.loads(file.metadata()["record"])
-            return {name: file.get_tensor(name) for name in file.keys()}, record  # noqa: SIM118 (not a dict)
-    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise UserError(
-            f"{path} is not a checkpoint of autolora ({error}); remove it to start the stage anew"
-        ) from error
+            record, hashed = _read_header(path, file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, error) from error
+    if hashed is not None and _hash_of(tensors) != hashed:
+        raise _changed(path, "tensors")
+    return tensors, record
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """The record of a file that `save_checkpoint` wrote, without its tensors.
+
+    Args:
+        path: The file.
+
+    Raises:
+        UserError: The file is no checkpoint, or its record is not what was written.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return _read_header(path, file.metadata() or {})[0]
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, error) from error
+
+
+def _read_header(path: Path, header: Mapping[str, str]) -> tuple[dict[str, Any], str | None]:
+    """The record, and what the tensors' SHA-256 should be; None where that is not said."""
+    try:
+        text, hashed, whole = json.loads(header[_CHECKED]) if _CHECKED in header else (header[_RECORD], None, None)
+        if hashed is not None and _hash_with(text, hashed) != whole:
+            raise _changed(path, "record")
+        record = json.loads(text)
+        if not isinstance(record, dict):
+            raise TypeError("its record is no object")
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(path, error) from error
+    return record, hashed
+
+
+def _hash_of(tensors: Mapping[str, Tensor]) -> str:
+    """Of names, types, shapes and values."""
+    found = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        found.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
+
+
+def _hash_with(record: str, tensors: str) -> str:
+    return hashlib.sha256(f"{tensors} {record}".encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _damaged(path: Path, error: Exception) -> UserError:
+    return UserError(f"{path} is not a checkpoint of autolora ({error}); remove it to start the stage anew")
+
+
+def _changed(path: Path, part: str) -> UserError:
+    return UserError(
+        f"{path} is not what was written: the SHA-256 of its {part} is another than it says; put it back, or remove "
+        "it to start the stage anew"
+    )

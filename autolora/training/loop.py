@@ -135,7 +135,7 @@ def _resume(
 ) -> tuple[int, dict[str, Tensor]]:
     if checkpoint is None or not checkpoint.exists():
         if log:
-            log.cut(0)
+            log.clear()
         return begin, {}
     tensors, record = load_checkpoint(checkpoint)
     if record["identity"] != trainable.identity:
@@ -148,7 +148,7 @@ def _resume(
     sums = {name.removeprefix(_SUM): value for name, value in tensors.items() if name.startswith(_SUM)}
     trainable.load({name: value for name, value in tensors.items() if not name.startswith(_SUM)})
     if log:
-        log.cut(record["log_bytes"])
+        log.cut(record, checkpoint)
     return int(record["step"]), sums
 
 
@@ -171,5 +171,5 @@ def _log(
 
 def _save(trainable: Trainable, done: int, sums: Mapping[str, Tensor], log: MetricLog | None, checkpoint: Path) -> None:
     tensors = {**trainable.state(), **{_SUM + name: value for name, value in sums.items()}}
-    record = {"identity": trainable.identity, "step": done, "log_bytes": log.size() if log else 0}
-    save_checkpoint(checkpoint, tensors, record)
+    marked = log.mark() if log else {"log_bytes": 0}
+    save_checkpoint(checkpoint, tensors, {"identity": trainable.identity, "step": done, **marked})

@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tests.laboratory import change_state
+
 Call = Callable[..., tuple[int, str, str]]
 """``call("eval", run)``: the command inside the test's process; exit code, standard output and standard error."""
 
@@ -111,7 +113,7 @@ def unfinish(run: Path, stage: str) -> None:
     order = ["search", "retrain", "eval"]
     for later in order[order.index(stage) :]:
         status["stages"].pop(later)
-    (run / "status.json").write_text(json.dumps(status), encoding="utf-8")
+    change_state(run / "status.json", stages=status["stages"])
     if stage == "search":
         (run / "search" / "ranks.json").unlink()
     shutil.rmtree(run / "adapter")

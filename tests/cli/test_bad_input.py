@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.support import Call, autolora, imported, read, said
+from tests.laboratory import of_an_earlier_version
 
 VALID = """\
 task: classification
@@ -202,6 +203,7 @@ def test_a_broken_checkpoint_is_refused_by_name(call: Call, copied: Path) -> Non
     ],
 )
 def test_ranks_that_are_none_are_refused_by_name(call: Call, copied: Path, content: str, message: str) -> None:
+    of_an_earlier_version(copied)
     (copied / "search" / "ranks.json").write_text(content)
     code, _, err = call("retrain", copied)
     assert code == 2
@@ -212,6 +214,7 @@ def test_ranks_that_are_none_are_refused_by_name(call: Call, copied: Path, conte
 
 def test_ranks_of_another_model_are_refused(call: Call, copied: Path) -> None:
     ranks = copied / "search" / "ranks.json"
+    of_an_earlier_version(copied)
     ranks.write_text(ranks.read_text().replace("bert.encoder.layer.1.attention.self.query", "bert.h.1.q"))
     code, _, err = call("retrain", copied)
     assert code == 2
@@ -228,6 +231,7 @@ def test_a_broken_adapter_is_refused_by_name(call: Call, copied: Path) -> None:
 
 
 def test_eval_before_retrain_says_what_to_run(call: Call, copied: Path) -> None:
+    of_an_earlier_version(copied)
     shutil.rmtree(copied / "adapter")
     code, _, err = call("eval", copied)
     assert (code, err.splitlines()[-1]) == (2, f"autolora: {copied} has no adapter yet; run: autolora retrain {copied}")

@@ -14,6 +14,7 @@ import yaml
 from autolora import __version__
 from autolora.cli.app import app
 from tests.cli.support import Call, autolora, contents, imported, lines, only_run, read, succeed
+from tests.laboratory import change_state
 
 HEAVY = {"torch", "transformers", "datasets", "peft", "accelerate", "evaluate"}
 
@@ -137,8 +138,7 @@ def test_retrain_and_eval_without_a_target_take_the_newest_run(
     monkeypatch.chdir(copied.parents[2])
     older = copied.with_name("an-older-run-with-a-later-name")
     shutil.copytree(copied, older)
-    manifest = read(older / "manifest.json")
-    (older / "manifest.json").write_text(json.dumps({**manifest, "created": "2020-01-01T00:00:00+00:00"}))
+    change_state(older / "manifest.json", created="2020-01-01T00:00:00+00:00")
     before = contents(older)
     shutil.rmtree(copied / "adapter")
     for name in ("metrics.json", "metrics.md", "metrics.csv"):

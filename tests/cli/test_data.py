@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.support import Call, autolora, lines, read, succeed
+from tests.laboratory import of_an_earlier_version
 
 ROWS = [
     ("the cat", "no"),
@@ -92,6 +93,7 @@ def test_many_splits_with_long_names_stay_within_the_line(folder: Path) -> None:
 
 
 def test_a_run_is_a_recipe_too_with_the_names_it_was_trained_with(call: Call, copied: Path) -> None:
+    of_an_earlier_version(copied)
     (copied / "labels.json").write_text('{"names": ["1", "0"]}')
     before = sorted(copied.rglob("*"))
     code, out, _ = call("data", copied, "--json")

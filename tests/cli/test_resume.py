@@ -1,13 +1,12 @@
 """Interrupted runs: what a signal leaves behind, and that going on ends in the bytes of an uninterrupted run."""
 
-import json
 import shutil
 import signal
 from pathlib import Path
 
 import pytest
-from safetensors import safe_open
 
+from autolora.training.checkpoint import read_record
 from tests.cli.support import (
     Call,
     contents,
@@ -23,8 +22,7 @@ from tests.cli.support import (
 
 
 def checkpointed_step(run: Path, stage: str) -> int:
-    with safe_open(run / stage / "checkpoint.safetensors", framework="pt") as file:
-        return int(json.loads(file.metadata()["record"])["step"])
+    return int(read_record(run / stage / "checkpoint.safetensors")["step"])
 
 
 def has_checkpoint(output: Path, stage: str, after: int = 0) -> bool:

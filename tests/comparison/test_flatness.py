@@ -123,6 +123,6 @@ def test_the_note_is_on_the_highest_uniform_rank_of_each_task(tmp_path: Path) ->
 
 def test_a_damaged_log_is_named(tmp_path: Path) -> None:
     run = write(tmp_path / "0", log(line))
-    (run / "retrain" / "log.jsonl").write_text("{")
+    (run / "retrain" / "log.jsonl").write_text("{\n")
     with pytest.raises(UserError, match=r"log\.jsonl is damaged"):
         flatness_notes([cell("a", "lora:8", 0, 0.5, run=run)])

@@ -19,7 +19,8 @@ from autolora.experiment.preflight import load_recipe
 from autolora.recipe.method import label, parse_method
 from autolora.recipe.schema import Recipe
 from autolora.report.blocks import Names
-from autolora.runs.store import LONGEST, Run
+from autolora.runs.folders import LONGEST
+from autolora.runs.store import Run
 from autolora.tables import render
 from tests.comparison.support import cells
 from tests.comparison.test_estimate import SQUEEZING

@@ -13,17 +13,20 @@ import torch
 from autolora.comparison.execute import execute
 from autolora.comparison.plan import Trial, plan, search_key
 from autolora.context.base import Context
+from autolora.errors import UserError
 from autolora.experiment.line import run_stages
 from autolora.experiment.preflight import load_recipe
 from autolora.methods import sharing
 from autolora.methods.sharing import has_search, offer
 from autolora.recipe.method import parse_method, parse_methods
 from autolora.recipe.schema import Recipe
+from autolora.runs.listing import runs
 from autolora.runs.results import read_result
-from autolora.runs.store import Run, runs
+from autolora.runs.store import Run
 from autolora.training.checkpoint import load_checkpoint, save_checkpoint
+from autolora.training.finetune import Finetuning
 from tests.cli.support import contents, finish, freeze_when, read, start, succeed
-from tests.laboratory import tiny_run, write_laboratory
+from tests.laboratory import flip_bit, of_an_earlier_version, tiny_run, write_laboratory
 
 STEPS = ("search.steps=6", "retrain.steps=12")
 SEED = 3
@@ -207,6 +210,53 @@ def test_an_offer_that_is_wrong_is_declined_and_the_run_searches_itself(
     assert searched(run)["shared"] is None
 
 
+@pytest.mark.parametrize("name", ["head.safetensors", "evidence.safetensors", "log.jsonl"])
+def test_an_offered_search_that_is_not_what_was_written_is_refused_and_nothing_is_taken(
+    laboratory: Path, alone: dict[str, Run], tmp_path: Path, name: str
+) -> None:
+    source = Run(shutil.copytree(alone[SHARING[0]].path, tmp_path / "tiny" / "source"), alone[SHARING[0]].recipe)
+    flip_bit(source.path / "search" / name, 0.97)
+    run, context = tiny_run(laboratory, tmp_path, SHARING[1], *STEPS, seed=SEED)
+    offer(run, source)
+    with pytest.raises(UserError, match=rf"{source.path.name}/search/{name} is not what was written"):
+        run_stages(run, context)
+    assert not (run.path / "search").exists()
+    shutil.copyfile(alone[SHARING[0]].path / "search" / name, source.path / "search" / name)
+    finished(Run.open(run.path))
+    assert contents(run.path) == contents(alone[SHARING[1]].path)
+
+
+def test_what_a_killed_process_left_is_gone_when_the_run_has_been_gone_on_with(
+    laboratory: Path, alone: dict[str, Run], tmp_path: Path
+) -> None:
+    run, context = tiny_run(laboratory, tmp_path, SHARING[0], *STEPS, seed=SEED)
+    killed = KeyboardInterrupt()
+
+    def interrupted(*given: object) -> None:
+        raise killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Finetuning, "advance", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run_stages(run, context)
+    for leftover in (f".status.json.{'0' * 32}.tmp", f"search/.log.jsonl.{'a1' * 16}.tmp", "adapter.new/half"):
+        (run.path / leftover).parent.mkdir(exist_ok=True)
+        (run.path / leftover).write_bytes(b"half")
+    (run.path / "predictions").mkdir()
+    (run.path / "predictions" / ".other-1.part").write_text("of other settings")
+    finished(Run.open(run.path))
+    assert contents(run.path) == contents(alone[SHARING[0]].path)
+
+
+def test_a_finished_trial_that_is_not_what_was_written_is_said_before_anything_is_run(
+    recipe: Recipe, alone: dict[str, Run], tmp_path: Path
+) -> None:
+    there = Path(shutil.copytree(alone[SHARING[2]].path, tmp_path / "tiny" / "earlier"))
+    flip_bit(there / "metrics.json")
+    with pytest.raises(UserError, match=r"metrics\.json is not what was written: .*anew with: autolora eval "):
+        plan([recipe], parse_methods(",".join(SHARING)), [SEED], tmp_path)
+
+
 def test_a_search_on_other_weights_under_the_same_name_is_declined(tmp_path: Path) -> None:
     (tmp_path / "laboratory").mkdir()
     write_laboratory(tmp_path / "laboratory")
@@ -261,6 +311,7 @@ def test_a_plan_knows_the_searches_of_all_runs_of_its_recipes(
     assert (trial.run, trial.source and trial.source.path) == (None, there)
     (other,) = plan([recipe], parse_methods(SHARING[0]), [SEED + 1], tmp_path)
     assert other.source is None
+    of_an_earlier_version(there)
     (there / "search" / "evidence.safetensors").unlink()
     (trial,) = plan([recipe], parse_methods(SHARING[0]), [SEED], tmp_path)
     assert trial.source is None

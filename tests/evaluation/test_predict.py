@@ -10,7 +10,8 @@ import pytest
 import torch
 from datasets import Dataset
 
-from autolora.evaluation.predict import Part, predict
+from autolora.evaluation.part import Part
+from autolora.evaluation.predict import predict
 from autolora.recipe.schema import Data, Eval
 from autolora.tasks.classification import Classification
 from autolora.training.compute import Compute

@@ -18,7 +18,7 @@ from autolora.experiment.retrain import retrain
 from autolora.experiment.search import search
 from autolora.runs.store import Run
 from autolora.training.finetune import Finetuning
-from tests.laboratory import tiny_run, write_laboratory
+from tests.laboratory import of_an_earlier_version, tiny_run, write_laboratory
 from tests.methods.linked import built_on, interrupting
 from tests.model.checkpoints import checkpoint, edit_config, edit_weights
 
@@ -119,6 +119,7 @@ def test_the_same_model_elsewhere_and_in_other_files_is_taken(place: Path, tmp_p
 def test_a_run_of_an_earlier_version_opens_and_says_nothing(place: Path, tmp_path: Path) -> None:
     run, context = tiny_run(place, tmp_path / "runs", "autolora", *FEW)
     search(run, context)
+    of_an_earlier_version(run.path)
     (run.path / "base.json").unlink()
     retrain(*reopened(run))
     evaluate(*reopened(run))
@@ -137,6 +138,7 @@ def test_a_run_that_builds_on_a_run_on_another_model_is_refused(place: Path, tmp
 def test_a_damaged_file_is_named(place: Path, tmp_path: Path) -> None:
     run, context = tiny_run(place, tmp_path / "runs", "lora:2", *FEW)
     search(run, context)
+    of_an_earlier_version(run.path)
     (run.path / "base.json").write_text('{"weights": 1}')
     with pytest.raises(UserError, match=r"base\.json does not say what the run was begun on"):
         retrain(*reopened(run))

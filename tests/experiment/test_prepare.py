@@ -21,7 +21,7 @@ from autolora.recipe.schema import Recipe
 from autolora.runs.results import read_result
 from autolora.runs.store import Run
 from tests import own_data
-from tests.laboratory import write_named_laboratory
+from tests.laboratory import of_an_earlier_version, write_named_laboratory
 
 NAMES = ["bad", "good", "so-so"]
 
@@ -89,6 +89,7 @@ def test_a_recipe_that_names_other_classes_than_the_run_is_refused(place: Path) 
 
 def test_a_damaged_file_of_names_is_named(place: Path) -> None:
     run = trained(place)
+    of_an_earlier_version(run.path)
     (run.path / "labels.json").write_text('{"names": "bad"}')
     with pytest.raises(UserError, match=r"labels\.json holds no names of classes; remove it"):
         evaluated(run, read(place))

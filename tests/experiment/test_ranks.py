@@ -23,7 +23,7 @@ from autolora.lora.ranks import Ranks
 from autolora.methods.autolora import AutoLora
 from autolora.methods.base import method_of
 from autolora.runs.store import Run
-from tests.laboratory import tiny_run
+from tests.laboratory import change_state, of_an_earlier_version, tiny_run
 
 LEARNS = tuple(
     f"{stage}.{what}" for stage in ("search", "retrain") for what in ("weights.learning_rate=1e-2", "steps=120")
@@ -57,6 +57,7 @@ def copied(run: Run, folder: Path) -> Run:
 
 def edited(run: Run, section: str, **values: object) -> Run:
     """The run with another recipe in it."""
+    of_an_earlier_version(run.path)
     path = run.path / "recipe.yaml"
     recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
     recipe[section] |= values
@@ -162,8 +163,7 @@ def test_what_was_measured_is_kept_and_takes_no_model_again(
     for measure in (True, False):
         assert other_ranks(run, [0.25, {"tolerance": 0.3}], measure=measure) == first
     path = run.path / "search" / "rises.json"
-    content = json.loads(path.read_text(encoding="utf-8"))
-    path.write_text(json.dumps({**content, "identity": "another search"}), encoding="utf-8")
+    change_state(path, identity="another search")
     assert other_ranks(run, [0.25]) == before
 
 
@@ -251,8 +251,7 @@ def test_a_model_that_gained_nothing_has_no_shares(squeezed: Run, tmp_path: Path
     other_ranks(run, measure=True)
     path = run.path / "search" / "rises.json"
     content = json.loads(path.read_text(encoding="utf-8"))
-    content["rises"] = {key: -abs(rise) for key, rise in content["rises"].items()}
-    path.write_text(json.dumps(content), encoding="utf-8")
+    change_state(path, rises={key: -abs(rise) for key, rise in content["rises"].items()})
     found = other_ranks(run, measure=True)
     assert found.gain is None
     assert "without its LoRA the model's loss is no higher" in found.remarks[0]

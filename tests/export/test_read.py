@@ -14,8 +14,10 @@ from autolora.errors import UserError
 from autolora.export.base import Allocation
 from autolora.export.read import read_allocation
 from autolora.lora.ranks import Ranks
+from autolora.recipe.method import parse_method
 from autolora.runs.store import Run
 from tests.export.runs import ALPHA, LAYERS, RANKS, K, adapter_of, make_run, write
+from tests.laboratory import change_state, of_an_earlier_version
 
 
 def _read(run: Path) -> Allocation:
@@ -108,6 +110,7 @@ def test_an_adapter_whose_targets_peft_has_shortened_agrees(tmp_path: Path) -> N
 
 def test_a_bundled_model_goes_by_its_hub_id(tmp_path: Path) -> None:
     run = make_run(tmp_path)
+    of_an_earlier_version(run)
     recipe = (run / "recipe.yaml").read_text(encoding="utf-8")
     (run / "recipe.yaml").write_text(recipe.replace("owner/base", "bundled:all-MiniLM-L6-v2"), encoding="utf-8")
     found = _read(run)
@@ -124,9 +127,10 @@ def test_a_run_without_ranks_says_what_to_do(tmp_path: Path) -> None:
 def test_a_method_without_ranks_has_nothing_to_export(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     (run / "search" / "ranks.json").unlink()
-    recipe = (run / "recipe.yaml").read_text(encoding="utf-8").replace("name: autolora", "name: full")
-    (run / "recipe.yaml").write_text(recipe, encoding="utf-8")
-    (run / "status.json").write_text('{"state": "success", "stages": {"retrain": {"state": "success"}}}')
+    opened = Run.open(run)
+    opened.recipe = opened.recipe.model_copy(update={"method": parse_method("full")})
+    opened.save_recipe()
+    change_state(run / "status.json", state="success", stages={"retrain": {"state": "success"}})
     with pytest.raises(UserError, match="its method, full, has no ranks; there is nothing to export"):
         _read(run)
 

@@ -17,7 +17,7 @@ from autolora.lora.stored import rank_in, read_config
 from autolora.recipe.method import parse_method
 from autolora.recipe.schema import Recipe
 from autolora.runs.store import Run
-from tests.laboratory import tiny_run
+from tests.laboratory import of_an_earlier_version, tiny_run
 from tests.methods.linked import LAYERS, RANKS, built_on, learned_run, spent
 
 KEYS = [f"bert.encoder.layer.{i}.attention.self.key" for i in range(2)]
@@ -127,6 +127,7 @@ def test_a_recipe_without_such_layers_is_checked_without_torch(laboratory: Path)
 def test_a_run_of_before_is_the_trial_that_it_was(laboratory: Path, tmp_path: Path) -> None:
     """Recipes that were written without the setting are those that leave it out."""
     run, _ = tiny_run(laboratory, tmp_path, "lora:2")
+    of_an_earlier_version(run.path)
     path = run.path / "recipe.yaml"
     text = path.read_text(encoding="utf-8")
     path.write_text("".join(line for line in text.splitlines(True) if "targets:" not in line), encoding="utf-8")

@@ -19,7 +19,7 @@ from autolora.runs.store import Run
 from autolora.training.finetune import Finetuning
 from autolora.training.optimizers import ScheduledOptimizer
 from tests.cli.support import contents
-from tests.laboratory import tiny_run
+from tests.laboratory import of_an_earlier_version, tiny_run
 from tests.methods.linked import LAYERS, PREFIX, interrupting, layer_of, reopened, spent
 from tests.methods.squeezed import (
     BEGUN,
@@ -262,6 +262,7 @@ def test_a_head_of_another_search_is_not_taken(learner: Path, tmp_path: Path) ->
     search(run, context)
     other, ranks = searched(learner, tmp_path / "other", "squeeze:budget=0.25", "retrain.weights.weight_decay=0.1")
     assert ranks.targets
+    of_an_earlier_version(run.path)
     head = Path("search") / "head.safetensors"
     (run.path / head).write_bytes((other.path / head).read_bytes())
     with pytest.raises(UserError, match=r"head\.safetensors is of another search than evidence\.safetensors beside it"):

@@ -9,7 +9,7 @@ from autolora.experiment.preflight import lacks_only_data, load_recipe
 from autolora.recipe import shipped as module
 from autolora.recipe.load import dump_recipe, read_recipe
 from autolora.recipe.shipped import find_recipe, recipe_files, recipes_folder, shipped
-from autolora.runs.store import read_resolved
+from autolora.runs.resolved import read_resolved
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 VALID = "task: regression\ndescription: mine\nmodel: {name: a/b}\ndata: {hub: c/d}\n"

@@ -252,10 +252,10 @@ def test_a_search_whose_losses_are_one_has_no_validation_set(tmp_path: Path) -> 
         ("search/ranks.json", "{"),
         ("search/ranks.json", '{"initial_rank": 4, "ranks": {"h.0.q": "many"}}'),
         ("search/ranks.json", '{"initial_rank": 4, "ranks": {"h.0.q": 1}, "selection": {"h.1.q": [1.0]}}'),
-        ("search/log.jsonl", '{"step": 1}\n{"step"'),
-        ("search/log.jsonl", '{"step": 1, "train_loss": 1.0}'),
-        ("retrain/log.jsonl", "[]"),
-        ("retrain/log.jsonl", '{"step": 1, "train_loss": "low"}'),
+        ("search/log.jsonl", '{"step": 1}\n{"step"\n'),
+        ("search/log.jsonl", '{"step": 1, "train_loss": 1.0}\n'),
+        ("retrain/log.jsonl", "[]\n"),
+        ("retrain/log.jsonl", '{"step": 1, "train_loss": "low"}\n'),
     ],
 )
 def test_a_damaged_file_is_named(name: str, text: str, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +15,7 @@ from autolora.metrics.base import Score
 from autolora.runs.results import read_result
 from autolora.runs.store import Run
 from tests.export.runs import LAYERS, RANKS, make_run
+from tests.laboratory import change_state, of_an_earlier_version
 
 SCORES = (
     Score("precision", 0.5, higher_is_better=True, low=0.0, high=1.0),
@@ -69,6 +69,7 @@ def test_on_a_gpu_the_memory_is_the_devices(tmp_path: Path) -> None:
 
 def test_a_method_without_ranks_has_none(tmp_path: Path) -> None:
     run = finished(tmp_path, EVALUATED, ROWS)
+    of_an_earlier_version(run.path)
     (run.path / "search" / "ranks.json").unlink()
     found = read_result(run)
     assert (found.ranks, found.total_rank, found.initial_rank) == (None, None, None)
@@ -104,6 +105,7 @@ def test_a_run_of_an_earlier_version_is_read_too(
     rows = [{"split": "validation", "examples": 9, **row, "total rank": 8, "LoRA parameters": 10}]
     run = finished(tmp_path, {"metric": main, "score": row[main]}, rows)
     run.recipe = run.recipe.model_copy(update={"eval": run.recipe.eval.model_copy(update={"metrics": metrics})})
+    of_an_earlier_version(run.path)
     selection = {name: [0.5, 0.3, 0.1, 0.1] for name in LAYERS}
     record = {"initial_rank": 4, "lora_alpha": 16.0, "constraint": "softmax", "threshold": None}
     write_json(
@@ -135,7 +137,7 @@ def test_a_failed_run_says_why_in_one_line(tmp_path: Path) -> None:
 def test_a_run_that_another_process_is_at_says_so(tmp_path: Path) -> None:
     run = Run.open(make_run(tmp_path))
     status = {"state": "running", "stages": {"search": {"state": "running", "pid": os.getppid()}}}
-    (run.path / "status.json").write_text(json.dumps(status))
+    change_state(run.path / "status.json", **status)
     assert read_result(run).reason == "another process is at it"
 
 

@@ -11,8 +11,12 @@ import pytest
 
 from autolora.errors import UserError
 from autolora.lora.ranks import Ranks
-from autolora.runs.store import Run, is_run, ranks_file, runs
+from autolora.runs.folders import is_run, ranks_file
+from autolora.runs.inventory import FORMAT
+from autolora.runs.listing import runs
+from autolora.runs.store import Run
 from tests.export.runs import ALPHA, LAYERS, RANKS, K, make_run
+from tests.laboratory import change_state, of_an_earlier_version
 
 
 def opened(root: Path, **more: object) -> Run:
@@ -22,8 +26,7 @@ def opened(root: Path, **more: object) -> Run:
 
 def made_at(run: Run, time: str) -> Run:
     """The run, as if it had been made then."""
-    manifest = run.path / "manifest.json"
-    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "created": time}))
+    change_state(run.path / "manifest.json", created=time)
     return run
 
 
@@ -32,7 +35,8 @@ def test_a_new_run_has_a_recipe_a_manifest_and_a_state_and_a_folder_of_its_own(t
     assert first.path != second.path
     for run in (first, second):
         assert is_run(run.path)
-        assert (run.path.parent, run.status()) == (tmp_path / "tiny", {"state": "running", "stages": {}})
+        assert run.path.parent == tmp_path / "tiny"
+        assert run.status() == {"format": FORMAT, "state": "running", "stages": {}}
         assert run.manifest()["seed"] == run.recipe.seed
     assert first.recipe == second.recipe
 
@@ -162,6 +166,8 @@ def test_runs_that_build_on_each_other_move_together(tmp_path: Path) -> None:
 
 def test_runs_are_listed_oldest_first_and_a_damaged_one_is_left_out_unless_it_is_the_newest(tmp_path: Path) -> None:
     old, new, middle = (made_at(opened(tmp_path), f"2026-01-0{day}") for day in (1, 3, 2))
+    of_an_earlier_version(middle.path)
+    of_an_earlier_version(new.path)
     assert [run.path for run in runs(tmp_path)] == [run.path for run in (old, middle, new)]
     assert [run.path for run in runs(tmp_path, "tiny")] == [run.path for run in (old, middle, new)]
     assert runs(tmp_path, "small") == []

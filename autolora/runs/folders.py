@@ -1,0 +1,72 @@
+"""Where a run lies and what is where in it: names of folders, which say nothing about what a run is in."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from pathlib import Path
+
+from autolora.errors import UserError
+from autolora.recipe.method import label
+from autolora.recipe.schema import Recipe
+
+TUNING = "_tuning"  # in a recipe's folder, those of its runs that try a setting and are reported nowhere
+RANKS = ("retrain/ranks.json", "search/ranks.json")  # the first that a run has counts
+LONGEST = 80  # characters of a method's label in the name of a folder
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder holds a run, of whatever state.
+
+    Args:
+        path: A folder, which need not be there.
+    """
+    return (path / "recipe.yaml").is_file() and (path / "status.json").is_file()
+
+
+def is_tuning(path: Path, root: Path) -> bool:
+    """Whether a run was made to try a setting, and is reported nowhere.
+
+    Args:
+        path: Its folder.
+        root: Below which it was found; what is above does not count.
+    """
+    return TUNING in path.relative_to(root).parts
+
+
+def ranks_file(path: Path) -> Path:
+    """Where the ranks of a run are that it was retrained at: found in training or after it, or before it.
+
+    Args:
+        path: The run's folder.
+    """
+    return next((path / name for name in RANKS if (path / name).exists()), path / RANKS[-1])
+
+
+def new_folder(root: Path, recipe: Recipe, now: datetime, folder: str = "") -> Path:
+    """A folder for a new run, which is made.
+
+    Args:
+        root: Where runs are; the folder is made in ``<root>/<recipe>/``.
+        recipe: With its method and seed.
+        now: When the run is made.
+        folder: Of that one, where it belongs to a kind of its own, `TUNING` for instance.
+
+    Raises:
+        UserError: There are too many of this name.
+    """
+    word = re.sub(r"[^A-Za-z0-9.]+", "-", label(recipe.method))[:LONGEST].rstrip("-.")
+    stem = f"{now:%Y%m%d-%H%M%S}-{'' if word == 'autolora' else word + '-'}{recipe.seed}"
+    return _unused(root / recipe.name / folder, stem)
+
+
+def _unused(parent: Path, stem: str) -> Path:
+    parent.mkdir(parents=True, exist_ok=True)
+    for i in range(1, 1000):
+        path = parent / (stem if i == 1 else f"{stem}-{i}")
+        try:
+            path.mkdir()
+            return path
+        except FileExistsError:
+            continue
+    raise UserError(f"{parent / stem} and 999 names like it exist already")
