@@ -23,6 +23,7 @@ from autolora.planted.kinds import is_planted
 from autolora.planted.ranks import planted_ranks
 from autolora.planted.recovery import Recovery, recovery
 from autolora.recipe.schema import Limits
+from autolora.runs.lock import alone
 from autolora.runs.manifest import device_record
 from autolora.runs.predictions import prediction_files
 from autolora.runs.store import Run, ranks_file
@@ -30,6 +31,7 @@ from autolora.tables import Row, write_table
 from autolora.tasks.scored import Scored, over_splits
 
 
+@alone
 def evaluate(run: Run, context: Context) -> list[Row]:
     """Metrics of ``adapter/`` on the evaluation splits; writes predictions and the table.
 
@@ -96,6 +98,7 @@ def evaluate(run: Run, context: Context) -> list[Row]:
     return rows
 
 
+@alone
 def submit(run: Run, context: Context) -> list[Path]:
     """Predict the benchmark's test splits with ``adapter/``; writes ``submission/``.
 

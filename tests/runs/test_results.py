@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -130,13 +128,6 @@ def test_a_failed_run_says_why_in_one_line(tmp_path: Path) -> None:
         raise ValueError("first\n  second")
     found = read_result(run)
     assert (found.state, found.reason) == ("failed", "first second")
-
-
-def test_a_run_that_another_process_is_at_says_so(tmp_path: Path) -> None:
-    run = Run.open(make_run(tmp_path))
-    status = {"state": "running", "stages": {"search": {"state": "running", "pid": os.getppid()}}}
-    (run.path / "status.json").write_text(json.dumps(status))
-    assert read_result(run).reason == "another process is at it"
 
 
 def test_a_damaged_table_is_named(tmp_path: Path) -> None:
