@@ -27,7 +27,8 @@ def retrain(
     from autolora.cli.show import show_stage
     from autolora.cli.target import existing
 
-    run, context = existing(target, Options.given(set_, data_root, model, seed, output))
+    options = Options.given(set_, data_root, model, seed, output)
+    run, context = existing(target, options, begun="retrain" if resume else None)
     from autolora.experiment.retrain import retrain as train_adapter
 
     show_stage(run, context, "retrain", train_adapter(run, context, anew=not resume))

@@ -27,7 +27,7 @@ def run(
     from autolora.cli.show import show_stage
     from autolora.cli.target import begin
 
-    run, context = begin(recipe, Options.given(set_, data_root, model, seed, output), resume=resume)
+    run, context = begin(recipe, Options.given(set_, data_root, model, seed, output), resume=resume, last="eval")
     from autolora.experiment.line import run_stages
 
     run_stages(run, context, lambda name, result: show_stage(run, context, name, result))

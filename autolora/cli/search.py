@@ -27,7 +27,7 @@ def search(
     from autolora.cli.show import show_stage
     from autolora.cli.target import begin
 
-    run, context = begin(recipe, Options.given(set_, data_root, model, seed, output), resume=resume)
+    run, context = begin(recipe, Options.given(set_, data_root, model, seed, output), resume=resume, last="search")
     from autolora.experiment.search import search as search_ranks
 
     show_stage(run, context, "search", search_ranks(run, context))

@@ -20,14 +20,18 @@ from autolora.recipe.shipped import find_recipe
 from autolora.runs.changes import check_unchanged
 from autolora.runs.folders import is_run
 from autolora.runs.listing import runs, same_runs
+from autolora.runs.resume import has_begun, to_resume
 from autolora.runs.store import Run
 
 if TYPE_CHECKING:
     from autolora.context.base import Context
 
 
-def begin(target: str, options: Options, *, resume: bool) -> tuple[Run, Context]:
-    """A new run of a recipe; with `resume`, the newest run that has the same resolved recipe, or the run named."""
+def begin(target: str, options: Options, *, resume: bool, last: str) -> tuple[Run, Context]:
+    """A new run of a recipe; with `resume`, the newest unfinished one of the same resolved recipe, or the run named.
+
+    `last` is the stage that the command ends with.
+    """
     path = Path(target)
     if is_run(path):
         if not resume:
@@ -36,20 +40,29 @@ def begin(target: str, options: Options, *, resume: bool) -> tuple[Run, Context]
     recipe = options.read(find_recipe(target))
     if not resume:
         return _launch(recipe, None, options)
-    if same := same_runs(options.runs, recipe):
-        return _launch(recipe, same[-1], options)
+    if (found := to_resume(same_runs(options.runs, recipe), last)) is not None:
+        return _launch(recipe, found.run, options, found.remark)
     raise UserError(
         f"nothing to resume: {options.runs / recipe.name} holds no run of exactly this recipe; leave out --resume to "
         "start one, or name the run's directory"
     )
 
 
-def existing(target: str | None, options: Options) -> tuple[Run, Context]:
-    """The run named, or the newest run (of the recipe named)."""
+def existing(target: str | None, options: Options, *, begun: str | None = None) -> tuple[Run, Context]:
+    """The run named, or the newest run (of the recipe named).
+
+    `begun`: rather the newest (of exactly the recipe named) that has begun this stage and not ended it, if one has.
+    """
     if target is not None and is_run(Path(target)):
         return _open(Path(target), options)
-    name = None if target is None else options.read(find_recipe(target)).name
-    return _open(newest(options.runs, name, target).path, options)
+    recipe = None if target is None else options.read(find_recipe(target))
+    if begun is not None:
+        at_it = runs(options.runs) if recipe is None else same_runs(options.runs, recipe)
+        found = to_resume([run for run in at_it if has_begun(run, begun)], begun)
+        if found is not None and not found.finished:
+            return _open(found.run.path, options, found.remark)
+    run, remark = newest(options.runs, None if recipe is None else recipe.name, target)
+    return _open(run.path, options, remark)
 
 
 def named(target: str | None, folder: Path) -> Run:
@@ -57,32 +70,33 @@ def named(target: str | None, folder: Path) -> Run:
     if target is not None and Path(target).is_dir():
         return Run.open(Path(target))
     name = None if target is None else read_recipe(find_recipe(target)).name
-    return newest(folder, name, target)
+    run, remark = newest(folder, name, target)
+    line(Console(stderr=True), f"run {run.path}{remark and f', {remark}'}")
+    return run
 
 
-def newest(folder: Path, recipe_name: str | None, target: str | None) -> Run:
-    """The newest run below a folder.
+def newest(folder: Path, recipe_name: str | None, target: str | None) -> tuple[Run, str]:
+    """The newest run below a folder, and of how many it is that, where there are more.
 
     Raises:
         UserError: There is none.
     """
-    found = runs(folder, recipe_name)
+    found, what = runs(folder, recipe_name), "run" if recipe_name is None else f"run of {recipe_name}"
     if not found:
-        what = "run" if recipe_name is None else f"run of {recipe_name}"
         raise UserError(f"there is no {what} below {folder}; run: autolora search {target or 'RECIPE'}")
-    return found[-1]
+    return found[-1], f"the newest of {len(found)} runs below {folder}" if len(found) > 1 else ""
 
 
-def _open(path: Path, options: Options) -> tuple[Run, Context]:
+def _open(path: Path, options: Options, remark: str = "") -> tuple[Run, Context]:
     """An existing run, with the options applied. What its search depended on must stay as it was."""
     run = Run.open(path)
     recipe = options.read(path / "recipe.yaml")
     check_unchanged(run, recipe)
     run.recipe = recipe
-    return _launch(recipe, run, options)
+    return _launch(recipe, run, options, remark)
 
 
-def _launch(recipe: Recipe, before: Run | None, options: Options) -> tuple[Run, Context]:
+def _launch(recipe: Recipe, before: Run | None, options: Options, remark: str = "") -> tuple[Run, Context]:
     """The heavy imports, the device, and the run directory: made by the main process, told to the others.
 
     A new one is made when the data is read and encoded, so that faulty data leaves none behind.
@@ -96,9 +110,15 @@ def _launch(recipe: Recipe, before: Run | None, options: Options) -> tuple[Run, 
     if before is None:
         prepare(context)
     if context.main:
+        if before is not None:
+            with before.hold():  # said before anything is loaded; the stages hold it themselves
+                pass
         path = str((before or Run.create(options.runs, recipe)).path)
     path = context.compute.from_main(path)
     run = Run(Path(path), recipe, main=context.main)
     if context.main:
-        line(Console(stderr=True), f"run {run.path}")
+        said = Console(stderr=True)
+        line(said, f"run {run.path}")
+        if remark:
+            line(said, remark)
     return run, context

@@ -15,6 +15,7 @@ from autolora.recipe.schema import Recipe
 from autolora.recipe.shipped import find_recipe
 from autolora.runs.listing import same_runs
 from autolora.runs.results import Result, read_result
+from autolora.runs.resume import to_resume
 from autolora.runs.store import Run
 
 
@@ -109,10 +110,10 @@ def resolve(
 
 def _begin(recipe: Recipe, output: Path, *, resume: bool, show: bool) -> tuple[Run, Context]:
     context = Context(recipe, show=show)
-    before = same_runs(output, recipe) if resume else []
-    if not before:
+    found = to_resume(same_runs(output, recipe), "eval") if resume else None
+    if found is None:
         prepare(context)
     path = ""
     if context.main:
-        path = str(before[-1].path if before else Run.create(output, recipe).path)
+        path = str(Run.create(output, recipe).path if found is None else found.run.path)
     return Run(Path(context.compute.from_main(path)), recipe, main=context.main), context

@@ -25,6 +25,7 @@ from autolora.planted.recovery import Recovery, recovery
 from autolora.recipe.schema import Limits
 from autolora.runs.folders import ranks_file
 from autolora.runs.inventory import WHOLE, check_there, verify_below
+from autolora.runs.lock import alone
 from autolora.runs.manifest import device_record
 from autolora.runs.predictions import prediction_files
 from autolora.runs.seal import listing
@@ -33,6 +34,7 @@ from autolora.tables import Row, write_table
 from autolora.tasks.scored import Scored, over_splits
 
 
+@alone
 def evaluate(run: Run, context: Context) -> list[Row]:
     """Metrics of ``adapter/`` on the evaluation splits; writes predictions and the table.
 
@@ -101,6 +103,7 @@ def evaluate(run: Run, context: Context) -> list[Row]:
     return rows
 
 
+@alone
 def submit(run: Run, context: Context) -> list[Path]:
     """Predict the benchmark's test splits with ``adapter/``; writes ``submission/``.
 

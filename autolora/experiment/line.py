@@ -19,6 +19,7 @@ from autolora.experiment.retrain import retrain
 from autolora.experiment.search import search
 from autolora.methods.base import method_class
 from autolora.runs.inventory import WHOLE, check_there
+from autolora.runs.lock import alone
 from autolora.runs.store import Run
 
 STAGES: dict[str, Callable[[Run, Context], object]] = {"search": search, "retrain": retrain, "eval": evaluate}
@@ -38,6 +39,7 @@ def stages_left(run: Run) -> list[str]:
     return [name for name in STAGES if (searches or name != "search") and run.stage_state(name) != "success"]
 
 
+@alone
 def run_stages(run: Run, context: Context, on_end: Callable[[str, Any], None] = lambda name, result: None) -> None:
     """Do what is left of a run.
 

@@ -15,12 +15,14 @@ from autolora.experiment.base import settle_base
 from autolora.experiment.prepare import keep_labels, prepare
 from autolora.methods.base import method_of
 from autolora.model.load import weights_hash
+from autolora.runs.lock import alone
 from autolora.runs.manifest import device_record
 from autolora.runs.store import Run
 from autolora.training.finetune import Finetuning
 from autolora.training.seeds import derive, seed_torch
 
 
+@alone
 def retrain(run: Run, context: Context, *, anew: bool = False) -> Path:
     """Train by the recipe's method; writes ``adapter/`` and returns its path.
 

@@ -9,9 +9,11 @@ from autolora.experiment.base import settle_base
 from autolora.experiment.prepare import keep_labels, prepare
 from autolora.lora.ranks import Ranks
 from autolora.methods.base import method_of
+from autolora.runs.lock import alone
 from autolora.runs.store import Run
 
 
+@alone
 def search(run: Run, context: Context) -> Ranks:
     """Find the ranks by the recipe's method; writes ``search/`` and returns them.
 

@@ -129,7 +129,7 @@ def read_result(run: Run) -> Result:
         seed=run.recipe.seed,
         state="success" if done else status["state"],
         run=run.path,
-        reason=None if done else _reason(status) or ("another process is at it" if run.live_process() else None),
+        reason=None if done else _reason(status) or _at_it(run),
         manifest=manifest,
     )
     if not done:
@@ -162,6 +162,12 @@ def _reason(status: Mapping[str, Any]) -> str | None:
     errors = [status.get("error"), *(stage.get("error") for stage in status["stages"].values())]
     said = [" ".join(str(error).split()) for error in errors if error]
     return said[0] if said else None
+
+
+def _at_it(run: Run) -> str | None:
+    """Who is at a run that has not ended."""
+    holder = run.live_process()
+    return None if holder is None else f"{holder} is at it"
 
 
 def _scores(evaluated: Mapping[str, Any], row: Mapping[str, Any], metrics: Sequence[str]) -> tuple[Score, ...]:

@@ -12,6 +12,7 @@
 | adapter/ | the product: a stock PEFT adapter |
 | metrics.md, .csv, .json | the metrics table |
 | predictions/ | one file per evaluation split |
+| .lock, .lock.json | while a process is at the run (see `autolora.runs.lock`) |
 
 What a comparison tries before it chooses a setting is in ``<root>/<recipe>/_tuning/``.
 
@@ -36,6 +37,7 @@ from autolora.recipe.load import dump_recipe
 from autolora.recipe.schema import Recipe
 from autolora.runs.folders import RANKS, is_run, new_folder
 from autolora.runs.inventory import FORMAT, MANIFEST, RECIPE, STATUS, read_run_state, verified
+from autolora.runs.lock import PATIENCE, HeldError, Holder, Lock
 from autolora.runs.resolved import read_resolved
 from autolora.runs.seal import Seal, listing
 
@@ -53,6 +55,7 @@ class Run:
 
     def __init__(self, path: Path, recipe: Recipe, *, main: bool = True) -> None:
         self.path, self.recipe, self.main = path, recipe, main
+        self._lock = Lock(path / ".lock")
 
     @classmethod
     def create(cls, root: Path, recipe: Recipe, folder: str = "") -> Run:
@@ -202,6 +205,28 @@ class Run:
         write_state(self.path / MANIFEST, manifest)
 
     @contextmanager
+    def hold(self, patience: float = PATIENCE) -> Iterator[None]:
+        """The run is this process's until the block ends; it may hold it already.
+
+        Args:
+            patience: How many seconds to wait for whoever is at it.
+
+        Raises:
+            HeldError: Another process is at it.
+        """
+        if not self.main:
+            yield
+            return
+        try:
+            self._lock.acquire(patience)
+        except HeldError as error:
+            raise self._held_by(error) from error
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Marks a stage as running, and then as success, failed (keeping the traceback) or cancelled.
 
@@ -209,9 +234,13 @@ class Run:
             name: One of `STAGES`.
 
         Raises:
-            UserError: Another process is at the run.
+            HeldError: Another process is at the run.
         """
-        self._refuse_if_alive()
+        with self.hold(), self._marked(name):
+            yield
+
+    @contextmanager
+    def _marked(self, name: str) -> Iterator[None]:
         if self.main:
             remove_leftovers(self.path)
         seal = Seal(self.path, name, ended=self.stage_state(name) == "success") if self.main else None
@@ -247,25 +276,14 @@ class Run:
             known = {key: value for key, value in self.status().items() if key in ("format", "stages")}
             write_state(self.path / STATUS, {**known, "state": state, **values})
 
-    def live_process(self) -> tuple[str, int] | None:
-        """The stage that another process is at, and that process."""
-        for name, stage in self.status()["stages"].items():
-            pid = stage.get("pid")
-            if stage["state"] == "running" and pid not in (None, os.getpid()) and _alive(pid):
-                return name, pid
-        return None
+    def live_process(self) -> Holder | None:
+        """The other process that is at the run."""
+        return self._lock.holder()
 
-    def _refuse_if_alive(self) -> None:
-        """Two processes must not write one run."""
-        if self.main and (live := self.live_process()) is not None:
-            raise UserError(f"{self.path}: its {live[0]} is still running (process {live[1]}); wait for it or stop it")
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    def _held_by(self, error: HeldError) -> HeldError:
+        """The same, with the run and the stage that it is at."""
+        running = {n: s for n, s in self.status()["stages"].items() if s["state"] == "running"}
+        at = max(running, key=lambda name: str(running[name].get("at", "")), default=None)
+        what = "it is in use" if at is None else f"its {at} is still running"
+        said = f"{self.path}: {what} ({error.holder or 'another process'}); wait for it or stop it{error.remedy}"
+        return HeldError(said, error.holder, error.remedy)

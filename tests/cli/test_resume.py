@@ -2,6 +2,7 @@
 
 import shutil
 import signal
+import socket
 from pathlib import Path
 
 import pytest
@@ -121,7 +122,8 @@ def test_a_stage_that_a_live_process_is_running_is_refused(call: Call, laborator
     status = read(run / "status.json")
     code, _, err = call("search", run, "--resume")
     assert code == 2
-    assert f"{run}: its search is still running (process {process.pid}); wait for it or stop it" in err
+    assert f"{run}: its search is still running (process {process.pid} on {socket.gethostname()} since 20" in err
+    assert "; wait for it or stop it" in err
     assert read(run / "status.json") == status
     code, _ = finish(process, signal.SIGINT, signal.SIGCONT)
     assert (code, stage_states(run)) == (130, {"search": "cancelled"})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from autolora.metrics.base import Score
 from autolora.runs.results import read_result
 from autolora.runs.store import Run
 from tests.export.runs import LAYERS, RANKS, make_run
-from tests.laboratory import change_state, of_an_earlier_version
+from tests.laboratory import of_an_earlier_version
 
 SCORES = (
     Score("precision", 0.5, higher_is_better=True, low=0.0, high=1.0),
@@ -132,13 +131,6 @@ def test_a_failed_run_says_why_in_one_line(tmp_path: Path) -> None:
         raise ValueError("first\n  second")
     found = read_result(run)
     assert (found.state, found.reason) == ("failed", "first second")
-
-
-def test_a_run_that_another_process_is_at_says_so(tmp_path: Path) -> None:
-    run = Run.open(make_run(tmp_path))
-    status = {"state": "running", "stages": {"search": {"state": "running", "pid": os.getppid()}}}
-    change_state(run.path / "status.json", **status)
-    assert read_result(run).reason == "another process is at it"
 
 
 def test_a_damaged_table_is_named(tmp_path: Path) -> None:
