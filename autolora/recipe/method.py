@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from autolora.errors import UserError
+from autolora.recipe.plain_yaml import values
 from autolora.recipe.schema import MethodSettings, Recipe, Search
 from autolora.recipe.stages import BUDGETS, BudgetSettings
 from autolora.registry import METHODS
@@ -39,20 +39,20 @@ def parse_method(text: str) -> MethodSettings:
         raise UserError(
             f"--methods: there is no method {name!r}{f'; {near}' if near else ''}; there is: {', '.join(METHODS)}"
         )
-    values: dict[str, Any] = {"name": name}
+    settings: dict[str, Any] = {"name": name}
     for part in parts:
         key, equals, value = part.partition("=")
         if not equals:
             key, value = "size", part
         if key == "k" and name in SQUEEZES:
             key = "size"
-        if key in values:
+        if key in settings:
             raise UserError(f"--methods: {text!r}: {key} is said twice")
         if not value:
             raise UserError(f"--methods: {text!r}: {key} has no value; {_EXAMPLES}")
-        values[key] = _value(key, value, text)
+        settings[key] = _value(key, value, text)
     try:
-        return MethodSettings.model_validate(values)
+        return MethodSettings.model_validate(settings)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
@@ -96,8 +96,8 @@ def budget_words(text: str) -> dict[str, Any]:
 
 def _scalar(text: str) -> Any:
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
+        return values(text)
+    except ValueError:
         return text
 
 

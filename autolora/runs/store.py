@@ -31,13 +31,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from autolora.errors import UserError
 from autolora.files import read_json, write_atomic, write_json
 from autolora.lora.ranks import Ranks
 from autolora.recipe.load import dump_recipe
 from autolora.recipe.method import label
+from autolora.recipe.plain_yaml import values
 from autolora.recipe.schema import Recipe
 
 STAGES = ("search", "retrain", "eval")
@@ -261,8 +260,8 @@ def read_resolved(path: Path) -> Recipe:
         UserError: It is missing or damaged.
     """
     try:
-        return Recipe.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        return Recipe.model_validate(values(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
         raise UserError(f"{path} is not the resolved recipe of a run: {error}") from error
 
 
