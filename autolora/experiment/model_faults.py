@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from autolora.errors import Fault, UserError
-from autolora.experiment.model_sizes import default_names, sides
+from autolora.experiment.model_sizes import default_names
 from autolora.model import header
 from autolora.model.config import OUTPUT, is_encoder, read_config, ties_output
 from autolora.model.inspect import HEADS, Layers, model_folder, read_layers
@@ -121,7 +121,7 @@ def _target_faults(
     if targets is None:  # PEFT's of the architecture, or all linear layers
         targets = default_names(str(config.get("model_type", ""))) or "all-linear"
     if isinstance(targets, str):  # all linear layers; of a pattern, whatever it matches
-        found = [layer for layer in layers.linear() or layers.layers if not _in_head(layer, head)]
+        found = [layer for layer in layers.linear() if not _in_head(layer, head)]
         found = [layer for layer in found if targets == "all-linear" or re.fullmatch(targets, layer)]
     else:
         if said:
@@ -129,7 +129,7 @@ def _target_faults(
             yield from _heads_layers(layers, field, targets, head, where)
         found = [layer for name in targets for layer in layers.named(name)]
     if limit:
-        yield from _rank_faults(sides(layers, config), found, limit, where)
+        yield from _rank_faults(layers, found, limit, where)
 
 
 def _no_layers(layers: Layers, field: str, targets: Sequence[str], where: Where) -> Iterator[Fault]:
@@ -196,12 +196,11 @@ def _in_head(layer: str, head: Sequence[str]) -> bool:
     return any(_inside(layer, module, strictly=False) for module in head)
 
 
-def _rank_faults(
-    known: Mapping[str, int], found: Sequence[str], limit: tuple[str, int], where: Where
-) -> Iterator[Fault]:
+def _rank_faults(layers: Layers, found: Sequence[str], limit: tuple[str, int], where: Where) -> Iterator[Fault]:
     """A rank above the smaller side of a layer."""
     field, rank = limit
-    if small := {layer: known[layer] for layer in found if layer in known and known[layer] < rank}:
+    sides = {layer: min(layers.shapes[layer]) for layer in found if layer in layers.shapes}
+    if small := {layer: side for layer, side in sides.items() if side < rank}:
         layer, side = min(small.items(), key=lambda item: (item[1], item[0]))
         yield fault_at(
             field, f"rank {rank} is above the smaller side of {layer} ({side})", where, f"lower it to {side}"

@@ -1,4 +1,4 @@
-"""What a model's configuration says of its size, without any library: positions, sides of layers, PEFT's targets."""
+"""What a model's configuration says of its size, and which layers PEFT adapts; read without any library."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-
-from autolora.model.inspect import Layers
 
 TABLE = "TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING"
 # Learned or rotary positions by another name than max_position_embeddings (T5's n_positions bounds nothing).
@@ -29,27 +27,6 @@ def positions(config: Mapping[str, Any]) -> int | None:
         return found
     padding = config.get("pad_token_id", 1)  # RoBERTa counts its positions from there
     return found - padding - 1 if isinstance(padding, int) and 0 <= padding < found - 1 else found
-
-
-def sides(layers: Layers, config: Mapping[str, Any]) -> dict[str, int]:
-    """The smaller side of every layer whose shape the weights' header says, or else the configuration.
-
-    Args:
-        layers: Of the model.
-        config: From `autolora.model.config.read_config`.
-    """
-    if layers.shapes:
-        return {name: min(shape) for name, shape in layers.shapes.items()}
-    hidden = _whole(config.get("hidden_size"))
-    heads, grouped = _whole(config.get("num_attention_heads")), _whole(config.get("num_key_value_heads"))
-    if hidden is None:
-        return {}
-    narrow = grouped * (_whole(config.get("head_dim")) or hidden // heads) if heads and grouped else hidden
-    return {
-        name: min(hidden, narrow) if name.endswith((".k_proj", ".v_proj")) else hidden
-        for name in layers.layers
-        if name.endswith("_proj")
-    }
 
 
 @cache

@@ -109,7 +109,7 @@ def _syntax_faults(error: Exception, text: str, label: str) -> list[Fault]:
         return [Fault(f"{label}:{line}", "", message, r'take it out, or write "\u…" for it, in double quotes')]
     if isinstance(error, LimitError):
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        return [Fault(f"{label}:{line}", "", f"the file is larger than any recipe: {error.problem}")]
+        return [Fault(f"{label}:{line}", "", f"the file is no recipe: {error.problem}")]
     if isinstance(error, yaml.MarkedYAMLError):
         mark = error.problem_mark or error.context_mark
         line = min(mark.line + 1, max(1, len(text.splitlines()))) if mark else 1

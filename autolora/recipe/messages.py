@@ -29,6 +29,7 @@ WORDS: Mapping[Path, str] = {  # fields that are a list of modules, or this word
     ("method", "targets"): "all-linear",
 }
 
+PATTERNS: Mapping[str | int, str] = {"revision": "a branch, a tag or a commit of the hub", "hub": "write owner/name"}
 OF_RANGES = ("greater_than_equal", "greater_than", "less_than_equal", "less_than")
 OLDER_BOOLEANS = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}  # of YAML 1.1
 
@@ -175,6 +176,8 @@ def _fault(path: Path, error: ErrorDetails, values: Mapping[str, Any], where: Ca
 
 def _hint(path: Path, error: ErrorDetails) -> str:
     kind, value = error["type"], error["input"]
+    if kind == "string_pattern_mismatch":
+        return PATTERNS.get(path[-1], "")
     if kind in OF_RANGES:
         return reason_at(path)
     if kind == "bool_type" and isinstance(value, str):

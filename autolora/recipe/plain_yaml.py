@@ -22,6 +22,7 @@ MAX_BYTES = 1 << 20  # of a recipe; the longest that is shipped has 2 KiB
 MAX_NODES = 50_000  # keys, values and entries; all class names that a recipe may have, twice over
 MAX_DEPTH = 20  # of lists and sections in each other; a recipe has 5
 MAX_DIGITS = 20  # of a whole number; the largest that a field takes has 13
+MAX_REFUSED = 100  # messages are for people to read
 WIDTH = 1 << 30  # a dumped text stays on one line
 CORE = "tag:yaml.org,2002:"
 BREAKS = re.compile("[\x85\u2028\u2029]")  # line breaks of YAML 1.1, but neither of 1.2 nor of editors
@@ -88,21 +89,22 @@ class _Loader(yaml.SafeLoader):
         self._nodes = self._depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        event = self.peek_event()
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        mark: yaml.Mark = event.start_mark
         self._nodes += 1
         if self._nodes > MAX_NODES:
-            raise LimitError(problem=f"more than {MAX_NODES} values", problem_mark=event.start_mark)
+            raise LimitError(problem=f"more than {MAX_NODES} values", problem_mark=mark)
         if self._depth > MAX_DEPTH:
-            raise LimitError(problem=f"nested more than {MAX_DEPTH} deep", problem_mark=event.start_mark)
-        if isinstance(event, yaml.AliasEvent):
-            self.get_event()
-            self._refuse(event.start_mark, f"*{event.anchor}: a recipe has no aliases", "write the value once more")
-            return yaml.ScalarNode(f"{CORE}null", "", event.start_mark, event.end_mark)
+            raise LimitError(problem=f"nested more than {MAX_DEPTH} deep", problem_mark=mark)
+        if self.check_event(yaml.AliasEvent):  # type: ignore[no-untyped-call]
+            self.get_event()  # type: ignore[no-untyped-call]
+            self._refuse(mark, f"*{event.anchor}: a recipe has no aliases", "write the value once more")
+            return yaml.ScalarNode(f"{CORE}null", "", mark, mark)
         if event.anchor is not None:
-            self._refuse(event.start_mark, f"&{event.anchor}: a recipe has no anchors", "leave it out")
+            self._refuse(mark, f"&{event.anchor}: a recipe has no anchors", "leave it out")
         if event.tag is not None:
             tag = event.tag.replace(CORE, "!!")
-            self._refuse(event.start_mark, f"{tag}: a recipe has no tags", "leave it out, and put text in quotes")
+            self._refuse(mark, f"{tag}: a recipe has no tags", "leave it out, and put text in quotes")
         self._depth += 1
         try:
             node = super().compose_node(parent, index)
@@ -130,6 +132,8 @@ class _Loader(yaml.SafeLoader):
             self._refuse(node.start_mark, message, "if it is text, put it in quotes")
 
     def _refuse(self, mark: yaml.Mark, message: str, hint: str, key: str = "") -> None:
+        if len(self.refused) == MAX_REFUSED:
+            raise LimitError(problem=f"{message}, as {MAX_REFUSED} times before", problem_mark=mark)
         self.refused.append(Refused(mark.line + 1, key, message, hint))
 
 

@@ -200,7 +200,7 @@ def test_a_wrong_source_of_data_is_not_reported_as_no_source_too() -> None:
                               "contains ': ' in quotes)"]),
         ("a: 1\n\x00\n", ["cola.yaml:2: the file is no YAML: control character #x0000 (take it out, or write \"\\u…\" "
                            "for it, in double quotes)"]),
-        ("\n" + "[" * 600, ["cola.yaml:2: the file is larger than any recipe: nested more than 20 deep"]),
+        ("\n" + "[" * 600, ["cola.yaml:2: the file is no recipe: nested more than 20 deep"]),
     ],
 )  # fmt: skip
 def test_a_file_that_cannot_be_read_as_a_recipe_says_why(text: str, expected: list[str]) -> None:

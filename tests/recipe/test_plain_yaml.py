@@ -12,7 +12,7 @@ import pytest
 from autolora.errors import RecipeError
 from autolora.recipe import plain_yaml
 from autolora.recipe.document import read_document
-from autolora.recipe.plain_yaml import MAX_BYTES, MAX_DEPTH, dump, values
+from autolora.recipe.plain_yaml import MAX_BYTES, MAX_DEPTH, MAX_REFUSED, dump, values
 
 ALPHABET = [*"ab01 .:-+_'\"#&*!|>%@`{}[],?~=<\\/eExoyYnN\t\n", "\r", "\x00", "\x1b", "\x7f", "\x85", "\xa0", "é", "“"]
 ALPHABET += ["\u2028", "\u2029", "\ufeff", "\ufffe", "\U0001f600", "null", "true", "no", "1e3", "<<", ": ", " #", "---"]
@@ -89,7 +89,7 @@ def test_a_file_of_too_many_values_is_refused_where_they_are_too_many(monkeypatc
         values("a:\n" + " - x\n" * 8)
 
 
-def test_a_bomb_of_aliases_is_refused_at_once_with_every_line(tmp_path: Path) -> None:
+def test_a_bomb_of_aliases_is_refused_at_once(tmp_path: Path) -> None:
     rows = ["a: &a [x, x, x, x, x, x, x, x, x]"]
     rows += [f"{c}: &{c} [{', '.join([f'*{b}'] * 9)}]" for b, c in zip("abcdefghijk", "bcdefghijkl", strict=True)]
     (path := tmp_path / "bomb.yaml").write_text("\n".join(rows))
@@ -97,7 +97,9 @@ def test_a_bomb_of_aliases_is_refused_at_once_with_every_line(tmp_path: Path) ->
     with pytest.raises(RecipeError) as error:
         read_document(path)
     assert time.monotonic() - begun < 5
-    assert {fault.where for fault in error.value.faults} == {f"{path}:{n}" for n in range(1, len(rows) + 1)}
+    said = {fault.where for fault in error.value.faults}
+    assert len(error.value.faults) <= MAX_REFUSED
+    assert said <= {f"{path}:{n}" for n in range(1, len(rows) + 1)}
 
 
 def test_a_file_that_is_too_large_for_a_recipe_is_not_read(tmp_path: Path) -> None:
