@@ -96,7 +96,7 @@ class _Loader(yaml.SafeLoader):
             raise LimitError(problem=f"more than {MAX_NODES} values", problem_mark=mark)
         if self._depth > MAX_DEPTH:
             raise LimitError(problem=f"nested more than {MAX_DEPTH} deep", problem_mark=mark)
-        if self.check_event(yaml.AliasEvent):  # type: ignore[no-untyped-call]
+        if self.check_event(yaml.AliasEvent):
             self.get_event()  # type: ignore[no-untyped-call]
             self._refuse(mark, f"*{event.anchor}: a recipe has no aliases", "write the value once more")
             return yaml.ScalarNode(f"{CORE}null", "", mark, mark)

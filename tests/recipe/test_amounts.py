@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from autolora.errors import RecipeError
+from autolora.errors import Fault, RecipeError
 from autolora.experiment.preflight import load_recipe
 from autolora.recipe.plain_yaml import dump
 
@@ -23,14 +23,13 @@ def _without_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
 def found(folder: Path, made: dict[str, Any]) -> dict[str, str]:
     """Message by field of the faults of a recipe, which all have a line of the file and what to do."""
     (path := folder / "r.yaml").write_text(dump(made), encoding="utf-8")
+    faults: list[Fault] = []
     try:
         load_recipe(path)
     except RecipeError as error:
-        assert all(
-            fault.where.startswith(f"{path}:") and (fault.hint or fault.field == "model.name") for fault in error.faults
-        ), str(error)
-        return {fault.field: fault.message for fault in error.faults}
-    return {}
+        faults = list(error.faults)
+    assert all(fault.where.startswith(f"{path}:") and (fault.hint or fault.field == "model.name") for fault in faults)
+    return {fault.field: fault.message for fault in faults}
 
 
 def _recipe(task: str, sections: dict[str, Any]) -> dict[str, Any]:
