@@ -198,7 +198,7 @@ def _hint(path: Path, error: ErrorDetails) -> str:
 
 def _number(value: object, kind: str) -> str:
     """A number that text or a float may mean, as a recipe has it: for 1_000, which YAML 1.1 read, and for 1e3."""
-    if isinstance(value, float) and value.is_integer() and abs(value) < 10**15:
+    if isinstance(value, float) and value.is_integer() and abs(value) <= 10**9:  # more is too many for any field
         return str(int(value))
     plain = value.replace("_", "") if isinstance(value, str) else ""
     pattern = r"[-+]?[0-9]{1,15}" if kind == "int_type" else r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?"
