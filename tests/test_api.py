@@ -211,7 +211,8 @@ def test_faults_are_raised_together(laboratory: Path, tmp_path: Path) -> None:
         autolora.run(laboratory / "tiny.yaml", output=tmp_path, search__stepz=3, retrain__batch_size=-1)
     assert [str(fault) for fault in error.value.faults] == [
         "search.stepz: search.stepz: unknown key (did you mean 'search.steps'?)",
-        "retrain.batch_size: retrain.batch_size: must be at least 1, got -1",
+        "retrain.batch_size: retrain.batch_size: must be at least 1, got -1 "
+        "(from 1 to 1048576: the examples of a step are in memory at once)",
     ]
     recipe = autolora.load_recipe(laboratory / "tiny.yaml")
     with pytest.raises(autolora.RecipeError, match="no column 'text'"):

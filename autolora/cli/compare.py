@@ -36,7 +36,7 @@ MethodsOption = Annotated[
     ),
 ]
 SeedsOption = Annotated[str, typer.Option(metavar="N-M", help="One run of every method for each seed.")]
-JobsOption = Annotated[int, typer.Option(min=1, help="How many trials run at a time.")]
+JobsOption = Annotated[int, typer.Option(min=1, max=1024, help="How many trials run at a time.")]
 TuneOption = Annotated[
     str | None,
     typer.Option(

@@ -18,17 +18,17 @@ Name = Annotated[str, typer.Argument(help="A shipped recipe's name (glue-mini/co
 @app.command("list")
 def list_recipes() -> None:
     """List the shipped recipes."""
-    import yaml
     from rich.console import Console
     from rich.table import Table
 
+    from autolora.recipe.plain_yaml import values
     from autolora.recipe.shipped import shipped
 
     table = Table("name", "task", "model", "description", box=None, pad_edge=False)
     table.columns[0].no_wrap = True
     for name, path in shipped().items():
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        table.add_row(name, values["task"], values["model"]["name"], values.get("description", ""))
+        found = values(path.read_text(encoding="utf-8"))
+        table.add_row(name, found["task"], found["model"]["name"], found.get("description", ""))
     Console().print(table)
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from autolora.errors import Fault, UserError
+from autolora.experiment.model_sizes import default_names
 from autolora.model import header
 from autolora.model.config import OUTPUT, is_encoder, read_config, ties_output
 from autolora.model.inspect import HEADS, Layers, model_folder, read_layers
@@ -25,22 +28,23 @@ def check_model(model: Model, where: Where, task: str | None = None, limit: Limi
         task: The recipe's task family, whose head is meant.
         limit: The field that says the highest rank of a layer, and that rank.
     """
+    revision = _revision_faults(model, where)
     try:
         folder = model_folder(model.name, model.revision)
         layers = _planted_layers(model.name) if is_planted(model.name) else None
         if folder is not None:
             layers = read_layers(folder, model.trust_remote_code, task)
     except UserError as error:
-        return [Fault(where("model.name"), "model.name", str(error))]
+        return [*revision, Fault(where("model.name"), "model.name", str(error))]
     if folder is not None and (wrong := header.faults(folder)):
-        return [Fault(where("model.name"), "model.name", message) for message in wrong]
-    faults = _task_faults(folder, task, where) if folder else []
+        return [*revision, *(Fault(where("model.name"), "model.name", message) for message in wrong)]
+    faults = [*revision, *(_task_faults(folder, task, where) if folder else [])]
     if layers is None:
         return faults
     head = () if model.head == "auto" else model.head
     return [
         *faults,
-        *_target_faults(layers, "model.target_modules", model.target_modules, head, where, limit),
+        *_target_faults(layers, "model.target_modules", model.target_modules, head, where, limit, config_of(folder)),
         *_name_faults(layers, head, where),
         *_head_faults(folder, layers, head, task, where),
     ]
@@ -71,7 +75,18 @@ def check_method(
     head = () if model.head == "auto" else model.head
     if layers is None:
         return []
-    return list(_target_faults(layers, field, method.targets, head, where, largest_rank(method, search)))
+    limit = largest_rank(method, search)
+    return list(_target_faults(layers, field, method.targets, head, where, limit, config_of(folder)))
+
+
+def _revision_faults(model: Model, where: Where) -> list[Fault]:
+    """A revision of a model that has none."""
+    kinds = {"planted": is_planted(model.name), "bundled": model.name.startswith("bundled:")}
+    kind = next((kind for kind, is_it in kinds.items() if is_it), "local" if Path(model.name).is_absolute() else "")
+    if model.revision is None or not kind:
+        return []
+    message = f"revisions are of models on the hub, and {kind} ones have none, got {model.revision!r}"
+    return [fault_at("model.revision", message, where, "leave it out")]
 
 
 def _planted_layers(name: str) -> Layers:
@@ -99,15 +114,20 @@ def _target_faults(
     head: Sequence[str],
     where: Where,
     limit: Limit,
+    config: Mapping[str, Any],
 ) -> Iterator[Fault]:
     """Targets that match nothing, or something in the head, or that are too small for their rank."""
-    if isinstance(targets, str):  # all linear layers
+    said = targets is not None
+    if targets is None:  # PEFT's of the architecture, or all linear layers
+        targets = default_names(str(config.get("model_type", ""))) or "all-linear"
+    if isinstance(targets, str):  # all linear layers; of a pattern, whatever it matches
         found = [layer for layer in layers.linear() if not _in_head(layer, head)]
+        found = [layer for layer in found if targets == "all-linear" or re.fullmatch(targets, layer)]
     else:
-        names = targets or ()
-        yield from _no_layers(layers, field, names, where)
-        yield from _heads_layers(layers, field, names, head, where)
-        found = [layer for name in names for layer in layers.named(name)]
+        if said:
+            yield from _no_layers(layers, field, targets, where)
+            yield from _heads_layers(layers, field, targets, head, where)
+        found = [layer for name in targets for layer in layers.named(name)]
     if limit:
         yield from _rank_faults(layers, found, limit, where)
 
@@ -147,9 +167,17 @@ def _head_faults(
             yield fault_at(f"model.head.{index}", message, where, "leave it out; LoRA needs no head here")
 
 
+def config_of(folder: Path | None) -> Mapping[str, Any]:
+    """What a model's folder says of it; nothing where there is no configuration.
+
+    Args:
+        folder: With the model; None where it is nowhere, as planted ones.
+    """
+    return read_config(folder) if folder is not None and (folder / "config.json").is_file() else {}
+
+
 def _ties_output(folder: Path | None, layers: Layers) -> bool:
-    described = folder is not None and (folder / "config.json").is_file()
-    return ties_output(read_config(folder) if folder and described else {}, layers.tensors)
+    return ties_output(config_of(folder), layers.tensors)
 
 
 def _heads_layers(

@@ -14,7 +14,9 @@ from autolora.data.files import column_names, data_folder, is_local, leaves_fold
 from autolora.data.reading.table import column_fault
 from autolora.errors import Fault, RecipeError, UserError
 from autolora.experiment.model_faults import check_method, check_model, fault_at
+from autolora.experiment.size_faults import check_bearing, check_sizes
 from autolora.planted.kinds import GENERATED, KINDS, PREFIX, is_planted
+from autolora.recipe.amounts import check_amounts, check_retrain, check_search
 from autolora.recipe.load import Check, Limit, Where, read_recipe
 from autolora.recipe.method import target_limit
 from autolora.recipe.pairs import check_pairs
@@ -241,7 +243,12 @@ def check_planted(data: Data, model: Model, where: Where, task: str | None = Non
 CHECKS: Mapping[str, Check] = {
     "data": check_data,
     "data eval": check_family,
+    "data eval loss": check_bearing,
     "model": check_model,
+    "data model method eval": check_sizes,
+    "search": check_search,
+    "retrain": check_retrain,
+    "data search retrain": check_amounts,
     "search ranks retrain method": check_pairs,
     "model method search": check_method,
     "data model": check_planted,

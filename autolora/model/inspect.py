@@ -208,16 +208,23 @@ def _gguf_layers(file: Path) -> Layers:
     """Found in the header's bytes: reading it properly takes seconds, for the vocabulary that is in it too."""
     with file.open("rb") as opened:
         header = opened.read(GGUF_HEADER)
-    found = set(re.findall(rb"blk\.(\d+)\.(\w+)\.weight", header))
-    names = {
-        f"model.layers.{block.decode()}.{GGUF_LAYERS[layer.decode()]}"
-        for block, layer in found
+    # After a name stand the number of dimensions and the dimensions, the input first.
+    found = re.findall(rb"blk\.(\d+)\.(\w+)\.weight(?:\x02\0{3}(.{8})(.{8}))?", header, re.DOTALL)
+    shapes = {
+        f"model.layers.{block.decode()}.{GGUF_LAYERS[layer.decode()]}": (_whole(output), _whole(given))
+        for block, layer, given, output in found
         if layer.decode() in GGUF_LAYERS
     }
+    names = set(shapes)
     modules = {".".join(name.split(".")[:end]) for name in names for end in range(1, name.count(".") + 2)}
     modules |= {OUTPUT, "score", "model.embed_tokens", "model.norm"}  # the output embeddings, or a classifier's head
     tensors = {f"{OUTPUT}.weight"} if b"output.weight" in header.replace(b"attn_output.weight", b"") else set()
-    return Layers(frozenset(names), frozenset(modules), complete=True, tensors=frozenset(tensors))
+    known = {name: shape for name, shape in shapes.items() if min(shape) > 0}
+    return Layers(frozenset(names), frozenset(modules), complete=True, shapes=known, tensors=frozenset(tensors))
+
+
+def _whole(number: bytes) -> int:
+    return int.from_bytes(number, "little")
 
 
 def checkpoint_shapes(folder: Path) -> dict[str, list[int]]:

@@ -1,13 +1,12 @@
 """A YAML file as plain values, with the line of every key: ``read_document(path)``.
 
 Everything that can be wrong before the first key is looked at (no such file, a folder, bytes that are no text, tabs,
-broken syntax) raises RecipeError with the line. Keys given twice are faults of the `Document`, so that they are
-reported together with the faults of the values.
+broken syntax, what `autolora.recipe.plain_yaml` refuses) raises RecipeError with the line. Keys given twice are faults
+of the `Document`, so that they are reported together with the faults of the values.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,9 @@ from typing import Any
 import yaml
 
 from autolora.errors import Fault, RecipeError
+from autolora.recipe.plain_yaml import MAX_BYTES, LimitError, keys, parse
 from autolora.words import did_you_mean
 
-MAX_DEPTH = 5  # deeper than any field of a recipe; ends the walk through aliases that contain themselves
 SUFFIXES = (".yaml", ".yml")
 
 
@@ -47,9 +46,12 @@ def read_document(path: Path) -> Document:
     label = file_label(path)
     text = _text(path, label)
     try:
-        root, values = parse(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        parsed = parse(text)
+    except yaml.YAMLError as error:
         raise RecipeError(_syntax_faults(error, text, label)) from None
+    if parsed.refused:
+        raise RecipeError([Fault(f"{label}:{r.line}", r.key, r.message, r.hint) for r in parsed.refused])
+    values = parsed.values
     if values is None:
         raise RecipeError([Fault(label, "", "the file is empty", "a recipe needs at least task, model and data")])
     if not isinstance(values, dict):
@@ -58,21 +60,11 @@ def read_document(path: Path) -> Document:
         )
         raise RecipeError([Fault(f"{label}:1", "", message)])
     source = Document(label, values)
-    for dotted, line, earlier in _keys(root):
+    for dotted, line, earlier in keys(parsed.root):
         if earlier is not None:
             source.faults.append(Fault(f"{label}:{line}", dotted, f"given twice, first in line {earlier}"))
         source.lines[dotted] = line
     return source
-
-
-def parse(text: str) -> tuple[yaml.Node | None, Any]:
-    """The node tree (for the lines) and the plain values of one YAML document."""
-    loader = yaml.SafeLoader(text)
-    try:
-        node = loader.get_single_node()
-        return node, None if node is None else loader.construct_document(node)
-    finally:
-        loader.dispose()
 
 
 def file_label(path: Path) -> str:
@@ -86,7 +78,11 @@ def _text(path: Path, label: str) -> str:
         hint = f"it holds: {', '.join(inside)}" if inside else "it holds no .yaml file"
         raise RecipeError([Fault(label, "", "this is a folder, not a recipe", hint)])
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        with path.open("rb") as file:
+            found = file.read(MAX_BYTES + 1)
+        if len(found) > MAX_BYTES:
+            raise RecipeError([Fault(label, "", f"the file has more than {MAX_BYTES} bytes, which no recipe needs")])
+        return found.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         message = f"the file is not UTF-8 text: byte 0x{error.object[error.start]:02x}"
@@ -109,14 +105,17 @@ def _syntax_faults(error: Exception, text: str, label: str) -> list[Fault]:
         return _tab_faults(error, text, label)
     if isinstance(error, yaml.reader.ReaderError):
         line = text.count("\n", 0, error.position) + 1
-        return [Fault(f"{label}:{line}", "", f"the file is no YAML: control character #x{error.character:04x}")]
+        message = f"the file is no YAML: control character #x{error.character:04x}"
+        return [Fault(f"{label}:{line}", "", message, r'take it out, or write "\u…" for it, in double quotes')]
+    if isinstance(error, LimitError):
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        return [Fault(f"{label}:{line}", "", f"the file is no recipe: {error.problem}")]
     if isinstance(error, yaml.MarkedYAMLError):
         mark = error.problem_mark or error.context_mark
         line = min(mark.line + 1, max(1, len(text.splitlines()))) if mark else 1
         problem = ", ".join(part for part in (error.context, error.problem) if part)
         return [Fault(f"{label}:{line}", "", f"the file is no YAML: {problem}", _syntax_hint(problem))]
-    problem = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-    return [Fault(label, "", f"the file is no YAML: {problem}")]
+    return [Fault(label, "", f"the file is no YAML: {error}")]
 
 
 def _syntax_hint(problem: str) -> str:
@@ -131,22 +130,3 @@ def _tab_faults(error: Exception, text: str, label: str) -> list[Fault]:
     if mark is not None and mark.line + 1 not in lines:
         lines, message = [mark.line + 1], "a tab where YAML wants spaces"
     return [Fault(f"{label}:{line}", "", message, "use spaces") for line in lines]
-
-
-def _keys(node: yaml.Node | None, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, int, int | None]]:
-    """(dotted path, line, line of the same key's earlier use) of every key and list entry."""
-    if depth > MAX_DEPTH:
-        return
-    if isinstance(node, yaml.SequenceNode):
-        for index, item in enumerate(node.value):
-            yield f"{prefix}{index}", item.start_mark.line + 1, None
-            yield from _keys(item, f"{prefix}{index}.", depth + 1)
-    elif isinstance(node, yaml.MappingNode):
-        seen: dict[str, int] = {}
-        for key, value in node.value:  # the constructor has already put merged keys (<<) first
-            name, line = str(key.value), key.start_mark.line + 1
-            merged = not node.start_mark.index <= key.start_mark.index < node.end_mark.index
-            yield f"{prefix}{name}", line, seen.get(name)
-            yield from _keys(value, f"{prefix}{name}.", depth + 1)
-            if not merged:
-                seen[name] = line

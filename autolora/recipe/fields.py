@@ -1,22 +1,15 @@
-"""The kinds of values that a recipe's fields have, and `Section`, the base of its sections."""
+"""The kinds of values that a recipe's fields have, each with its rule, and `Section`, the base of its sections."""
 
 from __future__ import annotations
 
-import re
+import unicodedata
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from autolora.errors import UserError
 from autolora.registry import Registry
-
-
-def _yaml_float(value: Any) -> Any:
-    """YAML 1.1 reads ``1e-3`` (no dot) as a string; people mean a number."""
-    if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):
-        return float(value)
-    return value
 
 
 def one_of(registry: Registry[Any], *more: str) -> AfterValidator:
@@ -42,14 +35,152 @@ def one_of(registry: Registry[Any], *more: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-Number = Annotated[float, BeforeValidator(_yaml_float), Field(allow_inf_nan=False)]
-PositiveNumber = Annotated[Number, Field(gt=0)]
-NonNegativeNumber = Annotated[Number, Field(ge=0)]
-Probability = Annotated[Number, Field(ge=0, lt=1)]
-Share = Annotated[Number, Field(gt=0, lt=1)]
-PositiveInt = Annotated[int, Field(ge=1)]
-Name = Annotated[str, Field(min_length=1)]
-Targets = Annotated[tuple[Name, ...], Field(min_length=1, strict=False)] | Literal["all-linear"]  # of the backbone
+def printable(value: str) -> str:
+    """The text, if no terminal, file name or table would take a character of it for a command.
+
+    Args:
+        value: Of a field.
+
+    Raises:
+        PydanticCustomError: It has a control character, or half a character.
+    """
+    if wrong := next((char for char in value if unicodedata.category(char) in ("Cc", "Cs")), None):
+        raise PydanticCustomError("unprintable", "must have no character {code}", {"code": f"U+{ord(wrong):04X}"})
+    return value
+
+
+def _free(value: str) -> str:
+    printable(value.replace("\n", "").replace("\t", ""))
+    return value
+
+
+def _within_the_repository(value: str) -> str:
+    if ".." in value:
+        raise PydanticCustomError(
+            "revision", "must be a branch, a tag or a commit, got {value}", {"value": repr(value)}
+        )
+    return value
+
+
+def plainly(low: float, high: float, why: str) -> str:
+    """A range and its reason, as the description of a field.
+
+    Args:
+        low: The least value, or what it is above.
+        high: The greatest value, or what it is below.
+        why: The reason, in a few words.
+    """
+    return f"from {_short(low)} to {_short(high)}: {why}"
+
+
+def _short(number: float) -> str:
+    return f"{number:g}" if not isinstance(number, int) or number % 10**6 == 0 else str(number)
+
+
+# Numbers. Each kind has a range, and its description says why; errors and generated documentation show it. The ranges
+# are wide enough for models of any size that there is: what lies outside is a slip, or cannot be computed.
+MAX_STEPS, MAX_EPOCHS, MAX_EXAMPLES = 10**9, 10**6, 10**9
+MAX_BATCH, MAX_ACCUMULATION = 2**20, 2**16
+MAX_RANK, MAX_TOKENS, MAX_PARAMETERS = 2**16, 2**20, 10**12
+MAX_RATE, MAX_DECAY, MAX_ALPHA = 100.0, 1000.0, 1e6
+MAX_SEED = 2**32 - 1
+
+Number = Annotated[float, Field(allow_inf_nan=False)]
+StepCount = Annotated[
+    int, Field(ge=1, le=MAX_STEPS, description=plainly(1, MAX_STEPS, "at a millisecond each these are 12 days"))
+]
+Epochs = Annotated[
+    Number, Field(gt=0, le=MAX_EPOCHS, description=plainly(0, MAX_EPOCHS, "nothing is learned from more passes"))
+]
+BatchSize = Annotated[
+    int, Field(ge=1, le=MAX_BATCH, description=plainly(1, MAX_BATCH, "the examples of a step are in memory at once"))
+]
+Accumulation = Annotated[
+    int,
+    Field(ge=1, le=MAX_ACCUMULATION, description=plainly(1, MAX_ACCUMULATION, "each is a pass of its own in a step")),
+]
+ExampleCount = Annotated[
+    int, Field(ge=1, le=MAX_EXAMPLES, description=plainly(1, MAX_EXAMPLES, "the rows that can be encoded and kept"))
+]
+Rank = Annotated[
+    int, Field(ge=1, le=MAX_RANK, description=plainly(1, MAX_RANK, "no layer of any model has a larger smaller side"))
+]
+Size = Annotated[
+    int, Field(ge=1, le=MAX_RANK, description=plainly(1, MAX_RANK, "a rank, a width, or tokens of a prefix"))
+]
+ParameterCount = Annotated[
+    int, Field(ge=1, le=MAX_PARAMETERS, description=plainly(1, MAX_PARAMETERS, "no model has more parameters"))
+]
+Length = Annotated[
+    int,
+    Field(ge=2, le=MAX_TOKENS, description=plainly(2, MAX_TOKENS, "one token is a special one; no model reads more")),
+]
+NewTokens = Annotated[
+    int, Field(ge=1, le=MAX_TOKENS, description=plainly(1, MAX_TOKENS, "no model writes more tokens"))
+]
+Alpha = Annotated[
+    Number,
+    Field(gt=0, le=MAX_ALPHA, description=plainly(0, MAX_ALPHA, "LoRA's update is multiplied by lora_alpha / rank")),
+]
+Rate = Annotated[
+    Number,
+    Field(
+        gt=0,
+        le=MAX_RATE,
+        description=plainly(0, MAX_RATE, "Adam moves every weight by about the rate, and weights are below 1"),
+    ),
+]
+InnerRate = Annotated[
+    Number, Field(ge=0, le=MAX_RATE, description=plainly(0, MAX_RATE, "as a learning rate; at 0 V' is V"))
+]
+Decay = Annotated[
+    Number,
+    Field(ge=0, le=MAX_DECAY, description=plainly(0, MAX_DECAY, "a step takes learning_rate times it off a weight")),
+]
+Epsilon = Annotated[
+    Number,
+    Field(
+        ge=1e-12, le=10, description=plainly(1e-12, 10, "less is lost in rounding, and more is no derivative any more")
+    ),
+]
+Threshold = Annotated[
+    Number, Field(ge=-MAX_RATE, le=MAX_RATE, description=plainly(-100, 100, "what selection variables can reach"))
+]
+Tolerance = Annotated[
+    Number, Field(gt=0, le=10, description=plainly(0, 10, "at 1 all that LoRA has gained is given up"))
+]
+Probability = Annotated[
+    Number, Field(ge=0, lt=1, description="0 or more and below 1: a share of all, and 1 leaves none")
+]
+Share = Annotated[Number, Field(gt=0, lt=1, description="above 0 and below 1: both parts need something")]
+Fraction = Annotated[Number, Field(gt=0, le=1, description="above 0, and at most 1, which is all")]
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED, description=plainly(0, MAX_SEED, "generators take 32 bits"))]
+Beams = Annotated[
+    int, Field(ge=1, le=1000, description=plainly(1, 1000, "the model's memory is needed once for each beam"))
+]
+LengthPenalty = Annotated[
+    Number, Field(ge=-100, le=100, description=plainly(-100, 100, "a score is divided by the length to this power"))
+]
+NGram = Annotated[
+    int, Field(ge=0, le=10_000, description=plainly(0, 10_000, "tokens of a phrase; 0 allows repetitions"))
+]
+Value = Annotated[
+    Number, Field(ge=-1e9, le=1e9, description=plainly(-1e9, 1e9, "the scores of benchmarks; float32 rounds beyond"))
+]
+
+# Text.
+MAX_NAME, MAX_PATH, MAX_TEXT, MAX_FILES = 1000, 4096, 10_000, 65_536
+WORD = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME), AfterValidator(printable)]
+FilePath = Annotated[str, Field(min_length=1, max_length=MAX_PATH), AfterValidator(printable)]
+FreeText = Annotated[str, Field(max_length=MAX_TEXT, description="free text"), AfterValidator(_free)]
+HubId = Annotated[str, Field(pattern=rf"^{WORD}(/{WORD})?$", max_length=200)]
+Revision = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+/-]*$", max_length=250), AfterValidator(_within_the_repository)
+]
+RecipeName = Annotated[str, Field(pattern=rf"^{WORD}(/{WORD})*$", max_length=200)]
+FileName = Annotated[str, Field(pattern=rf"^{WORD}$", max_length=100)]
+Targets = Annotated[tuple[Name, ...], Field(min_length=1, max_length=10_000, strict=False)] | Literal["all-linear"]
 
 
 class Section(BaseModel):

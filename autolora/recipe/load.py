@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from autolora.errors import Fault, RecipeError
-from autolora.recipe.document import Document, parse, read_document
-from autolora.recipe.messages import dotted_names, section_at, unknown_key_hint, validation_faults
+from autolora.recipe.document import Document, read_document
+from autolora.recipe.messages import dotted_names, section_at, show, unknown_key_hint, validation_faults
 from autolora.recipe.method import target_limit
+from autolora.recipe.plain_yaml import dump
+from autolora.recipe.plain_yaml import values as values_of
 from autolora.recipe.schema import MethodSettings, Recipe, Search
 from autolora.recipe.stages import BUDGETS
 
@@ -133,7 +133,7 @@ def _options(data_root: Path | None, model: str | None, seed: int | None) -> lis
 
 def dump_recipe(recipe: Recipe) -> str:
     """The recipe as YAML, every default written out; it reads back to an equal recipe."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=10_000)
+    return dump(recipe.model_dump(mode="json"))
 
 
 class _Places:
@@ -178,9 +178,10 @@ def _parse_overrides(overrides: Sequence[str] | Mapping[str, Any]) -> tuple[list
             faults.append(Fault(where, path, "unknown key", _nearest_path(path, known)))
         else:
             try:
-                parsed.append(_Override(where, path, parse(value)[1]))
-            except (yaml.YAMLError, ValueError, RecursionError):
-                faults.append(Fault(where, path, f"the value is no YAML, got {value!r}", "put text in quotes"))
+                parsed.append(_Override(where, path, values_of(value)))
+            except ValueError as error:
+                said = f"the value is no YAML ({error}), got {show(value)}"
+                faults.append(Fault(where, path, said, "put text in quotes"))
     return parsed, faults
 
 

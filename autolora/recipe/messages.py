@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import UnionType
 from typing import Any, get_args
 
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from autolora.errors import Fault
 from autolora.recipe.fields import Section
-from autolora.recipe.schema import Recipe
+from autolora.recipe.schema import MethodSettings, Recipe
 from autolora.words import did_you_mean
 
 Path = tuple[str | int, ...]
@@ -26,6 +28,10 @@ WORDS: Mapping[Path, str] = {  # fields that are a list of modules, or this word
     ("model", "target_modules"): "all-linear",
     ("method", "targets"): "all-linear",
 }
+
+PATTERNS: Mapping[str | int, str] = {"revision": "a branch, a tag or a commit of the hub", "hub": "write owner/name"}
+OF_RANGES = ("greater_than_equal", "greater_than", "less_than_equal", "less_than")
+OLDER_BOOLEANS = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}  # of YAML 1.1
 
 _RULES = {
     "missing": "missing, and it has no default",
@@ -45,6 +51,9 @@ _RULES = {
     "too_short": "must have {min_length} or more entries, got {actual_length}",
     "too_long": "must have {max_length} or fewer entries, got {actual_length}",
     "string_too_short": "must not be empty",
+    "string_too_long": "must have {max_length} or fewer characters, got {length}",
+    "unprintable": "must have no control character, got {code}",
+    "revision": "must be a branch, a tag or a commit, got {value}",
     "string_pattern_mismatch": "must be letters, digits, '.', '_' and '-', in parts separated by '/', got {value}",
     "literal_error": "must be {expected}, got {value}",
     "unknown_name": "must be one of {names}, got {value}",
@@ -68,7 +77,8 @@ def section_at(path: Iterable[str | int]) -> type[Section] | None:
     for part in path:
         info = section.model_fields.get(str(part)) if section else None
         annotation = info.annotation if info else None
-        section = annotation if isinstance(annotation, type) and issubclass(annotation, Section) else None
+        kinds = [annotation, *(get_args(annotation) if isinstance(annotation, UnionType) else ())]  # Submission | None
+        section = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)), None)
     return section
 
 
@@ -95,6 +105,20 @@ def validation_faults(values: Mapping[str, Any], where: Callable[[str], str]) ->
         if fault not in faults and not caused:
             faults.append(fault)
     return faults
+
+
+def method_faults(values: Mapping[str, Any]) -> list[Fault]:
+    """All faults of a method's settings, in fields that begin with ``method.``; their place is "".
+
+    Args:
+        values: Of the method section.
+    """
+    try:
+        MethodSettings.model_validate(values)
+    except ValidationError as error:
+        found = [{**each, "loc": ("method", *each["loc"])} for each in error.errors(include_url=False)]
+        return _faults(found, {"method": values}, lambda field: "")  # type: ignore[arg-type]  # a TypedDict with another loc
+    return []
 
 
 def _errors(values: Mapping[str, Any]) -> list[ErrorDetails]:
@@ -142,7 +166,9 @@ def _path(error: ErrorDetails, values: Mapping[str, Any]) -> Path:
 def _fault(path: Path, error: ErrorDetails, values: Mapping[str, Any], where: Callable[[str], str]) -> Fault:
     rule = _RULES.get(error["type"], error["msg"])
     context = {k: int(v) if isinstance(v, float) and v.is_integer() else v for k, v in error.get("ctx", {}).items()}
-    message = rule.format(value=show(error["input"]), **context) if error["type"] in _RULES else rule
+    if error["type"] == "string_too_long":
+        context["length"] = len(error["input"])
+    message = rule.format(**{**context, "value": show(error["input"])}) if error["type"] in _RULES else rule
     # A list entry's fault stands under the list's name, at the entry's own line.
     field = path[:-1] if path and isinstance(path[-1], int) and len(path) > 2 else path
     return Fault(where(".".join(map(str, path))), ".".join(map(str, field)), message, _hint(path, error))
@@ -150,6 +176,15 @@ def _fault(path: Path, error: ErrorDetails, values: Mapping[str, Any], where: Ca
 
 def _hint(path: Path, error: ErrorDetails) -> str:
     kind, value = error["type"], error["input"]
+    if kind == "string_pattern_mismatch":
+        return PATTERNS.get(path[-1], "")
+    if kind in OF_RANGES:
+        return reason_at(path)
+    if kind == "bool_type" and isinstance(value, str):
+        meant = OLDER_BOOLEANS.get(value.lower())
+        return f"write {meant}" if meant else ""
+    if kind in ("int_type", "float_type") and (meant := _number(value, kind)):
+        return f"write {meant}"
     if kind == "extra_forbidden":
         return unknown_key_hint(path)
     if kind == "string_type" and isinstance(value, bool | int | float):
@@ -159,6 +194,34 @@ def _hint(path: Path, error: ErrorDetails) -> str:
     if kind in ("literal_error", "unknown_name") and isinstance(value, str):
         return did_you_mean(value, _choices(path, error))
     return ""
+
+
+def _number(value: object, kind: str) -> str:
+    """A number that text or a float may mean, as a recipe has it: for 1_000, which YAML 1.1 read, and for 1e3."""
+    if isinstance(value, float) and value.is_integer() and abs(value) <= 10**9:  # more is too many for any field
+        return str(int(value))
+    plain = value.replace("_", "") if isinstance(value, str) else ""
+    pattern = r"[-+]?[0-9]{1,15}" if kind == "int_type" else r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?"
+    return plain if re.fullmatch(pattern, plain) else ""
+
+
+def reason_at(path: Path) -> str:
+    """The range of a field's number and its reason, as the schema describes it; "" where it has none.
+
+    Args:
+        path: Of the field, or of an entry of its list.
+    """
+    names = tuple(part for part in path if isinstance(part, str))
+    section = section_at(names[:-1])
+    info = section.model_fields.get(names[-1]) if section else None
+    return (info.description or next(_descriptions(info.annotation), "")) if info else ""
+
+
+def _descriptions(annotation: Any) -> Iterator[str]:
+    for part in get_args(annotation):
+        if isinstance(part, FieldInfo) and part.description:
+            yield part.description
+        yield from _descriptions(part)
 
 
 def _choices(path: Path, error: ErrorDetails) -> list[str]:

@@ -6,12 +6,13 @@ NAME[:SIZE][:KEY=VALUE]…        autolora, lora:4, svd:16, full:learning_rate=1
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
-import yaml
-from pydantic import ValidationError
-
-from autolora.errors import UserError
+from autolora.errors import Fault, UserError
+from autolora.recipe.fields import MAX_SEED
+from autolora.recipe.messages import method_faults, show
+from autolora.recipe.plain_yaml import values
 from autolora.recipe.schema import MethodSettings, Recipe, Search
 from autolora.recipe.stages import BUDGETS, BudgetSettings
 from autolora.registry import METHODS
@@ -21,6 +22,7 @@ SEARCHED = ("autolora", "no-constraint", "sigmoid", "no-meta")  # at most search
 SIZED: dict[str, int | None] = {"lora": None, "lora-grid": 16, "svd": None}  # method.size is a rank; its default
 SQUEEZES = ("squeeze", "squeeze-uniform", "squeeze-shuffled", "fisher-scratch")  # begin at rank k: method.size
 BUDGETED = ("autolora", *SQUEEZES, "lora-matched", "random", "adalora", "svd", "eva")  # take method.budget
+MAX_SEEDS = 1000  # of a comparison
 _EXAMPLES = "write NAME:SIZE, as in lora:4, or NAME:KEY=VALUE, as in lora:4:learning_rate=1e-4 or squeeze:budget=rank=1"
 
 
@@ -39,25 +41,26 @@ def parse_method(text: str) -> MethodSettings:
         raise UserError(
             f"--methods: there is no method {name!r}{f'; {near}' if near else ''}; there is: {', '.join(METHODS)}"
         )
-    values: dict[str, Any] = {"name": name}
+    settings: dict[str, Any] = {"name": name}
     for part in parts:
         key, equals, value = part.partition("=")
         if not equals:
             key, value = "size", part
         if key == "k" and name in SQUEEZES:
             key = "size"
-        if key in values:
+        if key in settings:
             raise UserError(f"--methods: {text!r}: {key} is said twice")
         if not value:
             raise UserError(f"--methods: {text!r}: {key} has no value; {_EXAMPLES}")
-        values[key] = _value(key, value, text)
-    try:
-        return MethodSettings.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        said = first["msg"].removeprefix("Value error, ")
-        raise UserError(f"--methods: {text!r}: {where}: {said[:1].lower()}{said[1:]}; {_EXAMPLES}") from error
+        settings[key] = _value(key, value, text)
+    if faults := method_faults(settings):
+        said = "; ".join(_said(fault) for fault in faults)
+        raise UserError(f"--methods: {show(text)}: {said}; {_EXAMPLES}")
+    return MethodSettings.model_validate(settings)
+
+
+def _said(fault: Fault) -> str:
+    return f"{fault.field.removeprefix('method.')}: {fault.message}{f' ({fault.hint})' if fault.hint else ''}"
 
 
 def _value(key: str, value: str, text: str) -> Any:
@@ -96,8 +99,8 @@ def budget_words(text: str) -> dict[str, Any]:
 
 def _scalar(text: str) -> Any:
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
+        return values(text)
+    except ValueError:
         return text
 
 
@@ -209,10 +212,14 @@ def parse_seeds(text: str) -> list[int]:
     Raises:
         UserError: It is anything else.
     """
-    seeds: list[int] = []
+    seeds: dict[int, None] = {}
     for word in text.split(","):
-        first, dash, last = word.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
-            raise UserError(f"--seeds: expected whole numbers and ranges, as in 0-4 or 0,3,7-9, got {text!r}")
-        seeds += range(int(first), int(last if dash else first) + 1)
-    return list(dict.fromkeys(seeds))
+        found = re.fullmatch(r"([0-9]{1,10})(?:-([0-9]{1,10}))?", word.strip())
+        if found is None or (first := int(found[1])) > (last := int(found[2] or found[1])):
+            raise UserError(f"--seeds: expected whole numbers and ranges, as in 0-4 or 0,3,7-9, got {show(text)}")
+        if last > MAX_SEED:
+            raise UserError(f"--seeds: a seed is at most {MAX_SEED} (generators take 32 bits), got {last}")
+        if last - first >= MAX_SEEDS or len(seeds) >= MAX_SEEDS:
+            raise UserError(f"--seeds: at most {MAX_SEEDS} seeds, as each is a run of every method, got {show(text)}")
+        seeds.update(dict.fromkeys(range(first, last + 1)))
+    return list(seeds)

@@ -15,15 +15,31 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from autolora.recipe.fields import (
+    MAX_FILES,
+    BatchSize,
+    Beams,
+    ExampleCount,
+    FileName,
+    FilePath,
+    FreeText,
+    HubId,
+    Length,
+    LengthPenalty,
     Name,
-    Number,
-    PositiveInt,
-    PositiveNumber,
+    NewTokens,
+    NGram,
     Probability,
+    Rate,
+    RecipeName,
+    Revision,
     Section,
+    Seed,
     Share,
+    Size,
     Targets,
+    Value,
     one_of,
+    printable,
 )
 from autolora.recipe.stages import BudgetSettings, RankRule, Retrain, Schedule, Search, Selection, Steps, Weights
 from autolora.registry import LINEARISERS, METHODS, METRICS, TASKS
@@ -34,12 +50,12 @@ __all__ = ["Schedule", "Search", "Selection", "Steps", "Weights"]  # sections th
 class Model(Section):
     """Which pretrained model, at which precision, and where LoRA goes."""
 
-    name: Name  # hub id, local directory, bundled:all-MiniLM-L6-v2, or planted:mixed
-    revision: str | None = None
+    name: FilePath  # hub id, local directory, bundled:all-MiniLM-L6-v2, or planted:mixed
+    revision: Revision | None = None
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # of passes; auto: bfloat16 if the GPU or CPU has it
     # null: PEFT's for the architecture; where it has none, every linear layer of the backbone, as all-linear always is
     target_modules: Targets | None = None
-    head: Annotated[tuple[Name, ...], Field(min_length=1, strict=False)] | Literal["auto"] = "auto"
+    head: Annotated[tuple[Name, ...], Field(min_length=1, max_length=1000, strict=False)] | Literal["auto"] = "auto"
     trust_remote_code: bool = False
 
 
@@ -56,7 +72,7 @@ def _joined(value: Any) -> Any:
 
 def _column(value: Any) -> Any:
     """The number of a column is its name."""
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else value
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10_000 else value
 
 
 def _encoding(value: str) -> str:
@@ -75,7 +91,7 @@ def _once(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
 
 
 # A split of a data set; or a file with its suffix, a list of files, or a pattern such as glob:train-*.parquet.
-Split = Annotated[Name, BeforeValidator(_joined)]
+Split = Annotated[str, Field(min_length=1, max_length=MAX_FILES), AfterValidator(printable), BeforeValidator(_joined)]
 Column = Annotated[Name, BeforeValidator(_column)]  # a name; in .conll files also a number, from 0
 
 
@@ -86,26 +102,26 @@ class Splits(Section):
     """The split that is trained on (it is divided into D_tr and D_val) and the splits that are only evaluated on."""
 
     train: Split = "train"
-    eval: Annotated[tuple[Split, ...], Field(min_length=1, strict=False)] = ("validation",)
+    eval: Annotated[tuple[Split, ...], Field(min_length=1, max_length=100, strict=False)] = ("validation",)
     # This share of the training split is not trained on but a split of its own, which eval may name: held-out.
-    held_out: Annotated[Number, Field(gt=0, lt=1)] | None = None
+    held_out: Share | None = None
 
 
 class Limits(Section):
     """At most so many examples of each split (the first ones after a seeded shuffle); null for all."""
 
-    train: PositiveInt | None = None
-    eval: PositiveInt | None = None
+    train: ExampleCount | None = None
+    eval: ExampleCount | None = None
 
 
 class Data(Section):
     """Where the examples come from, which columns are used, and how long an input may be."""
 
-    hub: str | None = None  # data set id on the Hugging Face hub
-    config: str | None = None  # its configuration, e.g. cola
-    revision: str | None = None
-    path: str | None = None  # folder below root with one file a split: train.jsonl, validation.csv, …
-    root: str | None = None  # folder that `path` is relative to; null: the recipe's own folder
+    hub: HubId | None = None  # data set id on the Hugging Face hub
+    config: Name | None = None  # its configuration, e.g. cola
+    revision: Revision | None = None
+    path: FilePath | None = None  # folder below root with one file a split: train.jsonl, validation.csv, …
+    root: FilePath | None = None  # folder that `path` is relative to; null: the recipe's own folder
     # Synthetic: sentences of the package's own grammar; or what the teacher of a planted model says of random words.
     generated: Literal["acceptability", "planted"] | None = None
     columns: Annotated[tuple[Column, ...], Field(min_length=1, max_length=2, strict=False)] = ("sentence",)
@@ -113,12 +129,14 @@ class Data(Section):
     category: Name | None = None  # column that says what an example is about, where results are split by it
     linearise: Annotated[str, one_of(LINEARISERS)] = "none"  # how a structured input becomes text (generation)
     # The classes' names, by id. Where none of them is a number, a whole number in a file is an id.
-    labels: Annotated[tuple[Name, ...], Field(min_length=2, strict=False), AfterValidator(_once)] | None = None
+    labels: (
+        Annotated[tuple[Name, ...], Field(min_length=2, max_length=10_000, strict=False), AfterValidator(_once)] | None
+    ) = None
     encoding: Annotated[str, AfterValidator(_encoding)] = "utf-8"  # of text files
     missing: Literal["refuse", "drop"] = "refuse"  # what is done about rows with an empty cell
     splits: Splits = Splits()
     limits: Limits = Limits()
-    max_length: PositiveInt = 128
+    max_length: Length = 128  # tokens of an example, with the special ones
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -140,8 +158,8 @@ class MethodSettings(Section):
 
     name: Annotated[str, one_of(METHODS)] = "autolora"
     # Rank (lora, svd; squeeze begins with it), width (houlsby, pfeiffer), length (prefix); null: the method's own
-    size: PositiveInt | None = None
-    learning_rate: PositiveNumber | None = None  # of the retraining; null: the method's own, or retrain.weights'
+    size: Size | None = None
+    learning_rate: Rate | None = None  # of the retraining; null: the method's own, or retrain.weights'
     at: Share | None = None  # instead of search.at, for squeeze and its controls
     budget: BudgetSettings = BudgetSettings()  # instead of ranks.budget
     targets: Targets | None = None  # the layers that this method adapts; null: model.target_modules
@@ -150,27 +168,35 @@ class MethodSettings(Section):
 class Decoding(Section):
     """How text is generated: beam search."""
 
-    beams: PositiveInt = 1
-    length_penalty: Number = 1.0
-    no_repeat_ngram: Annotated[int, Field(ge=0)] = 0  # 0: repetitions are allowed
-    max_new_tokens: PositiveInt = 64
+    beams: Beams = 1
+    length_penalty: LengthPenalty = 1.0
+    no_repeat_ngram: NGram = 0  # 0: repetitions are allowed
+    max_new_tokens: NewTokens = 64
 
 
 class Submission(Section):
     """The files that a benchmark takes for its unlabelled test set."""
 
-    files: Annotated[dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")], Name], Field(min_length=1)]
+    files: Annotated[dict[FileName, Name], Field(min_length=1, max_length=100)]
     prediction: Literal["id", "name", "score"] = "id"  # the label's number, its name, or the predicted score
-    range: Annotated[tuple[Number, Number], Field(strict=False)] = (0.0, 5.0)  # of scores
+    range: Annotated[tuple[Value, Value], Field(strict=False)] = (0.0, 5.0)  # of scores
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Self:
+        if self.range[0] >= self.range[1]:
+            raise ValueError(f"range goes from the lowest score to the highest, got {list(self.range)}")
+        return self
 
 
 class Eval(Section):
     """What is measured on the evaluation splits."""
 
     # The first is what methods are compared by; left out: the task family's own.
-    metrics: Annotated[tuple[Annotated[str, one_of(METRICS)], ...], Field(min_length=1, strict=False)] = ()
+    metrics: Annotated[
+        tuple[Annotated[str, one_of(METRICS)], ...], Field(min_length=1, max_length=100, strict=False)
+    ] = ()
     positive: Name | None = None  # the class that F1 is about, of two; null: the second
-    batch_size: PositiveInt = 64
+    batch_size: BatchSize = 64
     generation: Decoding = Decoding()
     submission: Submission | None = None  # file name to split, for --submission
 
@@ -178,9 +204,9 @@ class Eval(Section):
 class Recipe(Section):
     """A whole experiment. `name` becomes the folder under ``runs/``."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*$")]
+    name: RecipeName
     task: Annotated[str, one_of(TASKS)]
-    description: str = ""
+    description: FreeText = ""
     model: Model
     data: Data
     loss: Loss = Loss()
@@ -189,7 +215,7 @@ class Recipe(Section):
     ranks: RankRule = RankRule()
     retrain: Retrain = Retrain()
     eval: Eval = Eval()
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _family_metrics(self) -> Self:

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from autolora.recipe.fields import (
-    NonNegativeNumber,
-    Number,
-    PositiveInt,
-    PositiveNumber,
+    Accumulation,
+    Alpha,
+    BatchSize,
+    Decay,
+    Epochs,
+    Epsilon,
+    ExampleCount,
+    Fraction,
+    InnerRate,
+    ParameterCount,
     Probability,
+    Rank,
+    Rate,
     Section,
     Share,
+    StepCount,
+    Threshold,
+    Tolerance,
     one_of,
 )
 from autolora.registry import ESTIMATORS, SCORES
@@ -22,12 +33,12 @@ from autolora.registry import ESTIMATORS, SCORES
 class Steps(Section):
     """How long a stage trains: `steps`, or `epochs` (3 where neither is given)."""
 
-    steps: PositiveInt | None = None
-    epochs: PositiveNumber | None = None
-    batch_size: PositiveInt = 16  # examples per optimiser step, over all processes
-    gradient_accumulation: PositiveInt = 1  # the batch is split into so many micro-batches
-    checkpoint_every: PositiveInt = 100  # steps
-    log_every: PositiveInt = 10  # steps
+    steps: StepCount | None = None
+    epochs: Epochs | None = None
+    batch_size: BatchSize = 16  # examples per optimiser step, over all processes
+    gradient_accumulation: Accumulation = 1  # the batch is split into so many micro-batches
+    checkpoint_every: StepCount = 100  # steps
+    log_every: StepCount = 10  # steps
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:
@@ -46,8 +57,8 @@ class Steps(Section):
 class Schedule(Section):
     """An optimiser's learning rate over a stage."""
 
-    learning_rate: PositiveNumber
-    weight_decay: NonNegativeNumber = 0.0
+    learning_rate: Rate
+    weight_decay: Decay = 0.0
     schedule: Literal["constant", "linear", "cosine"] = "linear"
     warmup: Probability = 0.06  # fraction of the steps
 
@@ -55,13 +66,13 @@ class Schedule(Section):
 class Weights(Schedule):
     """The optimiser of V (LoRA factors and head): AdamW."""
 
-    learning_rate: PositiveNumber = 1e-4
+    learning_rate: Rate = 1e-4
 
 
 class Selection(Schedule):
     """The optimiser of the selection logits z: Adam."""
 
-    learning_rate: PositiveNumber = 1e-3
+    learning_rate: Rate = 1e-3
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     warmup: Probability = 0.0
 
@@ -73,18 +84,18 @@ class Search(Steps):
     rates are the retraining's.
     """
 
-    rank: PositiveInt = 8  # k, components per layer before selection
-    lora_alpha: PositiveNumber = 16.0
+    rank: Rank = 8  # k, components per layer before selection
+    lora_alpha: Alpha = 16.0
     lora_dropout: Probability = 0.1
     validation_fraction: Share = 0.5  # share of the training split that is D_val
-    validation_batch_size: PositiveInt | None = None  # null: as batch_size
+    validation_batch_size: BatchSize | None = None  # null: as batch_size
     meta_learning: bool = True  # false: one level, z and V learn from the same data
     estimator: Annotated[str, one_of(ESTIMATORS, "none")] = "central_difference"
-    epsilon: PositiveNumber = 0.01  # a difference perturbs V by epsilon / ||v||
+    epsilon: Epsilon = 0.01  # a difference perturbs V by epsilon / ||v||
     inner_step: Literal["plain", "adam"] = "adam"  # V' = V - xi g, or V' = V - xi times Adam's step
-    inner_learning_rate: NonNegativeNumber | None = None  # xi; null: the weights' learning rate at that step
+    inner_learning_rate: InnerRate | None = None  # xi; null: the weights' learning rate at that step
     constraint: Literal["softmax", "sigmoid", "none"] = "softmax"
-    threshold: Number | None = None  # null: 1/k (softmax), 0.5 (sigmoid), the layer's mean (none)
+    threshold: Threshold | None = None  # null: 1/k (softmax), 0.5 (sigmoid), the layer's mean (none)
     weights: Weights = Weights()
     selection: Selection = Selection()
     at: Share = 0.5  # share of the retraining's steps that the search is, with estimator: none
@@ -98,10 +109,10 @@ class Search(Steps):
 class BudgetSettings(Section):
     """How large the result may be: one of four, or none where nothing is said."""
 
-    fraction: Annotated[Number, Field(gt=0, le=1)] | None = None  # of the parameters of LoRA at rank k
-    parameters: PositiveInt | None = None  # of all factors together
-    rank: PositiveInt | None = None  # as many parameters as this rank everywhere has
-    tolerance: PositiveNumber | None = None  # rise of the loss that is accepted, as a share of what LoRA has gained
+    fraction: Fraction | None = None  # of the parameters of LoRA at rank k
+    parameters: ParameterCount | None = None  # of all factors together
+    rank: Rank | None = None  # as many parameters as this rank everywhere has
+    tolerance: Tolerance | None = None  # rise of the loss that is accepted, as a share of what LoRA has gained
 
     @model_validator(mode="after")
     def _one(self) -> Self:
@@ -127,14 +138,14 @@ class RankRule(Section):
     score: Annotated[str, one_of(SCORES)] = "selection"  # what a component is worth
     rule: Literal["threshold", "budget"] = "threshold"  # each layer's own λ (search.threshold), or budget
     budget: BudgetSettings = BudgetSettings()
-    examples: PositiveInt = 250  # training rows that Fisher information and the rise of the loss are measured on
+    examples: ExampleCount = 250  # training rows that Fisher information and the rise of the loss are measured on
     held_out: Share = 0.05  # with a tolerance: share of the training rows that they are, which the search does not see
 
 
 class Retrain(Steps):
     """LoRA at the found ranks, on D_tr and D_val together."""
 
-    lora_alpha: PositiveNumber | None = None  # null: as search.lora_alpha
+    lora_alpha: Alpha | None = None  # null: as search.lora_alpha
     lora_dropout: Probability | None = None  # null: as search.lora_dropout
     scaling: Literal["constant", "per_rank"] = "constant"  # lora_alpha / k everywhere, or lora_alpha / rank
     start: Literal["scratch", "searched"] = "scratch"  # a fresh LoRA, or what the search has trained of the kept parts

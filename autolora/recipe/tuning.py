@@ -6,9 +6,12 @@ import math
 from collections.abc import Iterable, Mapping
 
 from autolora.errors import UserError
+from autolora.recipe.fields import MAX_RATE
+from autolora.recipe.messages import show
 from autolora.words import did_you_mean
 
 FIELD = "learning_rate"
+MAX_GRID = 100  # rates
 
 
 def parse_tune(text: str) -> tuple[float, ...]:
@@ -41,6 +44,8 @@ def tuned_rates(tune: Mapping[str, Iterable[object]]) -> tuple[float, ...]:
     rates = sorted({_rate(value) for value in tune.get(FIELD, ())})
     if len(rates) < 2:
         raise UserError(f"--tune: a grid has two different rates or more, got {len(rates)}")
+    if len(rates) > MAX_GRID:
+        raise UserError(f"--tune: a grid has at most {MAX_GRID} rates, as each is a run, got {len(rates)}")
     return tuple(rates)
 
 
@@ -49,6 +54,7 @@ def _rate(value: object) -> float:
         rate = float(value)  # type: ignore[arg-type]  # whatever it is
     except (TypeError, ValueError):
         rate = math.nan
-    if not (math.isfinite(rate) and rate > 0) or isinstance(value, bool):
-        raise UserError(f"--tune: a learning rate is a finite number above 0, got {value!r}")
+    if not 0 < rate <= MAX_RATE or isinstance(value, bool):
+        said = f"a learning rate is a finite number above 0 and at most {MAX_RATE:g}"
+        raise UserError(f"--tune: {said}, got {show(value)}")
     return rate

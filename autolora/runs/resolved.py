@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
-
 from autolora.errors import UserError
+from autolora.recipe.plain_yaml import values
 from autolora.recipe.schema import Recipe
 
 
@@ -20,6 +19,6 @@ def read_resolved(path: Path) -> Recipe:
         UserError: It is missing or damaged.
     """
     try:
-        return Recipe.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        return Recipe.model_validate(values(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
         raise UserError(f"{path} is not the resolved recipe of a run: {error}") from error

@@ -60,17 +60,20 @@ def faults(*lines: str) -> str:
         ),
         pytest.param(
             VALID + "retrain:\n  batch_size: -4\n",
-            "bad.yaml:9: retrain.batch_size: must be at least 1, got -4",
+            "bad.yaml:9: retrain.batch_size: must be at least 1, got -4 "
+            "(from 1 to 1048576: the examples of a step are in memory at once)",
             id="negative batch size",
         ),
         pytest.param(
             VALID + "search:\n  rank: 0\n",
-            "bad.yaml:9: search.rank: must be at least 1, got 0",
+            "bad.yaml:9: search.rank: must be at least 1, got 0 "
+            "(from 1 to 65536: no layer of any model has a larger smaller side)",
             id="rank 0",
         ),
         pytest.param(
             VALID + "search:\n  validation_fraction: 1.2\n",
-            "bad.yaml:9: search.validation_fraction: must be less than 1, got 1.2",
+            "bad.yaml:9: search.validation_fraction: must be less than 1, got 1.2 "
+            "(above 0 and below 1: both parts need something)",
             id="validation fraction above 1",
         ),
         pytest.param(
@@ -140,9 +143,10 @@ def test_the_faults_of_file_and_command_line_are_reported_together(folder: Path)
         folder, "bad.yaml", "--set", "search.stepz=3", "--seed=-1", "--data-root", "nowhere", command="search"
     )
     assert said == faults(
-        "bad.yaml:9: search.rank: must be at least 1, got 0",
+        "bad.yaml:9: search.rank: must be at least 1, got 0 "
+        "(from 1 to 65536: no layer of any model has a larger smaller side)",
         "--set search.stepz=3: search.stepz: unknown key (did you mean 'search.steps'?)",
-        "--seed -1: seed: must be at least 0, got -1",
+        "--seed -1: seed: must be at least 0, got -1 (from 0 to 4294967295: generators take 32 bits)",
         f"--data-root nowhere: data.root: there is no data folder {folder}/nowhere/words; {folder} has no 'nowhere'",
     )
 

@@ -187,7 +187,7 @@ def test_a_method_none_of_whose_rates_has_a_score_is_refused_with_the_reason(rec
         ("learning_rate", "--tune: write learning_rate=RATE,RATE,…, as in learning_rate=1e-4,3e-4,1e-3, got"),
         ("rank=1,2", "--tune: what is tuned is learning_rate, got 'rank'"),
         ("learning_rat=1,2", "did you mean 'learning_rate'"),
-        ("learning_rate=1e-4,high", "--tune: a learning rate is a finite number above 0, got 'high'"),
+        ("learning_rate=1e-4,high", "--tune: a learning rate is a finite number above 0 and at most 100, got 'high'"),
         ("learning_rate=1e-4,-1", "got '-1'"),
         ("learning_rate=1e-4,nan", "got 'nan'"),
         ("learning_rate=1e-4,0.0001", "--tune: a grid has two different rates or more, got 1"),

@@ -2,11 +2,11 @@ import os
 from pathlib import Path
 
 import pytest
-import yaml
 
 from autolora.errors import RecipeError
 from autolora.experiment.preflight import load_recipe
 from autolora.recipe.load import dump_recipe, read_recipe
+from autolora.recipe.plain_yaml import values
 from autolora.recipe.schema import Data, Eval, Model, Recipe, Retrain, Search, Selection, Weights
 
 VALID = """\
@@ -78,10 +78,12 @@ rank: 8
         "cola.yaml:5: model.target_modules: 'valeu' matches no layer of the model (did you mean 'value'?)",
         f"cola.yaml:7: data.path: there is no data folder {Path('glue/colla').absolute()}; did you mean 'cola'? "
         "(point to the data with --data-root)",
-        "cola.yaml:8: data.max_length: must be at least 1, got 0",
+        "cola.yaml:8: data.max_length: must be at least 2, got 0 "
+        "(from 2 to 1048576: one token is a special one; no model reads more)",
         "cola.yaml:9: search: steps and epochs exclude each other; leave one out",
         "cola.yaml:10: search.epochz: unknown key (did you mean 'epochs'?)",
-        "cola.yaml:11: search.rank: must be at least 1, got 0",
+        "cola.yaml:11: search.rank: must be at least 1, got 0 "
+        "(from 1 to 65536: no layer of any model has a larger smaller side)",
         "cola.yaml:15: search.weights.learning_rate: must be a number, got 'fast'",
         "cola.yaml:16: search.weights.schedule: must be 'constant', 'linear' or 'cosine', got 'cosin' "
         "(did you mean 'cosine'?)",
@@ -95,7 +97,7 @@ rank: 8
         "(did you mean 'accuracy'?)",
         "cola.yaml:24: eval.metrics: must be text, got 3 (put it in quotes)",
         "cola.yaml:25: eval.batch_size: must be a whole number, got nothing",
-        "cola.yaml:26: seed: must be at least 0, got -1",
+        "cola.yaml:26: seed: must be at least 0, got -1 (from 0 to 4294967295: generators take 32 bits)",
         "cola.yaml:27: rank: unknown key (did you mean 'search.rank'?)",
     ]
 
@@ -104,16 +106,31 @@ rank: 8
     ("line", "message"),
     [
         ("search: {rank: true}", "search.rank: must be a whole number, got true"),
-        ("search: {lora_dropout: 1}", "search.lora_dropout: must be less than 1, got 1"),
-        ("search: {weights: {learning_rate: 0}}", "search.weights.learning_rate: must be greater than 0, got 0"),
+        (
+            "search: {lora_dropout: 1}",
+            "search.lora_dropout: must be less than 1, got 1 "
+            "(0 or more and below 1: a share of all, and 1 leaves none)",
+        ),
+        (
+            "search: {weights: {learning_rate: 0}}",
+            "search.weights.learning_rate: must be greater than 0, got 0 "
+            "(from 0 to 100: Adam moves every weight by about the rate, and weights are below 1)",
+        ),
         ("search: {lora_alpha: .inf}", "search.lora_alpha: must be a finite number, got inf"),
         ("search: {meta_learning: 1}", "search.meta_learning: must be true or false, got 1"),
         ("search:", "search: must be a section with keys below it, got nothing"),
         ("eval: {metrics: f1}", "eval.metrics: must be a list, got 'f1' (write [f1])"),
         ("eval: {metrics: []}", "eval.metrics: must have 1 or more entries, got 0"),
-        ("description: yes", "description: must be text, got true (put it in quotes)"),
+        ("search: {meta_learning: no}", "search.meta_learning: must be true or false, got 'no' (write false)"),
+        ("search: {rank: 1_0}", "search.rank: must be a whole number, got '1_0' (write 10)"),
+        ("search: {steps: 1e3}", "search.steps: must be a whole number, got 1000.0 (write 1000)"),
+        ("search: {rank: 1:30}", "search.rank: must be a whole number, got '1:30'"),
+        ("description: true", "description: must be text, got true (put it in quotes)"),
         ("name: a b", "name: must be letters, digits, '.', '_' and '-', in parts separated by '/', got 'a b'"),
-        ("seed: 4294967296", "seed: must be less than 4294967296, got 4294967296"),
+        (
+            "seed: 4294967296",
+            "seed: must be at most 4294967295, got 4294967296 (from 0 to 4294967295: generators take 32 bits)",
+        ),
         ("3: x", "3: a key must be text, got 3"),
         (
             "colour: x",
@@ -181,26 +198,19 @@ def test_a_wrong_source_of_data_is_not_reported_as_no_source_too() -> None:
         ("task\n", ["cola.yaml:1: a recipe must be a mapping (key: value), got a single value"]),
         ("a: 1\nb: c: d\n", ["cola.yaml:2: the file is no YAML: mapping values are not allowed here (put text that "
                               "contains ': ' in quotes)"]),
-        ("a: 1\n\x00\n", ["cola.yaml:2: the file is no YAML: control character #x0000"]),
-        ("a: 2001-99-99\n", ["cola.yaml: the file is no YAML: month must be in 1..12"]),
-        ("[" * 600, ["cola.yaml: the file is no YAML: nested too deeply"]),
+        ("a: 1\n\x00\n", ["cola.yaml:2: the file is no YAML: control character #x0000 (take it out, or write \"\\u…\" "
+                           "for it, in double quotes)"]),
+        ("\n" + "[" * 600, ["cola.yaml:2: the file is no recipe: nested more than 20 deep"]),
     ],
 )  # fmt: skip
 def test_a_file_that_cannot_be_read_as_a_recipe_says_why(text: str, expected: list[str]) -> None:
     assert faults(write(text)) == expected
 
 
-@pytest.mark.parametrize(
-    "text", ["a: [1, 2\nb: 3\n", 'a: "x\n', "a: 1\n---\nb: 2\n", "a: !!python/object:os.system x\n"]
-)
+@pytest.mark.parametrize("text", ["a: [1, 2\nb: 3\n", 'a: "x\n', "a: 1\n---\nb: 2\n"])
 def test_broken_syntax_is_reported_with_a_line(text: str) -> None:
     with pytest.raises(RecipeError, match=r"^cola\.yaml:[12]: the file is no YAML: .+$"):
         load_recipe(write(text))
-
-
-def test_an_alias_that_contains_itself_does_not_hang() -> None:
-    with pytest.raises(RecipeError, match="a: unknown key"):
-        load_recipe(write("a: &x {b: *x, c: [*x]}\n"))
 
 
 def test_bytes_that_are_not_utf8_are_reported_with_their_line() -> None:
@@ -252,20 +262,23 @@ def test_faults_of_overrides_name_the_option_and_come_after_the_files() -> None:
         "serach.rank=3",
     ]
     assert faults(path, settings, seed=-1) == [
-        "cola.yaml:7: search.rank: must be at least 1, got 0",
+        "cola.yaml:7: search.rank: must be at least 1, got 0 "
+        "(from 1 to 65536: no layer of any model has a larger smaller side)",
         "--set search.stepz=200: search.stepz: unknown key (did you mean 'search.steps'?)",
         "--set steps=3: steps: unknown key (did you mean 'search.steps' or 'retrain.steps'?)",
         "--set colour=3: colour: unknown key "
         "(there is: name, task, description, model, data, loss, method, search, ranks, retrain, eval, seed)",
         "--set search.rnk: must be key=value (write for instance search.steps=200)",
-        "--set eval=[f1: eval: the value is no YAML, got '[f1' (put text in quotes)",
+        "--set eval=[f1: eval: the value is no YAML (line 1: expected ',' or ']', but got '<stream end>'), "
+        "got '[f1' (put text in quotes)",
         "--set search.zzzz=1: search.zzzz: unknown key (there is: steps, epochs, batch_size, gradient_accumulation, "
         "checkpoint_every, log_every, rank, lora_alpha, lora_dropout, validation_fraction, validation_batch_size, "
         "meta_learning, estimator, epsilon, inner_step, inner_learning_rate, constraint, threshold, weights, "
         "selection, at)",
         "--set serach.rank=3: serach.rank: unknown key (did you mean 'search.rank'?)",
-        "--set retrain.steps=0: retrain.steps: must be at least 1, got 0",
-        "--seed -1: seed: must be at least 0, got -1",
+        "--set retrain.steps=0: retrain.steps: must be at least 1, got 0 "
+        "(from 1 to 1e+09: at a millisecond each these are 12 days)",
+        "--seed -1: seed: must be at least 0, got -1 (from 0 to 4294967295: generators take 32 bits)",
     ]
 
 
@@ -276,7 +289,10 @@ def test_an_override_of_a_wrong_value_mends_the_recipe() -> None:
 def test_a_whole_section_can_be_overridden_and_its_faults_name_the_option() -> None:
     path = write(VALID + "search:\n  rank: 3\n  steps: 5\n")
     assert load_recipe(path, ["search={steps: 9}"]).search == Search(steps=9)
-    assert faults(path, ["search={rank: 0}"]) == ["--set search={rank: 0}: search.rank: must be at least 1, got 0"]
+    assert faults(path, ["search={rank: 0}"]) == [
+        "--set search={rank: 0}: search.rank: must be at least 1, got 0 "
+        "(from 1 to 65536: no layer of any model has a larger smaller side)"
+    ]
 
 
 @pytest.mark.parametrize("stage", ["search", "retrain"])
@@ -368,12 +384,6 @@ def test_a_data_path_that_leaves_the_root_is_a_fault(data_path: str, message: st
         load_recipe(path)
 
 
-def test_merged_keys_are_not_keys_given_twice_and_keep_their_line() -> None:
-    path = write(VALID + "search: &s\n  rank: 4\n  batch_size: 0\nretrain:\n  <<: *s\n  rank: 5\n")
-    assert [fault for fault in faults(path) if "twice" in fault] == []
-    assert "cola.yaml:9: retrain.batch_size: must be at least 1, got 0" in faults(path)
-
-
 def test_without_the_check_a_recipe_is_read_though_its_data_is_gone() -> None:
     path = write("task: regression\nmodel: {name: /no/where}\ndata: {path: gone}\n")
     assert len(faults(path)) == 2
@@ -392,12 +402,12 @@ def test_a_dumped_recipe_reads_back_equal() -> None:
         eval=Eval(metrics=("pearson", "spearman")),
         seed=2**32 - 1,
     )
-    assert Recipe.model_validate(yaml.safe_load(dump_recipe(recipe))) == recipe
+    assert Recipe.model_validate(values(dump_recipe(recipe))) == recipe
     assert read_recipe(write(dump_recipe(recipe), f"other{os.sep}x.yaml")) == recipe
 
 
 def test_a_dumped_recipe_writes_every_default_out() -> None:
-    dumped = yaml.safe_load(dump_recipe(load_recipe(write(VALID))))
+    dumped = values(dump_recipe(load_recipe(write(VALID))))
     assert set(dumped) == set(Recipe.model_fields)
     assert set(dumped["search"]) == set(Search.model_fields)
     assert set(dumped["search"]["selection"]) == set(Selection.model_fields)

@@ -72,18 +72,21 @@ def test_budgets_are_read() -> None:
         ("squeeze:budget=", "budget has no value"),
         ("squeeze:budget=rank=", "budget: it has no value; write budget=fraction=0.25, budget=parameters=9216"),
         ("squeeze:budget=ranks=1", "there is no budget 'ranks'; did you mean 'rank'"),
-        ("squeeze:budget=half", r"budget\.fraction: input should be a valid number; write .* squeeze:budget=rank=1"),
-        ("squeeze:budget=1.5", r"budget\.fraction: input should be less than or equal to 1"),
-        ("squeeze:budget=0", r"budget\.fraction: input should be greater than 0"),
-        ("squeeze:budget=rank=0", r"budget\.rank: input should be greater than or equal to 1"),
-        ("squeeze:budget=rank=1.5", r"budget\.rank: input should be a valid integer"),
-        ("squeeze:budget=parameters=-4", r"budget\.parameters: input should be greater than or equal to 1"),
-        ("squeeze:budget=tolerance=0", r"budget\.tolerance: input should be greater than 0"),
+        ("squeeze:budget=half", r"budget\.fraction: must be a number, got 'half'; write .* squeeze:budget=rank=1"),
+        ("squeeze:budget=1.5", r"budget\.fraction: must be at most 1, got 1\.5 \(.*which is all"),
+        ("squeeze:budget=0", r"budget\.fraction: must be greater than 0"),
+        ("squeeze:budget=rank=0", r"budget\.rank: must be at least 1, got 0 \(from 1 to 65536: "),
+        ("squeeze:budget=rank=1.5", r"budget\.rank: must be a whole number"),
+        ("squeeze:budget=parameters=-4", r"budget\.parameters: must be at least 1"),
+        ("squeeze:budget=tolerance=0", r"budget\.tolerance: must be greater than 0"),
         ("squeeze:budget=rank=1:budget=0.5", "budget is said twice"),
         ("squeeze:k=2:4", "size is said twice"),
-        ("squeeze:at=1", "at: input should be less than 1"),
+        ("squeeze:at=1", "at: must be less than 1, got 1"),
+        ("squeeze:at=1.5:k=0", r"size: must be at least 1, got 0 .*; at: must be less than 1, got 1\.5"),
+        ("lora:99999999", r"size: must be at most 65536, got 99999999 \(from 1 to 65536: "),
+        ("lora:4:learning_rate=1e308", r"learning_rate: must be at most 100, got 1e\+308"),
         ("lora:", "size has no value"),
-        ("lora:k=4", "k: extra inputs are not permitted"),
+        ("lora:k=4", "k: unknown key"),
     ],
 )
 def test_what_is_no_budget_or_size_is_refused_with_an_example(text: str, said: str) -> None:
@@ -133,3 +136,9 @@ def test_every_registered_method_can_be_loaded(name: str) -> None:
     from autolora.methods.base import Method as Contract
 
     assert issubclass(METHODS.load(name), Contract)
+
+
+def test_a_number_of_thousands_of_digits_is_refused_in_a_short_line() -> None:
+    with pytest.raises(UserError, match="size: must be a whole number, got '999") as error:
+        parse_method("lora:" + "9" * 5000)
+    assert len(str(error.value)) < 400

@@ -155,7 +155,7 @@ def test_validate_prints_each_recipe_and_exits_with_2_on_faults(ours: Path) -> N
     Path("bad/two.yaml").write_text(VALID)
     mixed = CliRunner().invoke(app, ["validate", "bad", "quickstart"])
     assert mixed.exit_code == 2
-    assert "bad/one.yaml:5: search.rank: must be at least 1, got 0\n" in mixed.output
+    assert "bad/one.yaml:5: search.rank: must be at least 1, got 0 (from 1 to 65536: no layer" in mixed.output
     assert "bad/one.yaml:6: sead: unknown key (did you mean 'seed'?)\n" in mixed.output
     assert mixed.output.count(": ok") == 2
     assert "1 faulty recipe\n" in mixed.output

@@ -102,16 +102,17 @@ def test_a_dying_process_is_waited_for(path: Path) -> None:
 
 def test_whoever_takes_turns_never_holds_it_together(path: Path) -> None:
     """The files are removed at the end of each turn, so that new ones are locked all the time."""
-    inside, most, turns = 0, 0, 0
+    inside, most = 0, 0
     guard = threading.Lock()
 
     def work() -> None:
-        nonlocal inside, most, turns
-        lock, end = Lock(path), time.monotonic() + 1.0
-        while time.monotonic() < end:
+        nonlocal inside, most
+        lock, turns = Lock(path), 0
+        while turns < 10:
             try:
                 lock.acquire()
             except HeldError:
+                time.sleep(0.0001)
                 continue
             with guard:
                 inside += 1
@@ -119,15 +120,15 @@ def test_whoever_takes_turns_never_holds_it_together(path: Path) -> None:
             time.sleep(0.0005)
             with guard:
                 inside -= 1
-                turns += 1
             lock.release()
+            turns += 1
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert (most, turns > 20) == (1, True)
+    assert most == 1
 
 
 @pytest.mark.parametrize("pid", [1, os.getppid()])
