@@ -47,7 +47,7 @@ def mean_loss(
     mean = float(compute.sum(total)) / max(1, task.units(examples))
     if not math.isfinite(mean):
         raise RunError(
-            f"the mean loss over {len(examples)} examples is {mean}: the training has diverged; lower its learning rate, "
-            "and start a new run"
+            f"the mean loss over {len(examples)} examples is {mean}: the training has diverged; lower its learning "
+            "rate, and start a new run"
         )
     return mean

@@ -166,6 +166,6 @@ def _check(flags: list[Tensor], indices: Sequence[int]) -> None:
     wrong = torch.stack(of_rows).any(0).tolist() if of_rows else []
     first = min((index for index, bad in zip(indices, wrong, strict=False) if bad), default=indices[0])
     raise RunError(
-        f"the model's logits are not finite, for example {first + 1} to begin with: the training has diverged; lower its "
-        "learning rate, and start a new run"
+        f"the model's logits are not finite, for example {first + 1} to begin with: the training has diverged; lower "
+        "its learning rate, and start a new run"
     )

@@ -91,9 +91,7 @@ def test_a_checkpoint_of_rotten_weights_is_not_written(tmp_path: Path) -> None:
 
 def test_going_on_fails_at_the_same_step_and_knows_the_last_loss(tmp_path: Path) -> None:
     for _ in range(2):
-        with pytest.raises(
-            RunError, match=r"step 7: the train loss is nan \(the last finite loss was 0\.1667, at step 6"
-        ):
+        with pytest.raises(RunError, match=r"step 7: the train loss is nan \(the last finite .* 0\.1667, at step 6"):
             run(Diverging(7, loss=NAN), tmp_path)
     with pytest.raises(RunError, match=r"step 6: the train loss is nan \(the last finite loss was 0\.2, at step 5\)"):
         run(Diverging(6, loss=NAN), tmp_path)  # the step after the checkpoint, which remembers the loss
