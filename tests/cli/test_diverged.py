@@ -16,8 +16,10 @@ def test_a_diverged_run_ends_with_3_and_fails_again_when_it_is_gone_on_with(
     done = autolora("run", "tiny.yaml", *HOT, "--output", tmp_path / "runs", cwd=laboratory)
     assert done.returncode == 3, done.stderr
     (message,) = [line for line in done.stderr.splitlines() if line.startswith("autolora: ")]
-    assert message.startswith("autolora: the run failed: search, step 1: the norm of the weights is inf (the last finite")
-    assert "lower search.weights.learning_rate (it is 1e+30)" in message
+    assert message.startswith(
+        "autolora: the run failed: search, step 1: the validation loss is nan (the last finite loss"
+    )
+    assert "; lower search.weights.learning_rate (it is 1e+30)" in message
     assert "Traceback" not in done.stderr
     run = only_run(tmp_path / "runs")
     status = json.loads((run / "status.json").read_text())
