@@ -120,11 +120,16 @@ def file_hash(path: Path) -> str:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write a value as indented JSON, keys in their order. JSON has no NaN and no infinity: they become null.
+    """Write a value as indented JSON, keys in their order.
+
+    JSON has no NaN and no infinity. What is undefined is None; a number that should be one is no file's content.
 
     Args:
         path: The file, which is replaced.
         value: JSON-able, where tuples and mappings of any kind are lists and objects.
+
+    Raises:
+        ValueError: There is NaN or an infinity in it; nothing is written.
     """
     write_atomic(path, json_text(value) + "\n")
 
@@ -134,8 +139,11 @@ def json_text(value: object) -> str:
 
     Args:
         value: See `write_json`.
+
+    Raises:
+        ValueError: There is NaN or an infinity in it; the message says where.
     """
-    return json.dumps(_without_nan(value), indent=2, ensure_ascii=False, allow_nan=False)
+    return json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
 
 
 def read_json(path: Path) -> Any:
@@ -197,8 +205,12 @@ def write_records(path: Path, records: Iterable[Mapping[str, object]]) -> None:
     Args:
         path: The file, which is replaced.
         records: JSON-able.
+
+    Raises:
+        ValueError: There is NaN or an infinity in one; nothing is written.
     """
-    lines = [json.dumps({"index": i, **record}, ensure_ascii=False) + "\n" for i, record in enumerate(records)]
+    numbered = ({"index": i, **record} for i, record in enumerate(records))
+    lines = [json.dumps(_plain(record), ensure_ascii=False, allow_nan=False) + "\n" for record in numbered]
     write_atomic(path, "".join(lines))
 
 
@@ -217,11 +229,12 @@ def read_records(path: Path) -> list[dict[str, Any]]:
         raise UserError(f"{path} cannot be read: {error}") from error
 
 
-def _without_nan(value: object) -> object:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
+def _plain(value: object, where: str = "") -> object:
+    """Lists and dicts of what is any kind of them; no float that JSON has not."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{where.lstrip('.') or 'the value'} is {value}, which JSON has not")
     if isinstance(value, Mapping):
-        return {key: _without_nan(item) for key, item in value.items()}
+        return {key: _plain(item, f"{where}.{key}") for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
+        return [_plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
     return value

@@ -30,11 +30,14 @@ def write_table(rows: Sequence[Row], folder: Path, stem: str) -> list[Path]:
         rows: From top to bottom.
         folder: It is made if need be.
         stem: Of the files' names.
+
+    Raises:
+        ValueError: A number is not finite; nothing is written.
     """
     markdown, comma, json = (folder / f"{stem}.{suffix}" for suffix in ("md", "csv", "json"))
+    write_json(json, [dict(row) for row in rows])  # first, as it refuses what is not finite
     write_atomic(markdown, to_markdown(rows))
     write_atomic(comma, _to_csv(rows))
-    write_json(json, [dict(row) for row in rows])
     return [markdown, comma, json]
 
 

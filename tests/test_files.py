@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from autolora.errors import UserError
-from autolora.files import read_state, replace_folder, sync, write_atomic, write_json, write_state
+from autolora.files import read_state, replace_folder, sync, write_atomic, write_json, write_records, write_state
 
 
 def test_text_and_bytes_come_back_as_they_were_in_a_folder_that_was_not_there(tmp_path: Path) -> None:
@@ -81,9 +81,23 @@ def test_json_keeps_the_order_of_keys_and_ends_in_a_newline(tmp_path: Path) -> N
     assert json.loads(text) == value
 
 
-def test_what_json_has_no_number_for_becomes_null(tmp_path: Path) -> None:
-    write_json(tmp_path / "v.json", {"a": math.nan, "b": [math.inf, {"c": (-math.inf, 0.5)}]})
-    assert json.loads((tmp_path / "v.json").read_text()) == {"a": None, "b": [None, {"c": [None, 0.5]}]}
+@pytest.mark.parametrize(
+    ("value", "where"),
+    [
+        (math.nan, "the value is nan"),
+        ({"a": {"b": [0.5, math.inf]}}, r"a\.b\[1\] is inf"),
+        ([{"c": (1, -math.inf)}], r"\[0\]\.c\[1\] is -inf"),
+    ],
+)
+def test_what_json_has_no_number_for_is_an_error_and_not_null(value: object, where: str, tmp_path: Path) -> None:
+    write_json(tmp_path / "v.json", [1])
+    with pytest.raises(ValueError, match=f"^{where}, which JSON has not$"):
+        write_json(tmp_path / "v.json", value)
+    write_records(tmp_path / "r.jsonl", [{"x": 1.0}])
+    with pytest.raises(ValueError, match="which JSON has not"):
+        write_records(tmp_path / "r.jsonl", [{"x": 1.0}, {"x": value}])
+    assert json.loads((tmp_path / "v.json").read_text()) == [1]
+    assert (tmp_path / "r.jsonl").read_text() == '{"index": 0, "x": 1.0}\n'
 
 
 def test_a_value_that_json_cannot_hold_leaves_the_old_file(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import json
 import math
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from autolora.tables import Row, render, to_markdown, write_table
@@ -72,11 +73,10 @@ def test_columns_come_from_the_first_row_and_missing_cells_are_empty(tmp_path: P
     assert [cell.strip() for cell in markdown.read_text().splitlines()[0].strip("|").split("|")] == ["b", "a", "late"]
 
 
-def test_nan_is_null_in_json_and_readable_elsewhere(tmp_path: Path) -> None:
-    markdown, comma, plain = write_table([{"x": math.nan}], tmp_path, "t")
-    assert json.loads(plain.read_text()) == [{"x": None}]
-    assert comma.read_text() == "x\nnan\n"
-    assert "nan" in markdown.read_text()
+def test_a_number_that_is_none_is_in_no_table(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"\[0\]\.x is nan"):
+        write_table([{"x": math.nan}], tmp_path, "t")
+    assert not list(tmp_path.iterdir())
 
 
 def test_no_rows_are_empty_files_and_an_empty_list(tmp_path: Path) -> None:

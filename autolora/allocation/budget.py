@@ -19,7 +19,7 @@ from dataclasses import dataclass, fields
 
 from torch import Tensor
 
-from autolora.errors import UserError
+from autolora.errors import RunError, UserError
 
 Kept = dict[str, tuple[int, ...]]
 """Indices of the components that stay, ascending, by layer; every layer is in it."""
@@ -104,11 +104,11 @@ def in_order(values: Mapping[str, Tensor], costs: Mapping[str, int]) -> list[tup
         costs: Parameters of one component, by layer.
 
     Raises:
-        UserError: A value is not a number.
+        RunError: A value is not a number; an infinite one says that a component stays.
     """
     worth = {name: [value / costs[name] for value in each.tolist()] for name, each in values.items()}
     if wrong := [name for name, each in worth.items() if any(math.isnan(value) for value in each)]:
-        raise UserError(f"{wrong[0]}: a component's score is not a number")
+        raise RunError(f"{wrong[0]}: a component's score is not a number: the training has diverged")
     every = [(name, i) for name, each in worth.items() for i in range(len(each))]
     return sorted(every, key=lambda place: -worth[place[0]][place[1]])  # stable: ties in the model's order
 

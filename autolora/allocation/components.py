@@ -24,7 +24,7 @@ import torch
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
-from autolora.errors import UserError
+from autolora.errors import RunError, UserError
 from autolora.lora.selection import SelectionLoRA
 
 
@@ -145,11 +145,11 @@ def decompose(factors: Factors) -> Components:
         factors: Of one layer, on any device.
 
     Raises:
-        UserError: There is a value in it that is not finite.
+        RunError: There is a value in it that is not finite.
     """
     a, b = factors.a.double().cpu(), factors.b.double().cpu()
     if not (a.isfinite().all() and b.isfinite().all()):
-        raise UserError("the factors hold values that are not finite: the training has diverged")
+        raise RunError("the factors hold values that are not finite: the training has diverged")
     q, r = torch.linalg.qr(b)
     p, t = torch.linalg.qr(a.T)
     x, sigma, yt = torch.linalg.svd(r @ t.T, full_matrices=False)
@@ -185,6 +185,6 @@ def components_of(layers: Mapping[str, nn.Module]) -> dict[str, Components]:
         factors = factors_of(name, layer)
         try:
             found[name] = decompose(factors)
-        except UserError as error:
-            raise UserError(f"{name}: {error}") from None
+        except RunError as error:
+            raise RunError(f"{name}: {error}") from None
     return found

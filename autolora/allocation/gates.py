@@ -29,7 +29,7 @@ from torch.nn import functional as F
 
 from autolora.allocation.components import Components
 from autolora.allocation.rows import Rows
-from autolora.errors import UserError
+from autolora.errors import RunError, UserError
 from autolora.training.sampling import Sampled
 from autolora.training.seeds import derive, generator
 
@@ -105,6 +105,7 @@ def measure_gates(
 
     Raises:
         UserError: There is no batch, or a layer's inputs cannot be told apart by example.
+        RunError: A loss or a derivative is not finite.
     """
     found: list[Tensor] = []
     units, scale = 0, 1.0
@@ -136,10 +137,13 @@ def _derivatives(
     with gated(layers, components, gates, rows), torch.enable_grad():
         sampled = sampled_loss(batch)
         if not sampled.loss.isfinite():
-            raise UserError("the loss of the model's own prediction is not finite: the training has diverged")
+            raise RunError("the loss of the model's own prediction is not finite: the training has diverged")
         # A layer that this batch does not reach, an expert's for instance, has a derivative of zero.
         grads = torch.autograd.grad(sampled.loss, list(gates.values()), materialize_grads=True)
-    return torch.cat([grad.double().cpu() for grad in grads], dim=1), sampled
+    found = torch.cat([grad.double().cpu() for grad in grads], dim=1)
+    if not found.isfinite().all():
+        raise RunError("a derivative of the model's own prediction is not finite: the training has diverged")
+    return found, sampled
 
 
 @contextmanager

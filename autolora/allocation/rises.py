@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
@@ -9,7 +10,7 @@ from torch import nn
 
 from autolora.allocation.components import Components
 from autolora.allocation.gates import closed
-from autolora.errors import UserError
+from autolora.errors import RunError, UserError
 
 
 class LossRises(Protocol):
@@ -43,16 +44,19 @@ class Rises:
         self, layers: Mapping[str, nn.Module], components: Mapping[str, Components], mean_loss: Callable[[], float]
     ) -> None:
         self.layers, self.components, self.mean_loss = layers, components, mean_loss
-        self.now = mean_loss()
+        self.now = self._loss()
 
     def __call__(self, kept: Mapping[str, Sequence[int]]) -> float:
         """The rise, in the loss's own units.
 
         Args:
             kept: Indices of the components that stay, by layer.
+
+        Raises:
+            RunError: The loss is not finite.
         """
         with closed(self.layers, self.components, kept):
-            return self.mean_loss() - self.now
+            return self._loss() - self.now
 
     def gain(self) -> float:
         """What the LoRA is worth: the rise without any of it.
@@ -61,6 +65,12 @@ class Rises:
             UserError: The loss is no higher then.
         """
         return checked_gain(self(dict.fromkeys(self.components, ())), self.now)
+
+    def _loss(self) -> float:
+        loss = self.mean_loss()
+        if not math.isfinite(loss):
+            raise RunError(f"the measured loss is {loss}: the training has diverged")
+        return loss
 
 
 def checked_gain(rise: float, now: float) -> float:

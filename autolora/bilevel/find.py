@@ -23,10 +23,13 @@ from autolora.lora.selection import SelectionLoRA, add_selection
 from autolora.recipe.schema import Search
 from autolora.training.batches import Batch
 from autolora.training.compute import Compute
+from autolora.training.finite import Watch
 from autolora.training.gradients import Gradients
 from autolora.training.seeds import derive, seed_torch
 
 BATCH_FIELDS = ("batch_size", "gradient_accumulation", "validation_batch_size", "validation_fraction")
+
+ADVICE = "lower Search.weights.learning_rate or Search.selection.learning_rate, or compute in float32"
 
 Loss = Callable[[Any, Any], Tensor]
 """``loss(model, batch)``: the mean loss of a batch, a scalar."""
@@ -65,6 +68,7 @@ def find_ranks(
 
     Raises:
         UserError: A name matches no layer, the batches end too early, or the settings speak of batches.
+        RunError: A loss, a gradient or what is trained is not finite.
     """
     settings = settings or Search()
     _check_settings(settings)
@@ -86,8 +90,12 @@ def find_ranks(
         exact = settings.meta_learning and settings.estimator == "exact"
         gradients = Gradients(partial(loss, model), compute, double_backward=exact)
         search = BilevelSearch(model, layers, gradients, train, validation, settings, total=total, seed=seed)
+        watch = Watch("find_ranks", ADVICE)
         for step in range(total):
-            on_step(step + 1, search.advance(step))
+            losses = search.advance(step)
+            watch.add({**losses, **search.watched()})
+            on_step(step + 1, losses)
+        watch.look()
         return search.ranks()
 
 

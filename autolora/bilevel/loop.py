@@ -22,7 +22,7 @@ from autolora.recipe.schema import Search
 from autolora.registry import ESTIMATORS
 from autolora.training.batches import Batch, Batches
 from autolora.training.gradients import Gradients
-from autolora.training.optimizers import ScheduledOptimizer
+from autolora.training.optimizers import ScheduledOptimizer, norms_of
 from autolora.training.seeds import derive
 
 
@@ -125,6 +125,13 @@ class BilevelSearch:
         self.selection.apply(result.selection, step)
         self.weights.apply(result.weights, step)
         return {"train_loss": result.train_loss, "validation_loss": result.validation_loss}
+
+    def watched(self) -> Mapping[str, Tensor]:
+        """Norms of the last step's gradients, and of V and z after it."""
+        return {
+            **norms_of(self.weights, "gradient", "weights"),
+            **norms_of(self.selection, "hypergradient", "selection variables"),
+        }
 
     def problem(self, step: int) -> BatchProblem:
         """The bilevel problem of a step, at the present V and z.

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from autolora.bilevel.inner import InnerStep, Tensors
+from autolora.training.finite import norm
 
 
 class Problem(Protocol):
@@ -127,12 +128,6 @@ def validation_at_step(problem: Problem, inner: InnerStep, g: Sequence[Tensor]) 
         loss, grads = problem.validation([*problem.selection, *problem.weights])
     count = len(problem.selection)
     return loss, grads[:count], grads[count:]
-
-
-def norm(tensors: Sequence[Tensor]) -> Tensor:
-    """The 2-norm over all tensors together, a scalar on the device."""
-    length: Tensor = torch.linalg.vector_norm(torch.stack(list(torch._foreach_norm(list(tensors)))))
-    return length
 
 
 def step_size(epsilon: float, vector: Sequence[Tensor]) -> Tensor:

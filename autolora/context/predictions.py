@@ -9,6 +9,7 @@ from torch import nn
 
 from autolora.console import StageProgress
 from autolora.context.base import Context
+from autolora.errors import RunError
 from autolora.evaluation.part import Part
 from autolora.evaluation.predict import predict
 from autolora.training.batches import Example
@@ -28,17 +29,23 @@ def predictions_of(
 
     Returns:
         The task's records, in the examples' order.
+
+    Raises:
+        RunError: The model's logits are not finite.
     """
     with StageProgress(title, show=context.show and context.main) as progress:
         progress.start(0, len(examples))
-        return predict(
-            model,
-            context.task,
-            examples,
-            partial(context.task.collate, tokenizer=context.tokenizer),
-            tokenizer=context.tokenizer,
-            batch_size=context.recipe.eval.batch_size,
-            compute=context.compute,
-            part=part,
-            on_batch=progress.step,
-        )
+        try:
+            return predict(
+                model,
+                context.task,
+                examples,
+                partial(context.task.collate, tokenizer=context.tokenizer),
+                tokenizer=context.tokenizer,
+                batch_size=context.recipe.eval.batch_size,
+                compute=context.compute,
+                part=part,
+                on_batch=progress.step,
+            )
+        except RunError as error:
+            raise RunError(f"{title}: {error}") from error

@@ -8,9 +8,11 @@ from contextlib import contextmanager
 
 from autolora.console import StageProgress
 from autolora.context.base import Context
-from autolora.recipe.schema import Steps
+from autolora.recipe.schema import Search, Steps
+from autolora.registry import METHODS
 from autolora.runs.manifest import peak_memory_mib
 from autolora.runs.store import Run
+from autolora.training.finite import Watch
 from autolora.training.log import MetricLog
 from autolora.training.loop import Trainable, run_steps
 
@@ -36,6 +38,9 @@ def run_in(
         total: Number of steps.
         title: What the progress bar is called; "": the folder's name.
         begin: The first step, where another training has done those before it.
+
+    Raises:
+        RunError: The training has diverged.
     """
     folder, top = run.path / name, name.split("/")[0]
     begun = time.monotonic()
@@ -52,10 +57,33 @@ def run_in(
                 main_process=context.main,
                 on_accepted=run.save_recipe,
                 begin=begin,
+                watch=Watch(title or name, advice(context, settings)),
             )
     finally:  # an interrupted part counts, too
         add_seconds(run, top, time.monotonic() - begun)
     run.note(top, peak_memory_mib=peak_memory_mib(context.compute.device), processes=context.compute.processes)
+
+
+def advice(context: Context, settings: Steps) -> str:
+    """What to try where a training diverges: the fields of the recipe that have to do with it, and their values.
+
+    Args:
+        context: Of the run.
+        settings: Of the stage.
+    """
+    recipe = context.recipe
+    if isinstance(settings, Search):
+        rates = {
+            "search.weights.learning_rate": settings.weights.learning_rate,
+            "search.selection.learning_rate": settings.selection.learning_rate,
+        }
+    else:
+        rate = METHODS.load(recipe.method.name).weights_in(recipe).learning_rate
+        own = rate != recipe.retrain.weights.learning_rate
+        rates = {"method.learning_rate" if own else "retrain.weights.learning_rate": rate}
+    lower = " or ".join(f"{field} (it is {rate:g})" for field, rate in rates.items())
+    half = ", compute in full precision (model.dtype: float32)" if context.compute.bfloat16 else ""
+    return f"lower {lower}{half}, or give its rate a longer warmup; and start a new run"
 
 
 @contextmanager

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import nn
 
+from autolora.errors import RunError
 from autolora.tasks.base import Task
 from autolora.training.batches import Collate, Example
 from autolora.training.compute import Compute
@@ -30,6 +32,9 @@ def mean_loss(
         collate: Turns examples into tensors on the CPU.
         batch_size: Examples of a pass; the mean does not depend on it.
         compute: The device, and the processes that share the work.
+
+    Raises:
+        RunError: It is not finite.
     """
     order = sorted(range(len(examples)), key=lambda i: -len(examples[i]["input_ids"]))
     batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
@@ -39,4 +44,10 @@ def mean_loss(
         for indices in batches[compute.process :: compute.processes]:
             batch = {k: v.to(compute.device) for k, v in collate([examples[i] for i in indices]).items()}
             total += task.loss(model, batch)
-    return float(compute.sum(total)) / max(1, task.units(examples))
+    mean = float(compute.sum(total)) / max(1, task.units(examples))
+    if not math.isfinite(mean):
+        raise RunError(
+            f"the mean loss over {len(examples)} examples is {mean}: the training has diverged; lower its learning "
+            "rate, and start a new run"
+        )
+    return mean

@@ -60,9 +60,13 @@ class Part:
 
         Args:
             records: Index of each example, and its record.
+
+        Raises:
+            ValueError: There is NaN or an infinity in a record, which JSON has not.
         """
+        line = self._line(json.dumps(records, allow_nan=False))
         with self.path.open("ab") as file:
-            file.write(self._line(json.dumps(records)))
+            file.write(line)
 
     def remove(self) -> None:
         """Remove the file, once all predictions are where they belong."""

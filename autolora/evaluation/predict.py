@@ -1,16 +1,22 @@
-"""Predictions for a whole split: every example once, in order, whatever the batch size or number of processes."""
+"""Predictions for a whole split: every example once, in order, whatever the batch size or number of processes.
+
+A prediction is made of finite logits, or there is none: argmax of NaN is a class like any other.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from autolora.errors import RunError
 from autolora.evaluation.part import Part
 from autolora.tasks.base import Task
+from autolora.tasks.decoding import inner_model
 from autolora.training.batches import Collate, Example
 from autolora.training.compute import Compute
 
@@ -43,6 +49,7 @@ def predict(
         on_batch: Told how many examples this process has done.
 
     Raises:
+        RunError: The model's logits for an example are not finite.
         RuntimeError: An example was predicted twice, or not at all.
     """
     order = sorted(range(len(examples)), key=lambda i: -len(examples[i]["input_ids"]))
@@ -52,12 +59,13 @@ def predict(
     model.eval()
     done = len(mine)
     on_batch(done)
-    with torch.inference_mode():
+    with torch.inference_mode(), _watched(model) as flags:
         for indices in batches[compute.process :: compute.processes]:
             if before.issuperset(indices):
                 continue
             batch = {k: v.to(compute.device) for k, v in collate([examples[i] for i in indices]).items()}
             records_of = list(zip(indices, task.predict(model, batch, tokenizer), strict=True))
+            _check(flags, indices)
             mine += records_of
             if part:
                 part.add(records_of)
@@ -68,3 +76,51 @@ def predict(
     if len(records) != len(examples) or len(gathered) != len(examples):
         raise RuntimeError(f"{len(gathered)} predictions for {len(examples)} examples")
     return [records[i] for i in range(len(examples))]
+
+
+@contextmanager
+def _watched(model: nn.Module) -> Iterator[list[Tensor]]:
+    """Inside, every pass adds which of its rows have logits that are not finite: booleans on the device, (rows,)."""
+    flags: list[Tensor] = []
+
+    def hook(module: nn.Module, inputs: Any, given: Mapping[str, Any], output: Any) -> None:
+        if isinstance(logits := getattr(output, "logits", None), Tensor):
+            flags.append(_not_finite(logits, given.get("attention_mask")))
+
+    inner = inner_model(model)  # which decodes by itself, and is not called where its wrapper is
+    hooks = [each.register_forward_hook(hook, with_kwargs=True) for each in dict.fromkeys([model, inner])]
+    try:
+        yield flags
+    finally:
+        for handle in hooks:
+            handle.remove()
+
+
+def _not_finite(logits: Tensor, mask: Any) -> Tensor:
+    """By row, whether there is a logit that is not finite: at no padding, and at the last position while decoding."""
+    wrong = ~logits.isfinite().all(-1)  # (rows,) or (rows, positions)
+    if wrong.ndim == 1:
+        return wrong
+    if isinstance(mask, Tensor) and mask.shape == wrong.shape:
+        return (wrong & mask.bool()).any(1)
+    return wrong[:, -1] if wrong.ndim == 2 else wrong.flatten(1).any(1)
+
+
+def _check(flags: list[Tensor], indices: Sequence[int]) -> None:
+    """See what a batch's passes had, once its predictions are there and nothing is left to wait for.
+
+    Raises:
+        RunError: Something in it was not finite.
+    """
+    found, count = list(flags), len(indices)
+    flags.clear()
+    if not found or not bool(torch.cat(found).any()):
+        return
+    # Beams of an example follow each other; a pass of other rows than the batch's says no more than that it was wrong.
+    of_rows = [each.view(count, -1).any(1) for each in found if each.numel() % count == 0]
+    wrong = torch.stack(of_rows).any(0).tolist() if of_rows else []
+    first = min((index for index, bad in zip(indices, wrong, strict=False) if bad), default=indices[0])
+    raise RunError(
+        f"the model's logits are not finite, for example {first + 1} to begin with: the training has diverged; lower "
+        "its learning rate, and start a new run"
+    )

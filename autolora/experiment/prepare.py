@@ -27,8 +27,8 @@ def prepare(context: Context, run: Run | None = None, *, training: bool = True) 
 
     Raises:
         UserError: The method cannot do the recipe; a row cannot be used; the recipe names other classes than the run
-            was trained with; no word of the training split reaches the model; or the examples, or what is to be
-            trained, do not fit the model.
+            was trained with; no word of the training split reaches the model; all its targets are the same; or the
+            examples, or what is to be trained, do not fit the model.
     """
     METHODS.load(context.recipe.method.name).check_recipe(context.recipe)
     if run is not None:
@@ -39,11 +39,30 @@ def prepare(context: Context, run: Run | None = None, *, training: bool = True) 
     if training and not context.task.sees_words(context.examples(train), context.tokenizer):
         missing = next(unknown_faults(context.tokenizer, context.examples(train)), None)
         raise UserError(missing or _no_word(context))
+    if training and (same := context.task.sameness(context.examples(train))) is not None:
+        raise UserError(_nothing_to_learn(context, same))
     check_skeleton(context, splits, lora=training and METHODS.load(context.recipe.method.name).adapts_layers)
+
+
+def _nothing_to_learn(context: Context, same: str) -> str:
+    data = context.recipe.data
+    split, report = data.splits.train, context.splits.reports[data.splits.train]
+    used = len(context.splits[split])
+    limited = f" that data.limits leaves of {report.rows}" if used < report.rows else ""
+    return (
+        f"data.label: all {used} rows{limited} of split {split!r} {same} in column {data.label!r} (first "
+        f"{report.places(0)}): there is nothing to learn; look at the column, or "
+        f"{'raise data.limits' if limited else 'take other rows'}"
+    )
 
 
 def _no_word(context: Context) -> str:
     data = context.recipe.data
+    if context.task.cut_off.get(data.splits.train):
+        return (
+            f"data.max_length: {data.max_length} leaves no word of any text of split {data.splits.train!r} "
+            f"({', '.join(data.columns)}) to the model; raise it"
+        )
     return (
         f"split {data.splits.train!r}: the tokenizer of {context.recipe.model.name} makes nothing of any of its texts "
         f"({', '.join(data.columns)}): no word would reach the model; look at the texts, or take a model of their "

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -106,13 +105,12 @@ class StoredRises(LossRises):
             kept: Indices of the components that stay, by layer.
 
         Raises:
-            UserError: It is not in the file and is not to be measured, or it is not finite.
+            UserError: It is not in the file and is not to be measured.
+            RunError: It is not finite.
         """
         if (found := self.known(kept)) is not None:
             return found
         rise = self._measured(kept)
-        if not math.isfinite(rise):
-            raise UserError(f"the measured rise of the loss is {rise}: the training has diverged")
         self.file.content["rises"][self._key(kept)] = rise
         self.file.save()
         return rise

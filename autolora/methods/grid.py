@@ -199,10 +199,10 @@ def _done(path: Path, identity: str) -> dict[str, dict[str, Any]]:
 
 
 def _score(context: Context, model: nn.Module, examples: Sequence[Example], title: str) -> Score:
-    """The score that methods are compared by, or the loss; its value is None where it is not finite."""
+    """The score that methods are compared by, or the loss; its value is None where it is undefined."""
     if context.task.predicts_training:
         predictions = predictions_of(context, model, list(examples), f"{title}: D_val")
         return context.task.headline(context.task.metrics(predictions, examples))
     collate, size = partial(context.task.collate, tokenizer=context.tokenizer), context.recipe.eval.batch_size
     loss = mean_loss(model, context.task, examples, collate, batch_size=size, compute=context.compute)
-    return LOSS.score(loss if math.isfinite(loss) else None)
+    return LOSS.score(loss)

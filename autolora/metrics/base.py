@@ -10,9 +10,12 @@ Nothing here imports a library, so that a metric's direction and range can be re
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from autolora.errors import RunError
 
 # What a metric's predictions and references are: class ids, numbers, a list of tags each, texts (with a list of
 # reference texts each), or lists of numbers (with a pair of them as reference: the right ones, the untrained model's).
@@ -53,9 +56,12 @@ class Score:
 
     Args:
         name: the column of the table.
-        value: in the unit of `low` and `high`, so 0.5 and not 50 where they are 0 and 1. NaN where it is undefined (the
-            correlation with a constant), None where it could not be computed (no Java).
+        value: in the unit of `low` and `high`, so 0.5 and not 50 where they are 0 and 1. None where it is undefined
+            (the correlation with a constant; NaN becomes None), or could not be computed (no Java).
         higher_is_better: as in `Output`, and so are `low` and `high`.
+
+    Raises:
+        RunError: the value is infinite.
     """
 
     name: str
@@ -63,6 +69,16 @@ class Score:
     higher_is_better: bool
     low: float | None
     high: float | None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.value, float) or math.isfinite(self.value):
+            return
+        if math.isinf(self.value):
+            raise RunError(
+                f"the score {self.name} is {self.value}: the predictions are beyond all bounds; the training has "
+                "diverged, so lower its learning rate, and start a new run"
+            )
+        object.__setattr__(self, "value", None)
 
 
 @dataclass(frozen=True)
@@ -84,7 +100,8 @@ class Metric:
 
     Args:
         name: the recipe's word for it.
-        function: takes n predictions and n references, n ≥ 1, and gives a number for each of `outputs`, by name.
+        function: takes n predictions and n references, n ≥ 1, and gives a number for each of `outputs`, by name; NaN
+            where it is undefined.
         outputs: in the order of the table's columns.
         compared_by: the output that methods are compared by; None: the first.
         check: raises ValueError for predictions or references that `function` has no use for. It is called before
@@ -141,6 +158,7 @@ class Metric:
             ValueError: there are no examples, or `validate` or the function refuses them.
             NeedsJavaError: the function needs a Java runtime, and there is none.
             RuntimeError: the function gave other numbers than the outputs.
+            RunError: it gave an infinity.
         """
         self.validate(predictions, references)
         if not len(predictions):

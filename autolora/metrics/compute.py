@@ -31,8 +31,8 @@ def score(
     """The scores of n predictions against their n references, metric by metric.
 
     F1 is that of the positive class where the task has two classes, and the mean over the classes (macro) otherwise.
-    Where the task's classes are not known, it is that of class 1 where all labels are 0 and 1. A correlation with a
-    constant series is NaN.
+    Where the task's classes are not known, it is that of class 1 where all labels are 0 and 1. What is
+    undefined, a correlation with a constant series for instance, is None.
 
     Args:
         names: metrics, by the recipe's words.

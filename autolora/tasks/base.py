@@ -207,6 +207,17 @@ class Task(ABC):
         special = set(tokenizer.all_special_ids)
         return any(not special.issuperset(example["input_ids"]) for example in examples)
 
+    def sameness(self, examples: Sequence[Example]) -> str | None:
+        """What all targets have in common, so that there is nothing to learn from them; None where they differ.
+
+        Args:
+            examples: Of the training split, as `encode` gives them; at least one.
+
+        Returns:
+            The predicate of a sentence about them: ``have the class 'good'``.
+        """
+        return None
+
     def grouped(self, rows: Any) -> list[Any]:
         """The examples of an evaluation split without a tokenizer, to score what another system made of them.
 

@@ -157,6 +157,11 @@ class Classification(_SequenceTask):
         ]
 
     @override
+    def sameness(self, examples: Sequence[Example]) -> str | None:
+        found = {example["label"] for example in examples}
+        return f"have the class {self.names[found.pop()]!r}" if len(found) == 1 else None
+
+    @override
     def reference_record(self, example: Example) -> dict[str, Any]:
         """The class as an id and by its name."""
         if "label" not in example:
@@ -192,6 +197,11 @@ class Regression(_SequenceTask):
             count, total = count + 1, total + number
             lowest, highest = min(lowest, number), max(highest, number)
         return {"lowest": lowest, "mean": total / count, "highest": highest} if count else {}
+
+    @override
+    def sameness(self, examples: Sequence[Example]) -> str | None:
+        found = {example["label"] for example in examples}
+        return f"have the number {found.pop():g}" if len(found) == 1 else None
 
     @override
     def head_config(self) -> dict[str, Any]:

@@ -94,6 +94,11 @@ class Imitation(Task):
         return {"lowest": lowest, "mean": total / count, "highest": highest} if count else {}
 
     @override
+    def sameness(self, examples: Sequence[Example]) -> str | None:
+        found = {tuple(word) for example in examples for word in example["label"]}
+        return "have the same numbers for every word" if len(found) == 1 else None
+
+    @override
     def head_config(self) -> dict[str, Any]:
         return {"num_labels": self.width}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -34,11 +33,11 @@ class Scored:
 def over_splits(scored: Sequence[Scored]) -> tuple[Score, ...]:
     """The scores over whole splits, averaged over the evaluation splits.
 
-    A score is None where it has no finite value on one of them.
+    A score is None where it has no value on one of them.
     """
     whole = [each for each in scored if each.whole]
     found = []
     for place, score in enumerate(whole[0].scores if whole else ()):
-        values = [value for each in whole if (value := each.scores[place].value) is not None and math.isfinite(value)]
+        values = [value for each in whole if (value := each.scores[place].value) is not None]
         found.append(replace(score, value=sum(values) / len(values) if len(values) == len(whole) else None))
     return tuple(found)

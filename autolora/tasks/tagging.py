@@ -129,6 +129,11 @@ class Tagging(Task):
         return self.units(examples) > 0 and super().sees_words(examples, tokenizer)
 
     @override
+    def sameness(self, examples: Sequence[Example]) -> str | None:
+        found = {example["tags"][word] for example in examples for _, word in example["first"]}
+        return f"have the tag {found.pop()!r} for every word that the model sees" if len(found) == 1 else None
+
+    @override
     def units(self, examples: Sequence[Example]) -> int:
         """Words that the model sees."""
         return sum(len(example["first"]) for example in examples)

@@ -1,7 +1,8 @@
 """A checkpoint is one safetensors file: tensors, and a small JSON record in its header. No pickle.
 
 It is written to a temporary name and renamed, so that a kill at any moment leaves the old one or the new one. Beside
-the record are the SHA-256 of the tensors, and one of that and the record, by which the record can be trusted alone.
+the record are the SHA-256 of the tensors, and one of that and the record, by which the record can be trusted alone. A
+value that is not finite is neither written nor read.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from autolora.errors import UserError
+from autolora.errors import RunError, UserError
 from autolora.files import write_atomic
+from autolora.training.finite import not_finite
 
 # In the header: the record, the tensors' SHA-256 and that of both, in one text, as safetensors keeps no order; or, of
 # earlier versions, the record alone.
@@ -32,9 +34,14 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], record: Mapping[s
         path: The file, which is whole or not there.
         tensors: By name, of any shape and on any device.
         record: JSON-able.
+
+    Raises:
+        RunError: A tensor holds a value that is not finite; nothing is written.
     """
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    text, hashed = json.dumps(record), _hash_of(contiguous)
+    if (name := not_finite(contiguous)) is not None:
+        raise RunError(f"{path} is not written: {name} holds values that are not finite, the training has diverged")
+    text, hashed = json.dumps(record, allow_nan=False), _hash_of(contiguous)
     checked = json.dumps([text, hashed, _hash_with(text, hashed)])
     write_atomic(path, save(contiguous, metadata={_CHECKED: checked}))
 
@@ -49,7 +56,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         The tensors by name, on the CPU, and the record.
 
     Raises:
-        UserError: The file is no checkpoint, or not what was written.
+        UserError: The file is no checkpoint, not what was written, or one with values that are not finite.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -59,6 +66,11 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise _damaged(path, error) from error
     if hashed is not None and _hash_of(tensors) != hashed:
         raise _changed(path, "tensors")
+    if (name := not_finite(tensors)) is not None:
+        raise UserError(
+            f"{path} was written by a training that had diverged: {name} holds values that are not finite; remove it "
+            "to start the stage anew, and lower the learning rate"
+        )
     return tensors, record
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from autolora.recipe.schema import Weights
 from autolora.training.batches import Batches
 from autolora.training.gradients import Gradients
-from autolora.training.optimizers import ScheduledOptimizer
+from autolora.training.optimizers import ScheduledOptimizer, norms_of
 from autolora.training.seeds import derive
 
 
@@ -101,6 +101,10 @@ class Finetuning:
         loss, gradients = self.gradients.of(self.train.at(step), parameters, derive(self.seed, step))
         self.weights.apply(gradients, step, lambda: self.callback.after_step(step + 1) if self.callback else None)
         return {"train_loss": loss}
+
+    def watched(self) -> Mapping[str, Tensor]:
+        """Norms of the last step's gradient, and of the weights after it."""
+        return norms_of(self.weights, "gradient", "weights")
 
     def record(self, step: int) -> Mapping[str, object]:
         """The learning rate of the last step, as the log has it.

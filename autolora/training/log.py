@@ -29,9 +29,13 @@ class MetricLog:
 
         Args:
             record: JSON-able.
+
+        Raises:
+            ValueError: It holds NaN or an infinity, which JSON has not.
         """
+        line = json.dumps(record, allow_nan=False) + "\n"
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+            file.write(line)
 
     def mark(self) -> dict[str, object]:
         """What a checkpoint says of the log, which has reached the disk: "log_bytes" and their "log_sha256"."""

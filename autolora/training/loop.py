@@ -3,7 +3,8 @@
     run_steps(trainable, total=200, log_every=10, checkpoint_every=100, log=log, checkpoint=path)
 
 `trainable` does one step at a time and says what its state is; everything else happens here. Losses stay on the device
-until a record is written: the loop does not wait for the device at every step.
+until a record is written: the loop does not wait for the device at every step. What a step computes is finite, or the
+run stops (`autolora.training.finite`), before a record or a checkpoint is written of it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from autolora.training.checkpoint import load_checkpoint, save_checkpoint
+from autolora.training.finite import Watch
 from autolora.training.log import MetricLog
 
 _SUM = "#loss-sum:"
@@ -35,6 +37,9 @@ class Trainable(Protocol):
         Returns:
             The losses by name, scalars on the device.
         """
+
+    def watched(self) -> Mapping[str, Tensor]:
+        """What else of the last step must be finite, by what it is called: scalars on the device."""
 
     def record(self, step: int) -> Mapping[str, object]:
         """What the log says beside the losses, JSON-able.
@@ -93,6 +98,7 @@ def run_steps(
     main_process: bool = True,
     on_accepted: Callable[[], None] = lambda: None,
     begin: int = 0,
+    watch: Watch | None = None,
 ) -> None:
     """Run the steps that are left; with a checkpoint of the same trainable, go on from there.
 
@@ -107,35 +113,47 @@ def run_steps(
         main_process: Whether this process writes.
         on_accepted: Called before the first step, when the checkpoint (if there is one) was found to belong to it.
         begin: The first step, where another training has done those before it.
+        watch: Says what to call the training and what to try where it diverges.
 
     Raises:
         UserError: The checkpoint belongs to something else, or is damaged.
+        RunError: A step's loss, gradients or weights are not finite.
     """
-    done, sums = _resume(trainable, log if main_process else None, checkpoint, begin)
+    watch = watch or Watch()
+    done, sums = _resume(trainable, log if main_process else None, checkpoint, begin, watch)
     on_accepted()
     if observer:
         observer.start(done, total)
     while done < total:
         losses = trainable.advance(done)
         done += 1
+        watch.add({**losses, **trainable.watched()})
         for name, value in losses.items():
             sums[name] = sums[name] + value if name in sums else value.clone()
         if observer:
             observer.step(done)
-        if done % log_every == 0 or done == total:
+        logs = done % log_every == 0 or done == total
+        saves = checkpoint is not None and (done % checkpoint_every == 0 or done == total)
+        if logs or saves:
+            watch.look()
+        if logs:
             count = min((done - 1) % log_every + 1, done - begin)
             _log(trainable, done, sums, count, log if main_process else None, observer)
             sums = {}
-        if checkpoint is not None and main_process and (done % checkpoint_every == 0 or done == total):
-            _save(trainable, done, sums, log, checkpoint)
+        if checkpoint is not None and saves:
+            state = trainable.state()
+            watch.check(state)  # on every process, as all of them have to stop
+            if main_process:
+                _save(trainable.identity, state, done, sums, log, checkpoint, watch)
 
 
 def _resume(
-    trainable: Trainable, log: MetricLog | None, checkpoint: Path | None, begin: int
+    trainable: Trainable, log: MetricLog | None, checkpoint: Path | None, begin: int, watch: Watch
 ) -> tuple[int, dict[str, Tensor]]:
     if checkpoint is None or not checkpoint.exists():
         if log:
             log.clear()
+        watch.begin(begin)
         return begin, {}
     tensors, record = load_checkpoint(checkpoint)
     if record["identity"] != trainable.identity:
@@ -149,6 +167,8 @@ def _resume(
     trainable.load({name: value for name, value in tensors.items() if not name.startswith(_SUM)})
     if log:
         log.cut(record, checkpoint)
+    last = record.get("last_loss")  # checkpoints of earlier versions have none
+    watch.begin(int(record["step"]), None if last is None else (int(last[0]), float(last[1])))
     return int(record["step"]), sums
 
 
@@ -169,7 +189,15 @@ def _log(
         observer.losses(done, losses)
 
 
-def _save(trainable: Trainable, done: int, sums: Mapping[str, Tensor], log: MetricLog | None, checkpoint: Path) -> None:
-    tensors = {**trainable.state(), **{_SUM + name: value for name, value in sums.items()}}
+def _save(
+    identity: str,
+    state: Mapping[str, Tensor],
+    done: int,
+    sums: Mapping[str, Tensor],
+    log: MetricLog | None,
+    checkpoint: Path,
+    watch: Watch,
+) -> None:
+    tensors = {**state, **{_SUM + name: value for name, value in sums.items()}}
     marked = log.mark() if log else {"log_bytes": 0}
-    save_checkpoint(checkpoint, tensors, {"identity": trainable.identity, "step": done, **marked})
+    save_checkpoint(checkpoint, tensors, {"identity": identity, "step": done, **marked, "last_loss": watch.last})

@@ -10,6 +10,7 @@ from torch.optim import Adam, AdamW
 from transformers import get_scheduler
 
 from autolora.recipe.schema import Schedule
+from autolora.training.finite import norm
 
 _STATE = ("step", "exp_avg", "exp_avg_sq")
 _SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
@@ -32,6 +33,7 @@ class ScheduledOptimizer:
             list(self.named.values()), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
         )
         self.base = settings.learning_rate
+        self.norms: tuple[Tensor, Tensor] | None = None  # of the last gradients, and of the parameters after them
         self.multiplier = _multiplier(self.optimizer, settings, total)
 
     def learning_rate(self, step: int) -> float:
@@ -54,6 +56,7 @@ class ScheduledOptimizer:
         for parameter, gradient in zip(self.named.values(), gradients, strict=True):
             parameter.grad = gradient
         self.optimizer.step()
+        self.norms = norm(gradients), norm([parameter.detach() for parameter in self.named.values()])
         before_zero()
         self.optimizer.zero_grad(set_to_none=True)
 
@@ -103,6 +106,18 @@ class ScheduledOptimizer:
                 state = {key: tensors[f"{name}#{key}"] for key in _STATE if f"{name}#{key}" in tensors}
                 if state:
                     self.optimizer.state[parameter] = {k: v.to(parameter.device).clone() for k, v in state.items()}
+
+
+def norms_of(optimizer: ScheduledOptimizer, gradients: str, parameters: str) -> dict[str, Tensor]:
+    """What has to be finite of an optimiser's last step, by what it is called: scalars on the device.
+
+    Args:
+        optimizer: Which may have taken none yet.
+        gradients: What its gradients are called.
+        parameters: What its parameters are.
+    """
+    names = (f"norm of the {gradients}", f"norm of the {parameters}")
+    return dict(zip(names, optimizer.norms or (), strict=False))
 
 
 def _multiplier(optimizer: torch.optim.Optimizer, settings: Schedule, total: int) -> Callable[[int], float]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from autolora.allocation.budget import Budget, by_layer, choose, in_order, size, smallest
-from autolora.errors import UserError
+from autolora.errors import RunError, UserError
 
 
 def drawn(rng: random.Random) -> tuple[dict[str, Tensor], dict[str, int]]:
@@ -73,7 +73,7 @@ def test_ties_go_by_the_models_order() -> None:
 
 
 def test_a_score_that_is_no_number_is_refused() -> None:
-    with pytest.raises(UserError, match=r"^a: a component's score is not a number$"):
+    with pytest.raises(RunError, match=r"^a: a component's score is not a number: the training has diverged$"):
         choose({"a": torch.tensor([1.0, math.nan])}, {"a": 1}, 3)
 
 

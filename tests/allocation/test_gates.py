@@ -15,7 +15,7 @@ from autolora.allocation.components import components_of
 from autolora.allocation.gates import Gates, closed, evaluating, measure_gates
 from autolora.allocation.likelihood import Predictive
 from autolora.allocation.rows import Rows, rows_of
-from autolora.errors import UserError
+from autolora.errors import RunError, UserError
 from autolora.training.sampling import Sampled, sampled_categorical
 from autolora.training.seeds import derive, generator
 from tests.allocation.models import adapted, brute_force, measured_layers, token_batch, with_lora
@@ -264,5 +264,5 @@ def test_a_diverged_model_is_refused() -> None:
     model = adapted("classification")
     with torch.no_grad():
         next(p for name, p in model.named_parameters() if "lora_B" in name).fill_(float("nan"))
-    with pytest.raises(UserError, match="query: the factors hold values that are not finite: the training has diverge"):
+    with pytest.raises(RunError, match="query: the factors hold values that are not finite: the training has diverge"):
         components_of(measured_layers(model)[0])

@@ -188,3 +188,38 @@ def test_a_batch_without_a_word_gives_no_nan(tmp_path: Path, laboratory: Path) -
     losses = [json.loads(line)["train_loss"] for line in (run.path / "retrain" / "log.jsonl").read_text().splitlines()]
     assert losses
     assert all(math.isfinite(loss) for loss in losses)
+
+
+def test_numbers_that_are_all_the_same_are_refused(tmp_path: Path) -> None:
+    place = write_named_laboratory(tmp_path / "laboratory", ["0.5", "1.5"])
+    write(place, "train", [{**row, "label": 2.5} for row in rows(place, "train")])
+    context = Context(read(place, "task=regression", "eval.metrics=[pearson]"), show=False)
+    found = r"all 60 rows of split 'train' have the number 2\.5 in column 'label' \(first .*train\.jsonl:1\)"
+    with pytest.raises(UserError, match=rf"^data\.label: {found}: there is nothing to learn"):
+        prepare(context)
+    prepare(Context(context.recipe, show=False), training=False)  # which may be evaluated on
+
+
+def test_the_limits_that_leave_one_class_are_named(place: Path) -> None:
+    context = Context(read(place, "data.limits.train=1"), show=False)
+    match = (
+        r"^data\.label: all 1 rows that data\.limits leaves of 60 of split 'train' have the class .* raise data\.limits"
+    )
+    with pytest.raises(UserError, match=match):
+        prepare(context)
+
+
+def test_entities_that_are_all_cut_off_are_refused(place: Path) -> None:
+    row = {"tokens": ["cat"] * 20 + ["dog"], "label": ["O"] * 20 + ["B-x"]}
+    for split in ("train", "validation"):
+        write(place, split, [row] * 3)
+    recipe = read(place, "task=tagging", "data.columns=[tokens]", "eval.metrics=[entities]", "data.max_length=8")
+    match = r"^data\.label: all 3 rows of split 'train' have the tag 'O' for every word that the model sees in column"
+    with pytest.raises(UserError, match=match):
+        prepare(Context(recipe, show=False))
+
+
+def test_texts_of_which_the_length_leaves_no_word_are_refused(place: Path) -> None:
+    match = r"^data\.max_length: 2 leaves no word of any text of split 'train' \(sentence\) to the model; raise it$"
+    with pytest.raises(UserError, match=match):
+        prepare(Context(read(place, "data.max_length=2"), show=False))

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from autolora.errors import RunError
 from autolora.metrics.base import Metric, NeedsJavaError, Output, Score
 
 
@@ -42,14 +43,15 @@ def test_the_headline_is_the_first_output_unless_another_is_named() -> None:
     assert dataclasses.replace(SHARES, compared_by="right").headline == Output("right", high=None)
 
 
-def test_values_become_plain_floats_and_nan_stays() -> None:
+def test_values_become_plain_floats_and_what_is_undefined_none() -> None:
     import numpy as np
 
     one, other = giving({"a": np.float32(0.5), "b": math.nan}, "a", "b").scores([1], [1])
     assert type(one.value) is float
     assert one.value == 0.5
-    assert other.value is not None
-    assert math.isnan(other.value)
+    assert other.value is None
+    with pytest.raises(RunError, match=r"the score a is inf: the predictions are beyond all bounds"):
+        giving({"a": math.inf}, "a").scores([1], [1])
 
 
 def test_unequal_lengths_and_no_examples_are_refused_before_the_function_is_called() -> None:

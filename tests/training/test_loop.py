@@ -27,6 +27,9 @@ class Counting:
         self.total += loss
         return {"loss": loss}
 
+    def watched(self) -> Mapping[str, Tensor]:
+        return {}
+
     def record(self, step: int) -> Mapping[str, Any]:
         return {"total": float(self.total)}
 
