@@ -16,6 +16,7 @@ import autolora
 PACKAGE = Path(autolora.__file__).parent
 ROOMS = (  # from the ground up: a room imports from those before it only
     "errors",
+    "causes",
     "words",
     "files",
     "console",

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from autolora.cli.options import DataRootOption, ModelOption, Options, RecipeArgument, SeedOption, SetOption
-from autolora.cli.show import line
+from autolora.cli.show import exactly, line
 
 if TYPE_CHECKING:
     from autolora.context.base import Context
@@ -48,7 +48,7 @@ def data(
     if not context.main:
         return
     if as_json:
-        typer.echo(json.dumps(found.record(samples=True), ensure_ascii=False, indent=2))
+        exactly(json.dumps(found.record(samples=True), ensure_ascii=False, indent=2) + "\n")
         return
     _show(Console(), context, found)
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from autolora.cli.options import RUNS, DataRootOption, TargetArgument
-from autolora.cli.show import line
+from autolora.cli.show import exactly, line
 from autolora.errors import UserError
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def ranks(
         _save(found, output)
         line(said, f"wrote {output}")
     if as_json:
-        typer.echo(json_text(found.to_json()))
+        exactly(json_text(found.to_json()) + "\n")
     else:
         _show(Console(), found)
     if (figure := _draw(said, found)) is not None:
@@ -82,6 +82,8 @@ def _check_output(output: Path | None, asked: list[str]) -> None:
         raise UserError(f"--output: one --budget says which ranks are meant, got {len(asked)}")
     if output.is_dir():
         raise UserError(f"--output: {output} is a folder; name a file in it, such as {output / 'ranks.json'}")
+    if output.exists() and not output.is_file():
+        raise UserError(f"--output: {output} is no file, and would be replaced by one; name another, or take --json")
 
 
 def _save(found: OtherRanks, output: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from autolora.causes import plainly
 from autolora.comparison.compare import Comparison
 from autolora.comparison.compare import compare as compare_recipes
 from autolora.comparison.defaults import default_methods
@@ -14,6 +15,7 @@ from autolora.recipe.schema import Recipe
 from autolora.recipe.tuning import tuned_rates
 
 
+@plainly()
 def compare(
     recipes: Recipe | str | Path | Sequence[Recipe | str | Path],
     methods: str | Iterable[str] | None = None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from autolora.causes import plainly
 from autolora.context.base import Context
 from autolora.experiment.line import run_stages
 from autolora.experiment.preflight import check_recipe, load_recipe
@@ -17,6 +18,7 @@ from autolora.runs.results import Result, read_result
 from autolora.runs.store import Run, same_runs
 
 
+@plainly()
 def run(
     recipe: Recipe | str | Path,
     *,
@@ -48,6 +50,7 @@ def run(
     return read_result(made)
 
 
+@plainly()
 def search(
     recipe: Recipe | str | Path,
     *,

@@ -20,6 +20,7 @@ from autolora.allocation.curve import curve
 from autolora.allocation.evidence import Evidence
 from autolora.allocation.rises import Rises
 from autolora.allocation.store import evidence_identity, load_evidence
+from autolora.causes import plainly
 from autolora.console import hush
 from autolora.context.base import Context
 from autolora.errors import UserError
@@ -44,6 +45,7 @@ RISES = "rises.json"
 _LINE_POINTS = 48
 
 
+@plainly()
 def other_ranks(
     run: Run | str | Path,
     budgets: Sequence[Budget | float | Mapping[str, float]] = (),

@@ -33,7 +33,8 @@ from typing import Any
 
 import yaml
 
-from autolora.errors import UserError
+from autolora.causes import explained
+from autolora.errors import UserError, keep
 from autolora.files import read_json, write_atomic, write_json
 from autolora.lora.ranks import Ranks
 from autolora.recipe.load import dump_recipe
@@ -215,8 +216,12 @@ class Run:
             self._mark(name, "cancelled")
             raise
         except BaseException as error:
-            self._mark(name, "failed", error=str(error), traceback=traceback.format_exc())
-            raise
+            told = explained(error, name) or error
+            self._mark(name, "failed", error=str(told), traceback=traceback.format_exc())
+            keep(told, self.path / "status.json")
+            if told is error:
+                raise
+            raise told from error
         self._mark(name, "success", seconds=round(time.monotonic() - begun, 2))
 
     def _mark(self, stage: str, state: str, **values: object) -> None:
