@@ -53,9 +53,9 @@ def test_what_may_be_our_fault_stays_what_it_is(error: Exception) -> None:
     ids=["torch", "numpy", "python"],
 )
 def test_an_allocation_that_fails_is_a_failed_run_with_advice(allocate: object) -> None:
-    with pytest.raises(RunError, match=r"memory was short .*lower retrain\.batch_size.*gradient_accumulation"):
-        with plainly("retrain"):
-            allocate()  # type: ignore[operator]
+    advice = r"memory was short .*lower retrain\.batch_size.*gradient_accumulation"
+    with pytest.raises(RunError, match=advice), plainly("retrain"):
+        allocate()  # type: ignore[operator]
 
 
 @pytest.mark.parametrize(

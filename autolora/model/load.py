@@ -18,6 +18,7 @@ import transformers
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from autolora.causes import is_memory
 from autolora.errors import UserError
 from autolora.model.complete import Loading, check_complete
 from autolora.model.explain import loading_error
@@ -279,6 +280,8 @@ def _explained(model: Model) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, RuntimeError, ImportError, EOFError, UnpicklingError, SafetensorError) as error:
+        if is_memory(error):
+            raise
         raise loading_error(model, error) from error
 
 

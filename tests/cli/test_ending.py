@@ -1,4 +1,4 @@
-"""How a command ends: 2 the user can mend it, 3 the run failed, 1 a fault of ours, which says where its traceback is."""
+"""How a command ends: 2 the user can mend it, 3 the run failed, 1 a fault of ours, whose traceback is kept."""
 
 from __future__ import annotations
 
