@@ -23,7 +23,7 @@ MENDABLE = {
     errno.EISDIR: "it is a folder, and a file is needed; name another path, or move the folder away",
     errno.EEXIST: "it is there already; name another path, or move it away",
     errno.ENOTEMPTY: "the folder is not empty; name another path, or move it away",
-    errno.EACCES: "permission denied; make it readable (and writable, where something is written), or name another path",
+    errno.EACCES: "permission denied; make it readable (writable, where it is written), or name another path",
     errno.EPERM: "the system does not permit it; change its permissions, or name another path",
     errno.EROFS: "the file system is read-only; name another folder, with --output for instance",
     errno.ENOSPC: "the disk is full; make room and give the same command again, or name a folder on another disk",
@@ -143,7 +143,7 @@ def _unwritable(error: UnicodeEncodeError) -> UserError:
     found = error.object[error.start : error.end]
     if error.encoding.replace("-", "").lower() == "utf8":
         return UserError(
-            f"{ascii(error.object)[:200]} has characters that are no Unicode ({ascii(found)}), as the names of files "
+            f"{ascii(error.object)[:200]} has characters that are no Unicode ({found!a}), as the names of files "
             "may have; rename them"
         )
     return UserError(

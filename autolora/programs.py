@@ -1,7 +1,7 @@
-"""Programs of others that are run: ``program("java")`` is the path of one, never one that lies in the current folder.
+"""Programs of others that are run: ``program("java")`` is the path of one that lies not in the current folder.
 
-An empty or relative entry of PATH means the folder that a command happens to be given in, and so does the current folder
-itself, which Windows looks into first.
+An empty or relative entry of PATH means the folder that a command happens to be given in. Windows looks
+there first, too.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ def end_closed() -> int:
     try:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (OSError, ValueError, AttributeError):  # it is no file of the system's
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (until the process ends)
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 (until the process ends)
     say(f"autolora: {CLOSED}")
     return FAULT
 
@@ -108,7 +108,7 @@ def _write(report: str) -> Path | None:
     """A new file among the temporary ones, readable by its owner; None where none can be written."""
     try:
         handle, name = tempfile.mkstemp(prefix="autolora-", suffix=".txt")
-        with open(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(report)
     except OSError:
         return None

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from autolora.cli.options import RUNS, DataRootOption, TargetArgument
+from autolora.cli.options import RUNS, DataRootOption, TargetArgument, TrustOption
 from autolora.cli.show import exactly, line
 from autolora.errors import UserError
 
@@ -50,6 +50,7 @@ def ranks(
     output: FileOption = None,
     data_root: DataRootOption = None,
     runs: RunsOption = RUNS,
+    trust_remote_code: TrustOption = False,
 ) -> None:
     """Read the ranks for other budgets off a finished search, and draw what they cost."""
     from autolora.cli.target import named
@@ -62,7 +63,9 @@ def ranks(
     from autolora.files import json_text
 
     words = [budget_words(each) for each in asked]
-    found = other_ranks(run, words, score=score, measure=measure, data_root=data_root, show=True)
+    found = other_ranks(
+        run, words, score=score, measure=measure, data_root=data_root, show=True, trust_remote_code=trust_remote_code
+    )
     said = Console(stderr=True)
     if output is not None:
         _save(found, output)

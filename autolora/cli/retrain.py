@@ -11,6 +11,7 @@ from autolora.cli.options import (
     SeedOption,
     SetOption,
     TargetArgument,
+    TrustOption,
 )
 
 
@@ -22,12 +23,13 @@ def retrain(
     seed: SeedOption = None,
     output: OutputOption = None,
     resume: ResumeOption = False,
+    trust_remote_code: TrustOption = False,
 ) -> None:
     """Train LoRA at the found ranks on all training data and write a PEFT adapter."""
     from autolora.cli.show import show_stage
     from autolora.cli.target import existing
 
-    run, context = existing(target, Options.given(set_, data_root, model, seed, output))
+    run, context = existing(target, Options.given(set_, data_root, model, seed, output, trust_remote_code))
     from autolora.experiment.retrain import retrain as train_adapter
 
     show_stage(run, context, "retrain", train_adapter(run, context, anew=not resume))

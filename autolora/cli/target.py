@@ -89,7 +89,7 @@ def _launch(recipe: Recipe, before: Run | None, options: Options) -> tuple[Run, 
     from autolora.context.base import Context
     from autolora.experiment.prepare import prepare
 
-    context = Context(recipe)
+    context = Context(recipe, trust_remote_code=options.trust)
     path = ""
     if before is None:
         prepare(context)

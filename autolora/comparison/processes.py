@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from autolora.errors import FAILED
 
 if TYPE_CHECKING:
-    from multiprocessing.process import BaseProcess
     from multiprocessing.context import ForkServerContext, SpawnContext
+    from multiprocessing.process import BaseProcess
 
 SAFE_PATH = "PYTHONSAFEPATH"
 PRELOADED = ["autolora.comparison.worker"]

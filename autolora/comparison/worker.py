@@ -50,7 +50,8 @@ def work(path: str, recipe: Recipe, precision: Precision, threads: int | None, s
 def run_whole(run: Run, precision: Precision, *, show: bool) -> None:
     """Do what is left of a run. The checkpoints go once the run is whole: disks are finite."""
     hush()
-    run_stages(run, Context(run.recipe, Compute(precision), show=show))
+    given = {"trust_remote_code": True, "announce": False}  # the comparison has asked, and said
+    run_stages(run, Context(run.recipe, Compute(precision), show=show, **given))
     for checkpoint in run.path.glob("*/**/checkpoint.safetensors"):
         checkpoint.unlink()
 

@@ -10,6 +10,7 @@ import io
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
+from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
@@ -39,6 +40,11 @@ def source(name: str) -> str:
         UserError: The package with a bundled model is not installed.
     """
     if not name.startswith("bundled:"):
+        if not Path(name).is_absolute() and Path(name).exists():  # which transformers would load, and run the code of
+            raise UserError(
+                f"model.name: {name!r} is a model of the hub, but {Path(name).absolute()} is there, too; write "
+                f"./{name} if that is meant, or give the command in another folder"
+            )
         return name
     return str(bundled_folder(name.removeprefix("bundled:")))
 
