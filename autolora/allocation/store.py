@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from autolora.allocation.components import Components
 from autolora.allocation.evidence import Evidence
 from autolora.allocation.gates import Gates
 from autolora.errors import UserError
+from autolora.files import parse_json
 from autolora.training.checkpoint import load_checkpoint, save_checkpoint
 
 FORMAT = 1
@@ -77,8 +77,21 @@ def load_evidence(path: Path) -> Evidence:
     if not path.is_file():
         raise UserError(f"{path} does not exist: the search has not stored what its components are worth")
     tensors, record = load_checkpoint(path)
-    if record.get("format") != FORMAT:
-        raise UserError(f"{path} is of format {record.get('format')!r}, and this version of autolora knows {FORMAT}")
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise UserError(f"{path} is of format {_format(record)!r}, and this version of autolora knows {FORMAT}")
+    try:
+        return _evidence(tensors, record)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UserError(
+            f"{path} is no evidence of a search ({type(error).__name__}: {error}); put it back, or search anew"
+        ) from error
+
+
+def _format(record: Any) -> object:
+    return record.get("format") if isinstance(record, dict) else None
+
+
+def _evidence(tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> Evidence:
     components, pairs = _unpacked(tensors, record["layers"], ""), _unpacked(tensors, record["pairs"], _PAIRS)
     gates = Gates(tensors["#gates"], **record["gates"]) if "gates" in record else None
     return Evidence(components, gates, record["selection"], record["saliency"], pairs)
@@ -92,6 +105,6 @@ def evidence_identity(path: Path) -> str | None:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            return str(json.loads(file.metadata()["record"])["identity"])
+            return str(parse_json(file.metadata()["record"])["identity"])
     except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         return None

@@ -14,6 +14,7 @@ from autolora.metrics.base import Score
 from autolora.recipe.method import label
 from autolora.registry import METRICS
 from autolora.runs.predictions import prediction_files
+from autolora.runs.shapes import check_measured, check_metrics
 from autolora.runs.store import Run, ranks_file
 
 
@@ -131,7 +132,9 @@ def read_result(run: Run) -> Result:
     )
     if not done:
         return base
+    check_measured(run.path / "manifest.json", stages)
     rows = read_json(run.path / "metrics.json")
+    check_metrics(run.path / "metrics.json", rows)
     scores = _scores(evaluated, rows[0], run.recipe.eval.metrics)
     trained, head = retrained["trainable_parameters"], retrained["head_parameters"]
     both = (searched, retrained)

@@ -20,7 +20,6 @@ Files are written to a temporary name and renamed.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import time
@@ -40,6 +39,7 @@ from autolora.lora.ranks import Ranks
 from autolora.recipe.load import dump_recipe
 from autolora.recipe.method import label
 from autolora.recipe.schema import Recipe
+from autolora.runs.shapes import check_manifest, check_status
 
 STAGES = ("search", "retrain", "eval")
 TUNING = "_tuning"  # in a recipe's folder, those of its runs that try a setting and are reported nowhere
@@ -113,7 +113,9 @@ class Run:
         Raises:
             UserError: It is missing or damaged.
         """
-        return _read(self.path / "status.json")
+        found = _read(self.path / "status.json")
+        check_status(self.path / "status.json", found)
+        return found
 
     def manifest(self) -> dict[str, Any]:
         """What manifest.json says: what made the run, and "stages" by name.
@@ -121,7 +123,9 @@ class Run:
         Raises:
             UserError: It is missing or damaged.
         """
-        return _read(self.path / "manifest.json")
+        found = _read(self.path / "manifest.json")
+        check_manifest(self.path / "manifest.json", found)
+        return found
 
     def stage_state(self, stage: str) -> str | None:
         """The state of a stage: running, success, failed, cancelled; None: not begun.
@@ -267,7 +271,7 @@ def read_resolved(path: Path) -> Recipe:
     """
     try:
         return Recipe.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"{path} is not the resolved recipe of a run: {error}") from error
 
 
@@ -356,10 +360,7 @@ def _new_folder(parent: Path, stem: str) -> Path:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
+    value = read_json(path)
     if not isinstance(value, dict):
         raise UserError(f"{path} is not a JSON object")
     return value

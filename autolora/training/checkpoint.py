@@ -15,7 +15,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from autolora.errors import UserError
-from autolora.files import write_atomic
+from autolora.files import parse_json, write_atomic
 
 
 def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str, object]) -> None:
@@ -44,9 +44,9 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            record = json.loads(file.metadata()["record"])
+            record = parse_json(file.metadata()["record"])
             return {name: file.get_tensor(name) for name in file.keys()}, record  # noqa: SIM118 (not a dict)
-    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{path} is not a checkpoint of autolora ({error}); remove it to start the stage anew"
         ) from error

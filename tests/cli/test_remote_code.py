@@ -100,7 +100,7 @@ def test_where_both_say_so_it_is_named_and_run(options: list[str], laboratory: P
 
 
 def test_the_command_line_alone_runs_none(call: Call, model: Path, laboratory: Path, tmp_path: Path) -> None:
-    code, out, err = call("data", laboratory / "tiny.yaml", "--model", model, "--trust-remote-code")
+    code, _, err = call("data", laboratory / "tiny.yaml", "--model", model, "--trust-remote-code")
     assert code == 0, err
     assert "runs code" not in err
     assert not (tmp_path / "ran.txt").exists()
