@@ -39,6 +39,7 @@ from autolora.lora.ranks import Ranks
 from autolora.recipe.load import dump_recipe
 from autolora.recipe.method import label
 from autolora.recipe.schema import Recipe
+from autolora.runs.contained import beside, check_contained
 from autolora.runs.shapes import check_manifest, check_status
 
 STAGES = ("search", "retrain", "eval")
@@ -93,6 +94,7 @@ class Run:
         """
         if not is_run(path):
             raise UserError(f"{path} is not a run: it has no recipe.yaml and status.json")
+        check_contained(path)
         run = cls(path, read_resolved(path / "recipe.yaml"))
         found = run.manifest().get("format", 1) if (path / "manifest.json").exists() else 1
         if found not in range(1, FORMAT + 1):
@@ -183,11 +185,12 @@ class Run:
             method: That method's label; see `add_base_run`.
         """
         path = self.manifest().get("sources", {}).get(method)
-        return None if path is None else (self.path / path).resolve()
+        return None if path is None else beside(self.path, path, f"manifest.json, sources.{method}")
 
     def base_runs(self) -> list[Path]:
         """The runs of other methods that this one builds on."""
-        return [(self.path / path).resolve() for path in self.manifest().get("sources", {}).values()]
+        sources = self.manifest().get("sources", {})
+        return [beside(self.path, path, f"manifest.json, sources.{method}") for method, path in sources.items()]
 
     def add_base_run(self, method: str, run: Run) -> None:
         """Note the run of another method that this one builds on, by its path from here: runs move together.
