@@ -10,8 +10,6 @@
 What is named here is imported when it is used: importing autolora itself imports nothing.
 """
 
-from __future__ import annotations
-
 TYPE_CHECKING = False  # as typing's, whose import would cost more than all of this module
 if TYPE_CHECKING:
     from typing import Any
@@ -71,7 +69,7 @@ _PLACES = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     if name not in _PLACES:
         raise AttributeError(f"module 'autolora' has no attribute {name!r}")
     from importlib import import_module

@@ -1,13 +1,14 @@
 """How a command ends that does not end well, and the errors that say so.
 
 `UserError`: the user's to mend. `RunError`: the run could not go on. Both are one clear message, and no traceback
-(except with --debug). Any other exception is a fault of ours.
+(--debug adds it). Any other exception is a fault of ours, or what `autolora.causes` makes one of the two of.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 # Exit codes: the user's to mend; the run failed (diverged, out of memory; a comparison: some of its trials); our own
 # faults; Ctrl-C and SIGTERM.
@@ -24,6 +25,25 @@ class UnreachableError(UserError):
 
 class RunError(Exception):
     """A run cannot go on, by what came of it; the message says at which step, what was found, and what to try."""
+
+
+def keep(error: BaseException, path: Path) -> None:
+    """Note on an exception the file that its traceback has been written to.
+
+    Args:
+        error: It.
+        path: A run's status.json.
+    """
+    error.__dict__["kept_in"] = path
+
+
+def kept_in(error: BaseException) -> Path | None:
+    """The file that an exception's traceback is in; None where it is in none.
+
+    Args:
+        error: It.
+    """
+    return error.__dict__.get("kept_in")
 
 
 @dataclass(frozen=True)

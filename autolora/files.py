@@ -156,7 +156,7 @@ def read_json(path: Path) -> Any:
         UserError: It cannot be read, or is no JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
 
@@ -224,9 +224,30 @@ def read_records(path: Path) -> list[dict[str, Any]]:
         UserError: It cannot be read, or is no JSON Lines.
     """
     try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+        return [_record(parse_json(line)) for line in path.read_text(encoding="utf-8").split("\n") if line]
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
+
+
+def parse_json(text: str | bytes) -> Any:
+    """What a JSON text says, which may come from anywhere.
+
+    Args:
+        text: Bytes are UTF-8.
+
+    Raises:
+        ValueError: It is no JSON, or one that nests more deeply than anything that is meant to be read.
+    """
+    try:
+        return json.loads(text if isinstance(text, str) else text.decode("utf-8"))
+    except RecursionError:
+        raise ValueError("it nests too deeply") from None
+
+
+def _record(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"a line is no JSON object: {str(value)[:80]}")
+    return value
 
 
 def _plain(value: object, where: str = "") -> object:

@@ -16,6 +16,8 @@ import autolora
 PACKAGE = Path(autolora.__file__).parent
 ROOMS = (  # from the ground up: a room imports from those before it only
     "errors",
+    "causes",
+    "programs",
     "words",
     "files",
     "console",

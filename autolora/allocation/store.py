@@ -77,6 +77,15 @@ def load_evidence(path: Path) -> Evidence:
     tensors, record = load_checkpoint(path)
     if record.get("format") != FORMAT:
         raise UserError(f"{path} is of format {record.get('format')!r}, and this version of autolora knows {FORMAT}")
+    try:
+        return _evidence(tensors, record)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UserError(
+            f"{path} is no evidence of a search ({type(error).__name__}: {error}); put it back, or search anew"
+        ) from error
+
+
+def _evidence(tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> Evidence:
     components, pairs = _unpacked(tensors, record["layers"], ""), _unpacked(tensors, record["pairs"], _PAIRS)
     gates = Gates(tensors["#gates"], **record["gates"]) if "gates" in record else None
     return Evidence(components, gates, record["selection"], record["saliency"], pairs)

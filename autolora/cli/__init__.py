@@ -2,60 +2,67 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+from pathlib import Path
 from types import FrameType
 
-from autolora.errors import BUG, CANCELLED, FAILED, FAULT, RecipeError, RunError, UserError
+from autolora.errors import CANCELLED
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the ``autolora`` command."""
-    from autolora.cli.app import app
-
     given = sys.argv[1:] if arguments is None else arguments
     arguments = [argument for argument in given if argument != "--debug"]  # every command has it
-    debug = arguments != given
     # A terminated run is a cancelled one: SIGTERM takes the way of Ctrl-C.
     signal.signal(signal.SIGTERM, _interrupt)
+    # Python processes that are begun on the way import nothing from the working directory, as this one does not.
+    os.environ["PYTHONSAFEPATH"] = "1"
+    _open_streams()
     try:
-        app(args=arguments, standalone_mode=True)
-    except UserError as error:
-        if debug:
-            raise
-        _say(error)
-        sys.exit(FAULT)
-    except RunError as error:
-        if debug:
-            raise
-        print(f"autolora: the run failed: {error}", file=sys.stderr)
-        sys.exit(FAILED)
-    except (KeyboardInterrupt, SystemExit) as end:  # typer makes an exit with this code of an interrupt
-        if isinstance(end, SystemExit) and end.code != CANCELLED:
+        _run(arguments)
+    except (KeyboardInterrupt, SystemExit) as end:
+        if isinstance(end, SystemExit) and isinstance(end.__context__, BrokenPipeError):  # as typer ends then
+            sys.exit(_end_closed())
+        if isinstance(end, SystemExit) and end.code != CANCELLED:  # with this code typer ends at an interrupt
             raise
         how = "the same command" if arguments[:1] == ["compare"] else "--resume"
         print(f"autolora: cancelled; {how} goes on from the last checkpoint", file=sys.stderr)
         sys.exit(CANCELLED)
+    except BrokenPipeError:
+        sys.exit(_end_closed())
     except Exception as error:
-        if debug:
-            raise
-        print(
-            f"autolora: failed: {type(error).__name__}: {error}\n"
-            "The run's status.json has the traceback; --debug shows it here; "
-            "--resume goes on from the last checkpoint.",
-            file=sys.stderr,
-        )
-        sys.exit(BUG)
+        from autolora.cli.ending import end as end_with
+
+        sys.exit(end_with(error, debug=arguments != given))
 
 
-def _say(error: UserError) -> None:
-    if isinstance(error, RecipeError):
-        count = len(error.faults)
-        print(f"autolora: the recipe has {count} fault{'s' if count > 1 else ''}:", file=sys.stderr)
-        for fault in error.faults:
-            print(f"  {fault}", file=sys.stderr)
-    else:
-        print(f"autolora: {error}", file=sys.stderr)
+def _run(arguments: list[str]) -> None:
+    """The command, and what it wrote to standard output delivered before it counts as done."""
+    from autolora.cli.app import app
+
+    try:
+        app(args=arguments, standalone_mode=True)
+    except SystemExit as end:
+        if end.code == 0:
+            sys.stdout.flush()
+        raise
+
+
+def _open_streams() -> None:
+    """What was closed before the start takes what is written, and nobody reads it; no character ends a command."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 (until the process ends)
+        elif hasattr(stream := getattr(sys, name), "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _end_closed() -> int:
+    from autolora.cli.ending import end_closed
+
+    return end_closed()
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

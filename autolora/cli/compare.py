@@ -17,6 +17,7 @@ from autolora.cli.options import (
     Options,
     OutputOption,
     PublishedOption,
+    TrustOption,
 )
 from autolora.cli.show import line
 from autolora.errors import FAILED, UserError
@@ -64,15 +65,17 @@ def compare(
     data_root: DataRootOption = None,
     model: ModelOption = None,
     output: OutputOption = None,
+    trust_remote_code: TrustOption = False,
 ) -> None:
     """Compare methods over seeds: every trial is a run, done once and reused; the tables at the end."""
     from autolora.recipe.method import parse_methods, parse_seeds
     from autolora.recipe.tuning import parse_tune
 
-    options = Options.given(set_, data_root, model, None, output)
+    options = Options.given(set_, data_root, model, None, output, trust_remote_code)
     chosen, numbers = [] if methods is None else parse_methods(methods), parse_seeds(seeds)
     rates = () if tune is None else parse_tune(tune)
     read = _recipes(recipes, options)
+    _allow(read, options)
     if methods is None:
         from autolora.comparison.defaults import default_methods
 
@@ -145,6 +148,15 @@ def _recipes(targets: list[str], options: Options) -> list[Recipe]:
         names = ", ".join(recipe.name for recipe in recipes)
         raise UserError(f"--set {unused[0]}:…: none of the recipes is called {unused[0]!r}; they are: {names}")
     return recipes
+
+
+def _allow(recipes: Sequence[Recipe], options: Options) -> None:
+    """Make sure of the code that comes with the models, and say once which it is."""
+    from autolora.model.remote_code import allow_code
+
+    said = [allow_code(recipe.model, allowed=options.trust) for recipe in recipes]
+    for text in dict.fromkeys(filter(None, said)):
+        line(Console(stderr=True), text)
 
 
 def _show_plan(console: Console, trials: Sequence[Trial], jobs: int) -> None:

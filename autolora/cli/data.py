@@ -12,8 +12,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from autolora.cli.options import DataRootOption, ModelOption, Options, RecipeArgument, SeedOption, SetOption
-from autolora.cli.show import line
+from autolora.cli.options import (
+    DataRootOption,
+    ModelOption,
+    Options,
+    RecipeArgument,
+    SeedOption,
+    SetOption,
+    TrustOption,
+)
+from autolora.cli.show import exactly, line
 
 if TYPE_CHECKING:
     from autolora.context.base import Context
@@ -39,16 +47,17 @@ def data(
     model: ModelOption = None,
     seed: SeedOption = None,
     as_json: JsonOption = False,
+    trust_remote_code: TrustOption = False,
 ) -> None:
     """Show what is read of the data: rows, classes, lengths in tokens, examples, and what is doubtful about them."""
-    context = _context(recipe, Options.given(set_, data_root, model, seed, None))
+    context = _context(recipe, Options.given(set_, data_root, model, seed, None, trust_remote_code))
     from autolora.experiment.overview import overview
 
     found = overview(context, context.splits)
     if not context.main:
         return
     if as_json:
-        typer.echo(json.dumps(found.record(samples=True), ensure_ascii=False, indent=2))
+        exactly(json.dumps(found.record(samples=True), ensure_ascii=False, indent=2) + "\n")
         return
     _show(Console(), context, found)
 
@@ -76,7 +85,7 @@ def _context(target: str, options: Options) -> Context:
     hush()
     from autolora.context.base import Context
 
-    context = Context(read)
+    context = Context(read, trust_remote_code=options.trust)
     if run is not None:
         context.kept_labels = read_labels(path)
     return context

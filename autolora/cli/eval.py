@@ -16,6 +16,7 @@ from autolora.cli.options import (
     SeedOption,
     SetOption,
     TargetArgument,
+    TrustOption,
 )
 from autolora.errors import UserError
 
@@ -41,9 +42,10 @@ def evaluate(
     task: TaskOption = None,
     predictions: PredictionsOption = None,
     submission: SubmissionOption = False,
+    trust_remote_code: TrustOption = False,
 ) -> None:
     """Measure the adapter on the evaluation splits and write the metrics table; or score another system's outputs."""
-    options = Options.given(set_, data_root, model, seed, output)
+    options = Options.given(set_, data_root, model, seed, output, trust_remote_code)
     if task is None and predictions is None:
         (_submit if submission else _measure)(target, options)
         return

@@ -27,6 +27,7 @@ def export(
     runs: RunsOption = RUNS,
 ) -> None:
     """Print the ranks of a run as the configuration of another tool; what the tool cannot express is said."""
+    from autolora.cli.show import exactly
     from autolora.cli.target import named
     from autolora.export.read import read_allocation
     from autolora.files import write_atomic
@@ -40,11 +41,13 @@ def export(
         )
     if output is not None and output.is_dir():
         raise UserError(f"--output: {output} is a folder; name a file in it, such as {output / _file_name(format_)}")
+    if output is not None and output.exists() and not output.is_file():
+        raise UserError(f"--output: {output} is no file; leave --output out to write to standard output")
     exported = EXPORT_FORMATS.load(format_)(read_allocation(named(target, runs)))
     for note in exported.notes:
         typer.echo(f"note: {note}", err=True)
     if output is None:
-        typer.echo(exported.text, nl=False)
+        exactly(exported.text)
         return
     try:
         write_atomic(output, exported.text)

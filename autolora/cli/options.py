@@ -32,6 +32,10 @@ OutputOption = Annotated[
     typer.Option(metavar="DIR", help="Where runs are written: DIR/<recipe>/<time>-<seed>/.", show_default="runs"),
 ]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with the newest unfinished run of this recipe.")]
+TrustOption = Annotated[
+    bool,
+    typer.Option("--trust-remote-code", help="Let code run that comes with the model, if the recipe wants it, too."),
+]
 BaselineOption = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="What the others are compared with; default: the first lora-matched, or LoRA."),
@@ -42,13 +46,17 @@ PublishedOption = Annotated[bool, typer.Option("--published", help="Show publish
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says about a recipe, and where runs are. output: None where it was not given."""
+    """What the command line says about a recipe, and where runs are. output: None where it was not given.
+
+    trust: Whether code that comes with a model may run.
+    """
 
     overrides: tuple[str, ...] = ()
     data_root: Path | None = None
     model: str | None = None
     seed: int | None = None
     output: Path | None = None
+    trust: bool = False
 
     @classmethod
     def given(
@@ -58,9 +66,10 @@ class Options:
         model: str | None,
         seed: int | None,
         output: Path | None,
+        trust: bool = False,
     ) -> Options:
         """From the options as typer gives them."""
-        return cls(tuple(overrides or ()), data_root, model, seed, output)
+        return cls(tuple(overrides or ()), data_root, model, seed, output, trust)
 
     @property
     def runs(self) -> Path:

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from autolora.cli.options import RUNS, DataRootOption, TargetArgument
-from autolora.cli.show import line
+from autolora.cli.options import RUNS, DataRootOption, TargetArgument, TrustOption
+from autolora.cli.show import exactly, line
 from autolora.errors import UserError
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ def ranks(
     output: FileOption = None,
     data_root: DataRootOption = None,
     runs: RunsOption = RUNS,
+    trust_remote_code: TrustOption = False,
 ) -> None:
     """Read the ranks for other budgets off a finished search, and draw what they cost."""
     from autolora.cli.target import named
@@ -62,13 +63,15 @@ def ranks(
     from autolora.files import json_text
 
     words = [budget_words(each) for each in asked]
-    found = other_ranks(run, words, score=score, measure=measure, data_root=data_root, show=True)
+    found = other_ranks(
+        run, words, score=score, measure=measure, data_root=data_root, show=True, trust_remote_code=trust_remote_code
+    )
     said = Console(stderr=True)
     if output is not None:
         _save(found, output)
         line(said, f"wrote {output}")
     if as_json:
-        typer.echo(json_text(found.to_json()))
+        exactly(json_text(found.to_json()) + "\n")
     else:
         _show(Console(), found)
     if (figure := _draw(said, found)) is not None:
@@ -82,6 +85,8 @@ def _check_output(output: Path | None, asked: list[str]) -> None:
         raise UserError(f"--output: one --budget says which ranks are meant, got {len(asked)}")
     if output.is_dir():
         raise UserError(f"--output: {output} is a folder; name a file in it, such as {output / 'ranks.json'}")
+    if output.exists() and not output.is_file():
+        raise UserError(f"--output: {output} is no file, and would be replaced by one; name another, or take --json")
 
 
 def _save(found: OtherRanks, output: Path) -> None:

@@ -35,9 +35,10 @@ def list_recipes() -> None:
 @app.command()
 def show(name: Name) -> None:
     """Print a recipe."""
+    from autolora.cli.show import exactly
     from autolora.recipe.shipped import find_recipe
 
-    typer.echo(find_recipe(name).read_text(encoding="utf-8"), nl=False)
+    exactly(find_recipe(name).read_text(encoding="utf-8"))
 
 
 @app.command()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -60,7 +61,12 @@ def _tuning(folder: Path) -> list[Row]:
     from autolora.files import read_json
 
     file = folder / "tuning.json"
-    return list(read_json(file)) if file.is_file() and _trials_file(folder).is_file() else []
+    if not file.is_file() or not _trials_file(folder).is_file():
+        return []
+    rows = read_json(file)
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise UserError(f"{file} is not the table of a tuning; run autolora compare again")
+    return rows
 
 
 def _trials_of(folder: Path) -> list[Result]:
@@ -71,7 +77,7 @@ def _trials_of(folder: Path) -> list[Result]:
     """
     from autolora.files import read_json
     from autolora.runs.folders import is_run
-    from autolora.runs.results import Result, read_result
+    from autolora.runs.results import read_result
     from autolora.runs.store import Run
 
     file = _trials_file(folder)
@@ -84,16 +90,29 @@ def _trials_of(folder: Path) -> list[Result]:
         if not isinstance(trial, dict) or not isinstance(trial.get("run"), str | None):
             raise fault
         if trial.get("run") is None and trial.get("state") == "missing":
-            found.append(Result(trial["recipe"], trial["method"], trial["seed"], "missing", reason=trial["reason"]))
+            found.append(_missing(trial, fault))
             continue
         if "run" not in trial or trial["run"] is None:
             raise fault
         path = Path(os.path.normpath(folder / trial["run"]))
+        if Path(trial["run"]).is_absolute() or not path.resolve().is_relative_to(folder.resolve().parent):
+            raise UserError(f"{file} names a run that lies elsewhere: {path}; run autolora compare again")
         if not is_run(path):
             raise UserError(f"{file} names a run that is not there: {path}; run autolora compare again")
         result = read_result(Run.open(path))
         found.append(replace(result, method=str(trial.get("method", result.method))))
     return found
+
+
+def _missing(trial: Mapping[str, Any], fault: UserError) -> Result:
+    """A trial that was never begun."""
+    from autolora.runs.results import Result
+
+    recipe, method, seed, reason = (trial.get(name) for name in ("recipe", "method", "seed", "reason"))
+    texts = isinstance(recipe, str) and isinstance(method, str) and isinstance(reason, str | None)
+    if not texts or not isinstance(seed, int):
+        raise fault
+    return Result(str(recipe), str(method), seed, "missing", reason=reason)
 
 
 def _results(target: Path) -> list[Result]:

@@ -11,6 +11,7 @@ from autolora.cli.options import (
     SeedOption,
     SetOption,
     TargetArgument,
+    TrustOption,
 )
 
 
@@ -22,12 +23,13 @@ def retrain(
     seed: SeedOption = None,
     output: OutputOption = None,
     resume: ResumeOption = False,
+    trust_remote_code: TrustOption = False,
 ) -> None:
     """Train LoRA at the found ranks on all training data and write a PEFT adapter."""
     from autolora.cli.show import show_stage
     from autolora.cli.target import existing
 
-    options = Options.given(set_, data_root, model, seed, output)
+    options = Options.given(set_, data_root, model, seed, output, trust_remote_code)
     run, context = existing(target, options, begun="retrain" if resume else None)
     from autolora.experiment.retrain import retrain as train_adapter
 

@@ -11,6 +11,7 @@ from autolora.cli.options import (
     ResumeOption,
     SeedOption,
     SetOption,
+    TrustOption,
 )
 
 
@@ -22,12 +23,14 @@ def run(
     seed: SeedOption = None,
     output: OutputOption = None,
     resume: ResumeOption = False,
+    trust_remote_code: TrustOption = False,
 ) -> None:
     """Search, retrain and eval, one after the other."""
     from autolora.cli.show import show_stage
     from autolora.cli.target import begin
 
-    run, context = begin(recipe, Options.given(set_, data_root, model, seed, output), resume=resume, last="eval")
+    options = Options.given(set_, data_root, model, seed, output, trust_remote_code)
+    run, context = begin(recipe, options, resume=resume, last="eval")
     from autolora.experiment.line import run_stages
 
     run_stages(run, context, lambda name, result: show_stage(run, context, name, result))

@@ -11,6 +11,7 @@ from autolora.cli.options import (
     ResumeOption,
     SeedOption,
     SetOption,
+    TrustOption,
 )
 
 
@@ -22,12 +23,14 @@ def search(
     seed: SeedOption = None,
     output: OutputOption = None,
     resume: ResumeOption = False,
+    trust_remote_code: TrustOption = False,
 ) -> None:
     """Learn the selection variables and write a rank for every layer."""
     from autolora.cli.show import show_stage
     from autolora.cli.target import begin
 
-    run, context = begin(recipe, Options.given(set_, data_root, model, seed, output), resume=resume, last="search")
+    options = Options.given(set_, data_root, model, seed, output, trust_remote_code)
+    run, context = begin(recipe, options, resume=resume, last="search")
     from autolora.experiment.search import search as search_ranks
 
     show_stage(run, context, "search", search_ranks(run, context))

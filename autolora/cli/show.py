@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
 from rich.console import Console
 
 from autolora import tables
@@ -34,6 +36,19 @@ def show_stage(run: Run, context: Context, stage: str, result: Any) -> None:
         if context.task.positive is not None:
             line(console, f"f1 is that of the class {context.task.positive!r}; eval.positive sets another")
     written(console, *(path for name in FILES[stage] if (path := run.path / name).exists()))
+
+
+def exactly(text: str) -> None:
+    """For another program, on standard output: as it is, or not at all.
+
+    Args:
+        text: With its line breaks.
+
+    Raises:
+        UnicodeEncodeError: The output's encoding has no such character.
+    """
+    text.encode(sys.stdout.encoding or "utf-8")
+    typer.echo(text, nl=False)
 
 
 def written(console: Console, *paths: Path) -> None:

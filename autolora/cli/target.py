@@ -105,7 +105,7 @@ def _launch(recipe: Recipe, before: Run | None, options: Options, remark: str = 
     from autolora.context.base import Context
     from autolora.experiment.prepare import prepare
 
-    context = Context(recipe)
+    context = Context(recipe, trust_remote_code=options.trust)
     path = ""
     if before is None:
         prepare(context)

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from autolora.causes import plainly
 from autolora.comparison.compare import Comparison
 from autolora.comparison.compare import compare as compare_recipes
 from autolora.comparison.defaults import default_methods
+from autolora.console import warn
 from autolora.experiment.api import resolve
+from autolora.model.remote_code import allow_code
 from autolora.recipe.method import parse_methods, parse_seeds
 from autolora.recipe.schema import Recipe
 from autolora.recipe.tuning import tuned_rates
 
 
+@plainly()
 def compare(
     recipes: Recipe | str | Path | Sequence[Recipe | str | Path],
     methods: str | Iterable[str] | None = None,
@@ -26,6 +30,7 @@ def compare(
     data_root: str | Path | None = None,
     model: str | None = None,
     show: bool = False,
+    trust_remote_code: bool = False,
     tune: Mapping[str, Iterable[float]] | None = None,
     **overrides: object,
 ) -> Comparison:
@@ -45,6 +50,7 @@ def compare(
         data_root: Read the recipes' data from local files below this folder.
         model: Instead of the recipes'.
         show: Show the progress, on standard error.
+        trust_remote_code: Let code run that comes with the models, where the recipes want it.
         tune: A grid of which a rate is chosen for each method on a held-out part of the training split, as in
             ``{"learning_rate": [1e-4, 3e-4, 1e-3]}``.
         overrides: Fields of all recipes by dotted name, with ``__`` for the dot: ``search__steps=20``.
@@ -54,6 +60,9 @@ def compare(
     """
     several = [recipes] if isinstance(recipes, Recipe | str | Path) else list(recipes)
     read = [resolve(recipe, data_root, model, None, overrides) for recipe in several]
+    for text in dict.fromkeys(allow_code(each.model, allowed=trust_remote_code) for each in read):
+        if text:
+            warn(text)
     words = default_methods(read, "autolora,lora:4,lora-matched") if methods is None else methods
     chosen = parse_methods(words if isinstance(words, str) else ",".join(words))
     numbers = parse_seeds(seeds if isinstance(seeds, str) else ",".join(map(str, seeds)))

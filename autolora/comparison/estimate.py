@@ -206,7 +206,7 @@ def probe(recipes: Sequence[Recipe]) -> Probe:
 
     begun = time.monotonic()
     recipe = recipes[0].model_copy(update={"method": MethodSettings(name="lora", size=recipes[0].search.rank)})
-    context = Context(recipe, show=False)
+    context = Context(recipe, show=False, trust_remote_code=True, announce=False)  # as `compare` has been told
     prepare(context)
     examples = context.examples(recipe.data.splits.train)
     model = context.model()

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from autolora.comparison.plan import Trial, trial_key
 from autolora.comparison.precision import settle
-from autolora.comparison.processes import process_context
+from autolora.comparison.processes import process_context, start
 from autolora.comparison.worker import work
 from autolora.methods.sharing import has_search, offer
 from autolora.recipe.method import label
@@ -164,7 +164,7 @@ def _begin(
         run.add_base_run(label(needed.method), runs[trial_key(needed)])
     threads = max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else None
     process = context.Process(target=work, args=(str(run.path), trial.recipe, precision, threads, show), daemon=False)
-    process.start()
+    start(process)
     return _Job(trial, run, process, time.monotonic())
 
 

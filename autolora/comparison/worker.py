@@ -10,6 +10,7 @@ from types import FrameType
 
 import torch
 
+from autolora.causes import explained
 from autolora.comparison.processes import end_with_parent
 from autolora.console import hush
 from autolora.context.base import Context
@@ -42,20 +43,23 @@ def work(path: str, recipe: Recipe, precision: Precision, threads: int | None, s
         run.mark("cancelled")
         sys.exit(CANCELLED)
     except Exception as error:
-        run.mark("failed", error=_one_line(error), traceback=traceback.format_exc())
+        run.mark("failed", error=_reason(error), traceback=traceback.format_exc())
         sys.exit(FAILED)
 
 
 def run_whole(run: Run, precision: Precision, *, show: bool) -> None:
     """Do what is left of a run. The checkpoints go once the run is whole: disks are finite."""
     hush()
-    run_stages(run, Context(run.recipe, Compute(precision), show=show))
+    given = {"trust_remote_code": True, "announce": False}  # the comparison has asked, and said
+    run_stages(run, Context(run.recipe, Compute(precision), show=show, **given))
     for checkpoint in run.path.glob("*/**/checkpoint.safetensors"):
         checkpoint.unlink()
 
 
-def _one_line(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:500]
+def _reason(error: Exception) -> str:
+    """In one line; a fault of ours with its type."""
+    told = explained(error)
+    return " ".join((str(told) if told else f"{type(error).__name__}: {error}").split())[:500]
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -23,6 +23,7 @@ from autolora.model.load import (
     load_tokenizer,
     weights_hash,
 )
+from autolora.model.remote_code import allow_code
 from autolora.planted.kinds import seeded
 from autolora.recipe.schema import Model, Recipe, Steps
 from autolora.registry import ESTIMATORS, METHODS, METRICS, SCORES, TASKS
@@ -42,12 +43,24 @@ class Context:
         recipe: With its method and seed.
         compute: The device, precision and processes; None: what the recipe says and the machine has.
         show: Whether stages show their progress.
+        trust_remote_code: Whether who runs the recipe lets code run that comes with its model, if it wants that.
+        announce: Whether it is said which code that is; False where it has been said.
 
     Raises:
-        UserError: What another package registers for the recipe cannot be loaded.
+        UserError: The recipe's model has code of its own, which is not let run;
+            or what another package registers for the recipe cannot be loaded.
     """
 
-    def __init__(self, recipe: Recipe, compute: Compute | None = None, *, show: bool = True) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        compute: Compute | None = None,
+        *,
+        show: bool = True,
+        trust_remote_code: bool = False,
+        announce: bool = True,
+    ) -> None:
+        said = allow_code(recipe.model, allowed=trust_remote_code)
         self.recipe, self.show = recipe, show
         self.compute = compute or Compute(recipe.model.dtype)
         self.kept_labels: Sequence[str] | None = None  # what the run was trained with, for a task that is made later
@@ -55,6 +68,8 @@ class Context:
         self.fitting: set[str] = set()  # splits that the model was found to fit, before its weights are loaded
         self.on_base: Callable[[Base], None] | None = None  # told once of the pretrained model that is loaded next
         self._said: set[str] = set()
+        if said and announce and self.main:
+            warn(said)
         self._examples: dict[str, list[Example]] = {}
         TASKS.ensure(recipe.task)
         METHODS.ensure(recipe.method.name)

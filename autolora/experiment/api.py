@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from autolora.causes import plainly
 from autolora.context.base import Context
 from autolora.experiment.line import run_stages
 from autolora.experiment.preflight import check_recipe, load_recipe
@@ -19,6 +20,7 @@ from autolora.runs.resume import to_resume
 from autolora.runs.store import Run
 
 
+@plainly()
 def run(
     recipe: Recipe | str | Path,
     *,
@@ -28,6 +30,7 @@ def run(
     seed: int | None = None,
     resume: bool = False,
     show: bool = False,
+    trust_remote_code: bool = False,
     **overrides: object,
 ) -> Result:
     """Search, retrain and evaluate, as ``autolora run`` does.
@@ -40,16 +43,20 @@ def run(
         seed: Instead of the recipe's.
         resume: Go on with the newest run of exactly this recipe, where there is one.
         show: Show the progress, on standard error.
+        trust_remote_code: Let code run that comes with the model, where the recipe wants it.
         overrides: Fields of the recipe by dotted name, with ``__`` for the dot: ``search__steps=20``.
 
     Raises:
         UserError: The recipe is faulty (a RecipeError), or something that it needs is not there.
     """
-    made, context = _begin(resolve(recipe, data_root, model, seed, overrides), Path(output), resume=resume, show=show)
+    resolved = resolve(recipe, data_root, model, seed, overrides)
+    context = Context(resolved, show=show, trust_remote_code=trust_remote_code)
+    made = _begin(context, Path(output), resume=resume)
     run_stages(made, context)
     return read_result(made)
 
 
+@plainly()
 def search(
     recipe: Recipe | str | Path,
     *,
@@ -59,6 +66,7 @@ def search(
     seed: int | None = None,
     resume: bool = False,
     show: bool = False,
+    trust_remote_code: bool = False,
     **overrides: object,
 ) -> Ranks:
     """Find the ranks only, as ``autolora search`` does; `run` with `resume` goes on from there.
@@ -71,12 +79,15 @@ def search(
         seed: See `run`.
         resume: See `run`.
         show: See `run`.
+        trust_remote_code: See `run`.
         overrides: See `run`.
 
     Raises:
         UserError: As `run`; or the recipe's method searches for nothing.
     """
-    made, context = _begin(resolve(recipe, data_root, model, seed, overrides), Path(output), resume=resume, show=show)
+    resolved = resolve(recipe, data_root, model, seed, overrides)
+    context = Context(resolved, show=show, trust_remote_code=trust_remote_code)
+    made = _begin(context, Path(output), resume=resume)
     return search_stage(made, context)
 
 
@@ -108,12 +119,12 @@ def resolve(
     return load_recipe(find_recipe(str(recipe)), dotted, data_root=root, model=model, seed=seed)
 
 
-def _begin(recipe: Recipe, output: Path, *, resume: bool, show: bool) -> tuple[Run, Context]:
-    context = Context(recipe, show=show)
+def _begin(context: Context, output: Path, *, resume: bool) -> Run:
+    recipe = context.recipe
     found = to_resume(same_runs(output, recipe), "eval") if resume else None
     if found is None:
         prepare(context)
     path = ""
     if context.main:
         path = str(Run.create(output, recipe).path if found is None else found.run.path)
-    return Run(Path(context.compute.from_main(path)), recipe, main=context.main), context
+    return Run(Path(context.compute.from_main(path)), recipe, main=context.main)

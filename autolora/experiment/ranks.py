@@ -20,6 +20,7 @@ from autolora.allocation.curve import curve
 from autolora.allocation.evidence import Evidence
 from autolora.allocation.rises import Rises
 from autolora.allocation.store import evidence_identity, load_evidence
+from autolora.causes import plainly
 from autolora.console import hush
 from autolora.context.base import Context
 from autolora.errors import UserError
@@ -44,6 +45,7 @@ RISES = "rises.json"
 _LINE_POINTS = 48
 
 
+@plainly()
 def other_ranks(
     run: Run | str | Path,
     budgets: Sequence[Budget | float | Mapping[str, float]] = (),
@@ -52,6 +54,7 @@ def other_ranks(
     measure: bool = False,
     data_root: str | Path | None = None,
     show: bool = False,
+    trust_remote_code: bool = False,
 ) -> OtherRanks:
     """The ranks that a finished search gives for other budgets, with the rises of the loss.
 
@@ -63,12 +66,20 @@ def other_ranks(
         measure: Measure the rises that have not been measured yet, which loads data and model; a tolerance needs it.
         data_root: Read the recipe's data from local files below this folder, to measure on.
         show: Show the progress, on standard error.
+        trust_remote_code: Let code run that comes with the model, where the run's recipe wants it.
 
     Raises:
         UserError: The run holds no search of this kind, a budget is none or buys nothing, or the score lacks something;
             where something is measured, data, model or settings are not those of the search.
     """
-    reader = _Reader(run if isinstance(run, Run) else Run.open(Path(run)), score, measure, data_root, show=show)
+    reader = _Reader(
+        run if isinstance(run, Run) else Run.open(Path(run)),
+        score,
+        measure,
+        data_root,
+        show=show,
+        trust=trust_remote_code,
+    )
     asked = [Budget.of(budget) for budget in budgets]  # all are looked at before anything is measured
     return reader.read([budget.given for budget in asked])
 
@@ -76,8 +87,11 @@ def other_ranks(
 class _Reader:
     """What is shared by the ranks that are read off one search."""
 
-    def __init__(self, run: Run, score: str | None, measure: bool, data_root: str | Path | None, *, show: bool) -> None:
+    def __init__(
+        self, run: Run, score: str | None, measure: bool, data_root: str | Path | None, *, show: bool, trust: bool
+    ) -> None:
         self.run, self.measures, self.data_root, self.show = run, measure, data_root, show
+        self.trust = trust
         self.method, self.evidence = _searched(run), load_evidence(run.path / "search" / EVIDENCE)
         self.score = _score(self.method, self.evidence, score)
         self.components = self.evidence.of(self.score)
@@ -183,7 +197,7 @@ class _Reader:
         hush()
         root = None if self.data_root is None else Path(self.data_root)
         recipe = load_recipe(self.run.path / "recipe.yaml", data_root=root)
-        context = Context(recipe, show=self.show)
+        context = Context(recipe, show=self.show, trust_remote_code=self.trust)
         run = Run(self.run.path, recipe, main=context.main)
         prepare(context, run)
         settle_base(run, context)

@@ -7,7 +7,6 @@ configuration.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -17,8 +16,9 @@ from typing import Any
 
 from autolora.errors import UserError
 from autolora.export.base import Allocation
+from autolora.files import parse_json
 from autolora.lora.ranks import Ranks
-from autolora.lora.stored import TENSORS, lora_shapes, rank_in, read_shapes, scaling_in, tensor_faults
+from autolora.lora.stored import TENSORS, check_config, lora_shapes, rank_in, read_shapes, scaling_in, tensor_faults
 from autolora.model.inspect import bundled
 from autolora.runs.folders import ranks_file
 from autolora.runs.inventory import WHOLE, check_there, verify_below
@@ -85,12 +85,12 @@ def _read_adapter(folder: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(content, dict):
-            raise ValueError("it is no JSON object")
+        content = parse_json(path.read_text(encoding="utf-8"))
     except _DAMAGE as error:
         raise UserError(f"{path} is no configuration of an adapter ({_short(error)}); {_anew(folder)}") from error
-    return content
+    check_config(path, content)
+    found: dict[str, Any] = content
+    return found
 
 
 def _facts(run: Run, config: Mapping[str, Any] | None) -> tuple[tuple[str, ...], str | None, bool]:

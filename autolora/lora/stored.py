@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,43 @@ if TYPE_CHECKING:
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
 WRAPPED = "base_model.model."  # in front of every name in PEFT's files
 
+IMPORTS = ("megatron_config",)  # with which PEFT imports the module that the configuration names
+
 Shape = tuple[int, ...]
+
+
+def _numbers(value: Any) -> bool:
+    """By pattern, each of which is one."""
+    return isinstance(value, dict) and all(_number(each) and _pattern_fits(key) for key, each in value.items())
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 2**53
+
+
+def _names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+
+
+def _pattern_fits(text: str) -> bool:
+    try:
+        re.compile(text)
+    except (re.error, RecursionError, OverflowError):
+        return False
+    return True
+
+
+SHAPES: dict[str, Callable[[Any], bool]] = {  # of the entries that are read here; all may be missing, or null
+    "r": _number,
+    "lora_alpha": _number,
+    "rank_pattern": lambda value: isinstance(value, dict),  # AdaLoRA's are lists
+    "alpha_pattern": _numbers,
+    "target_modules": lambda value: _pattern_fits(value) if isinstance(value, str) else _names(value),
+    "modules_to_save": _names,
+    "task_type": lambda value: isinstance(value, str),
+    "peft_type": lambda value: isinstance(value, str),
+    "fan_in_fan_out": lambda value: isinstance(value, bool),
+}
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -36,9 +72,31 @@ def read_config(folder: Path) -> dict[str, Any]:
         UserError: It is missing or damaged.
     """
     content = read_json(folder / CONFIG)
+    check_config(folder / CONFIG, content)
+    found: dict[str, Any] = content
+    return found
+
+
+def check_config(path: Path, content: object) -> None:
+    """Make sure that it can be the configuration of an adapter that is read here.
+
+    Args:
+        path: The file.
+        content: Of it.
+
+    Raises:
+        UserError: It is none, or makes PEFT import a module that the file names.
+    """
     if not isinstance(content, dict):
-        raise UserError(f"{folder / CONFIG} is no configuration of an adapter: it is no JSON object")
-    return content
+        raise UserError(f"{path} is no configuration of an adapter: it is no JSON object")
+    for key, fits in SHAPES.items():
+        if content.get(key) is not None and not fits(content[key]):
+            raise UserError(f"{path} is no configuration of an adapter: {key} is {str(content[key])[:80]!r}")
+    if named := [key for key in IMPORTS if content.get(key) is not None]:
+        raise UserError(
+            f"{path}: {named[0]} makes PEFT import modules that the file names; autolora writes no such adapter, "
+            "and reads none"
+        )
 
 
 def read_shapes(folder: Path) -> dict[str, Shape]:

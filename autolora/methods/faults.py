@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from safetensors import SafetensorError
 
+from autolora.causes import is_memory
 from autolora.errors import UserError
 from autolora.runs.store import Run
 
@@ -28,5 +29,9 @@ def explained(run: Run) -> Iterator[None]:
         raise error if str(error).endswith(again) else UserError(f"{error}; {again}") from error
     except KeyError as error:  # PEFT's, for a tensor that it looks for
         raise UserError(f"{adapter} lacks {error}; {again}") from error
-    except (SafetensorError, OSError, ValueError, TypeError, RuntimeError) as error:
+    except (MemoryError, RuntimeError) as error:
+        if is_memory(error):
+            raise
+        raise UserError(f"{adapter} cannot be loaded ({error}); {again}") from error
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise UserError(f"{adapter} cannot be loaded ({error}); {again}") from error

@@ -18,6 +18,7 @@ from autolora.lora.config import lora_config
 from autolora.lora.exact import counted_parameters
 from autolora.lora.loading import adapter_shapes, check_tensors, load_adapter, peft_shapes
 from autolora.lora.ranks import Ranks
+from autolora.lora.stored import read_config
 from autolora.lora.targets import target_shapes
 from autolora.methods.base import Method
 from autolora.methods.faults import explained
@@ -36,6 +37,7 @@ class PeftMethod(Method):
     @override
     def load(self, base: PreTrainedModel, context: Context) -> nn.Module:
         with explained(self.run):
+            read_config(self.run.path / "adapter")  # PEFT takes for granted what is in it
             loaded = PeftModel.from_pretrained(base, self.run.path / "adapter").to(context.compute.device)
             check_tensors(self.run.path / "adapter", peft_shapes(loaded))
             return loaded

@@ -14,6 +14,7 @@ from autolora.context.base import Context
 from autolora.files import write_atomic
 from autolora.methods.searched import EVIDENCE, HEAD, belong_to
 from autolora.runs.base import differences, read_base
+from autolora.runs.contained import beside
 from autolora.runs.store import Run
 from autolora.training.checkpoint import load_checkpoint
 
@@ -64,7 +65,8 @@ def taken_over(run: Run, context: Context, identity: str) -> bool:
     offered = _noted(run).get(SHARED)
     if offered is None:
         return False
-    source = Run.open((run.path / offered).resolve()) if (run.path / offered / "recipe.yaml").is_file() else None
+    other = beside(run.path, offered, f"manifest.json, stages.search.{SHARED}")
+    source = Run.open(other) if (other / "recipe.yaml").is_file() else None
     fits = source is not None and belong_to(source.path / "search", identity) and _same_base(run, source, context)
     if source is not None and fits:
         _check_whole(source)

@@ -6,7 +6,6 @@ example without references, or with an empty one, is a ValueError.
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from autolora.metrics.base import NeedsJavaError
+from autolora.programs import program
 
 # What the PTB tokens are freed of before METEOR, ROUGE-L and CIDEr see them, as in the COCO caption evaluation.
 PUNCTUATION = frozenset(
@@ -46,7 +46,7 @@ def by_position(references: Sequence[Sequence[str]]) -> list[list[str]]:
 
 def java() -> str:
     """The Java runtime's path. Raises NeedsJavaError where there is none."""
-    found = shutil.which("java")
+    found = program("java")
     if found is None:
         raise NeedsJavaError("METEOR, ROUGE-L and CIDEr need a Java runtime for their tokenizer; none is on PATH")
     return found

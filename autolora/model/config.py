@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from autolora.errors import UserError
+from autolora.files import parse_json
 
 OUTPUT = "lm_head"  # what transformers calls a language model's output embeddings, mostly
 # Architectures whose tokens see those that come later, unless they were made decoders.
@@ -32,7 +32,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     path = folder / "config.json"
     try:
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        config: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"))
         str(config["model_type"])
     except (KeyError, TypeError):
         raise UserError(f"{path} names no model_type, so it is not a transformers model") from None

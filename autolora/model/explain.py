@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from pickle import UnpicklingError
 
 from autolora.errors import UserError
+from autolora.files import parse_json
 from autolora.planted.kinds import is_planted
 from autolora.recipe.schema import Model
 
@@ -83,7 +83,7 @@ def adapter_fault(folder: Path) -> str | None:
     if not path.is_file():
         return None
     try:
-        base = json.loads(path.read_text(encoding="utf-8")).get("base_model_name_or_path")
+        base = parse_json(path.read_text(encoding="utf-8")).get("base_model_name_or_path")
     except (ValueError, AttributeError):
         base = None
     if not base:

@@ -6,12 +6,12 @@ Takes milliseconds and builds nothing. What only the built model can tell is che
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from autolora.files import parse_json
 from autolora.model.inspect import checkpoint_shapes
 from autolora.model.names import foreign
 
@@ -31,7 +31,7 @@ def faults(folder: Path) -> list[str]:
     shapes = checkpoint_shapes(folder)
     if not shapes:  # a GGUF file has its configuration in itself
         return []
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = parse_json((folder / "config.json").read_text(encoding="utf-8"))
     if fault := foreign(shapes, str(folder)):
         return [fault]
     return [*_embedding_faults(shapes, config, folder), *_depth_faults(shapes, config, folder)]

@@ -6,7 +6,6 @@ are not the model's (experts are stored one by one and built as one), the model 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from autolora.errors import UserError
+from autolora.files import parse_json
 from autolora.model.config import OUTPUT, read_config
 from autolora.model.explain import ADAPTER, adapter_fault, reason
 from autolora.planted.kinds import is_planted
@@ -240,7 +240,7 @@ def checkpoint_shapes(folder: Path) -> dict[str, list[int]]:
 
 def _shards(folder: Path) -> list[Path]:
     try:
-        files = sorted(set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
+        files = sorted(set(parse_json((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
     except (ValueError, KeyError, AttributeError, TypeError):
         raise UserError(f"{folder / INDEX} is no index of weight files (it has no weight_map)") from None
     if missing := [file for file in files if not (folder / file).is_file()]:

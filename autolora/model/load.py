@@ -10,6 +10,7 @@ import io
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
+from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
@@ -18,6 +19,7 @@ import transformers
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from autolora.causes import is_memory
 from autolora.errors import UserError
 from autolora.model.complete import Loading, check_complete
 from autolora.model.explain import loading_error
@@ -38,6 +40,11 @@ def source(name: str) -> str:
         UserError: The package with a bundled model is not installed.
     """
     if not name.startswith("bundled:"):
+        if not Path(name).is_absolute() and Path(name).exists():  # which transformers would load, and run the code of
+            raise UserError(
+                f"model.name: {name!r} is a model of the hub, but {Path(name).absolute()} is there, too; write "
+                f"./{name} if that is meant, or give the command in another folder"
+            )
         return name
     return str(bundled_folder(name.removeprefix("bundled:")))
 
@@ -279,6 +286,8 @@ def _explained(model: Model) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, RuntimeError, ImportError, EOFError, UnpicklingError, SafetensorError) as error:
+        if is_memory(error):
+            raise
         raise loading_error(model, error) from error
 
 

@@ -5,12 +5,12 @@ A file that is not there is None or empty. One that is damaged is a UserError th
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from autolora.errors import UserError
+from autolora.files import parse_json
 from autolora.lora.ranks import Ranks
 from autolora.runs.inventory import verified
 from autolora.training.log import whole_lines
@@ -36,7 +36,7 @@ def records(run: Path, stage: str) -> list[dict[str, Any]]:
     for number, line in enumerate(whole_lines(text or ""), start=1):
         try:
             if line:
-                found.append(json.loads(line))
+                found.append(parse_json(line))
                 float(found[-1]["step"])
         except (ValueError, TypeError, KeyError) as error:
             raise damaged(path, error, f", line {number}") from error

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import autolora
+from autolora.programs import program
 
 if TYPE_CHECKING:
     import torch
@@ -87,12 +88,13 @@ def peak_memory_mib(device: torch.device) -> dict[str, float]:
 def _commit() -> tuple[str | None, bool | None]:
     """Commit of the source tree that autolora runs from, and whether it was changed since; None when installed."""
     root = Path(autolora.__file__).resolve().parent.parent
-    if not (root / ".git").exists():
+    git = program("git")
+    if git is None or not (root / ".git").exists():
         return None, None
     try:
         run = {"cwd": root, "capture_output": True, "text": True, "check": True, "timeout": 10}
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], **run).stdout.strip()  # type: ignore[call-overload]
-        changed = subprocess.run(["git", "status", "--porcelain"], **run).stdout.strip()  # type: ignore[call-overload]
+        commit = subprocess.run([git, "rev-parse", "HEAD"], **run).stdout.strip()  # type: ignore[call-overload]
+        changed = subprocess.run([git, "status", "--porcelain"], **run).stdout.strip()  # type: ignore[call-overload]
         return commit, bool(changed)
     except (OSError, subprocess.SubprocessError):
         return None, None

@@ -20,5 +20,5 @@ def read_resolved(path: Path) -> Recipe:
     """
     try:
         return Recipe.model_validate(values(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is not the resolved recipe of a run: {error}") from error

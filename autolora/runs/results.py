@@ -16,6 +16,7 @@ from autolora.registry import METRICS
 from autolora.runs.folders import ranks_file
 from autolora.runs.inventory import WHOLE, check_there, verified
 from autolora.runs.predictions import prediction_files
+from autolora.runs.shapes import check_measured, check_metrics
 from autolora.runs.store import STAGES, Run
 
 
@@ -136,6 +137,8 @@ def read_result(run: Run) -> Result:
         return base
     check_there(run.path, WHOLE, *STAGES)
     rows = read_json(run.verified("metrics.json"))
+    check_measured(run.path / "manifest.json", stages)
+    check_metrics(run.path / "metrics.json", rows)
     scores = _scores(evaluated, rows[0], run.recipe.eval.metrics)
     trained, head = retrained["trainable_parameters"], retrained["head_parameters"]
     both = (searched, retrained)

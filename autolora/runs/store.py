@@ -30,16 +30,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from autolora.errors import UserError
+from autolora.causes import explained
+from autolora.errors import UserError, keep
 from autolora.files import read_json, remove_leftovers, write_atomic, write_state
 from autolora.lora.ranks import Ranks
 from autolora.recipe.load import dump_recipe
 from autolora.recipe.schema import Recipe
+from autolora.runs.contained import beside, check_contained
 from autolora.runs.folders import RANKS, is_run, new_folder
 from autolora.runs.inventory import FORMAT, MANIFEST, RECIPE, STATUS, read_run_state, verified
 from autolora.runs.lock import PATIENCE, HeldError, Holder, Lock
 from autolora.runs.resolved import read_resolved
 from autolora.runs.seal import Seal, listing
+from autolora.runs.shapes import check_manifest, check_status
 
 STAGES = ("search", "retrain", "eval")
 
@@ -88,6 +91,7 @@ class Run:
         """
         if not is_run(path):
             raise UserError(f"{path} is not a run: it has no recipe.yaml and status.json")
+        check_contained(path)
         first = not (path / MANIFEST).exists() and "format" not in read_run_state(path / STATUS)
         found = 1 if first else read_run_state(path / MANIFEST).get("format", 1)
         if found not in range(1, FORMAT + 1):
@@ -110,7 +114,9 @@ class Run:
         Raises:
             UserError: It is missing or damaged.
         """
-        return read_run_state(self.path / STATUS)
+        found = read_run_state(self.path / STATUS)
+        check_status(self.path / STATUS, found)
+        return found
 
     def manifest(self) -> dict[str, Any]:
         """What manifest.json says: what made the run, its "files", and "stages" by name.
@@ -118,7 +124,9 @@ class Run:
         Raises:
             UserError: It is missing or damaged.
         """
-        return read_run_state(self.path / MANIFEST)
+        found = read_run_state(self.path / MANIFEST)
+        check_manifest(self.path / MANIFEST, found)
+        return found
 
     def verified(self, name: str) -> Path:
         """A file of the run, which is what was written; see `autolora.runs.inventory.verified`.
@@ -186,11 +194,12 @@ class Run:
             method: That method's label; see `add_base_run`.
         """
         path = self.manifest().get("sources", {}).get(method)
-        return None if path is None else (self.path / path).resolve()
+        return None if path is None else beside(self.path, path, f"manifest.json, sources.{method}")
 
     def base_runs(self) -> list[Path]:
         """The runs of other methods that this one builds on."""
-        return [(self.path / path).resolve() for path in self.manifest().get("sources", {}).values()]
+        sources = self.manifest().get("sources", {})
+        return [beside(self.path, path, f"manifest.json, sources.{method}") for method, path in sources.items()]
 
     def add_base_run(self, method: str, run: Run) -> None:
         """Note the run of another method that this one builds on, by its path from here: runs move together.
@@ -254,8 +263,12 @@ class Run:
             self._mark(name, "cancelled")
             raise
         except BaseException as error:
-            self._mark(name, "failed", error=str(error), traceback=traceback.format_exc())
-            raise
+            told = explained(error, name) or error
+            self._mark(name, "failed", error=str(told), traceback=traceback.format_exc())
+            keep(told, self.path / "status.json")
+            if told is error:
+                raise
+            raise told from error
         self._mark(name, "success", seconds=round(time.monotonic() - begun, 2))
 
     def _mark(self, stage: str, state: str, **values: object) -> None:

@@ -19,7 +19,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from autolora.errors import RunError, UserError
-from autolora.files import write_atomic
+from autolora.files import parse_json, write_atomic
 from autolora.training.finite import not_finite
 
 # In the header: the record, the tensors' SHA-256 and that of both, in one text, as safetensors keeps no order; or, of
@@ -93,10 +93,10 @@ def read_record(path: Path) -> dict[str, Any]:
 def _read_header(path: Path, header: Mapping[str, str]) -> tuple[dict[str, Any], str | None]:
     """The record, and what the tensors' SHA-256 should be; None where that is not said."""
     try:
-        text, hashed, whole = json.loads(header[_CHECKED]) if _CHECKED in header else (header[_RECORD], None, None)
+        text, hashed, whole = parse_json(header[_CHECKED]) if _CHECKED in header else (header[_RECORD], None, None)
         if hashed is not None and _hash_with(text, hashed) != whole:
             raise _changed(path, "record")
-        record = json.loads(text)
+        record = parse_json(text)
         if not isinstance(record, dict):
             raise TypeError("its record is no object")
     except (KeyError, TypeError, ValueError) as error:

@@ -258,6 +258,6 @@ def test_a_run_is_not_searched_again_unless_it_is_resumed(call: Call, copied: Pa
 )
 def test_debug_shows_the_traceback(folder: Path, arguments: tuple[str, ...]) -> None:
     done = autolora(*arguments, cwd=folder)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.startswith("Traceback (most recent call last):\n")
     assert "autolora.errors.UserError: no recipe 'nothing.yaml'" in done.stderr
