@@ -293,7 +293,7 @@ def test_cells_survive_json_without_their_manifests() -> None:
 
 
 def test_nan_is_null_in_json() -> None:
-    scores = (score("pearson", math.inf),)
+    scores = (score("pearson", math.nan),)
     (plain,) = as_json([cell("a", "b", 0, math.nan, scores=scores, rows=({"x": math.nan},))])
     assert (plain["score"], plain["rows"]) == (None, [{"x": None}])
     assert plain["scores"] == [asdict(score("pearson", None))]
