@@ -17,6 +17,7 @@ PACKAGE = Path(autolora.__file__).parent
 ROOMS = (  # from the ground up: a room imports from those before it only
     "errors",
     "words",
+    "safe",
     "files",
     "console",
     "tables",

@@ -6,6 +6,7 @@ import signal
 import sys
 from types import FrameType
 
+from autolora.console import show_traceback, warn
 from autolora.errors import BUG, CANCELLED, FAILED, FAULT, RecipeError, RunError, UserError
 
 
@@ -16,6 +17,8 @@ def main(arguments: list[str] | None = None) -> None:
     given = sys.argv[1:] if arguments is None else arguments
     arguments = [argument for argument in given if argument != "--debug"]  # every command has it
     debug = arguments != given
+    if debug:
+        sys.excepthook = show_traceback
     # A terminated run is a cancelled one: SIGTERM takes the way of Ctrl-C.
     signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -28,22 +31,21 @@ def main(arguments: list[str] | None = None) -> None:
     except RunError as error:
         if debug:
             raise
-        print(f"autolora: the run failed: {error}", file=sys.stderr)
+        warn(f"autolora: the run failed: {error}")
         sys.exit(FAILED)
     except (KeyboardInterrupt, SystemExit) as end:  # typer makes an exit with this code of an interrupt
         if isinstance(end, SystemExit) and end.code != CANCELLED:
             raise
         how = "the same command" if arguments[:1] == ["compare"] else "--resume"
-        print(f"autolora: cancelled; {how} goes on from the last checkpoint", file=sys.stderr)
+        warn(f"autolora: cancelled; {how} goes on from the last checkpoint")
         sys.exit(CANCELLED)
     except Exception as error:
         if debug:
             raise
-        print(
+        warn(
             f"autolora: failed: {type(error).__name__}: {error}\n"
             "The run's status.json has the traceback; --debug shows it here; "
-            "--resume goes on from the last checkpoint.",
-            file=sys.stderr,
+            "--resume goes on from the last checkpoint."
         )
         sys.exit(BUG)
 
@@ -51,11 +53,11 @@ def main(arguments: list[str] | None = None) -> None:
 def _say(error: UserError) -> None:
     if isinstance(error, RecipeError):
         count = len(error.faults)
-        print(f"autolora: the recipe has {count} fault{'s' if count > 1 else ''}:", file=sys.stderr)
+        warn(f"autolora: the recipe has {count} fault{'s' if count > 1 else ''}:")
         for fault in error.faults:
-            print(f"  {fault}", file=sys.stderr)
+            warn(f"  {fault}")
     else:
-        print(f"autolora: {error}", file=sys.stderr)
+        warn(f"autolora: {error}")
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from autolora.cli.options import (
     DataRootOption,
@@ -17,6 +16,7 @@ from autolora.cli.options import (
     SetOption,
     TargetArgument,
 )
+from autolora.console import screen
 from autolora.errors import UserError
 
 TaskOption = Annotated[
@@ -80,7 +80,7 @@ def _submit(target: str | None, options: Options) -> None:
 
     paths = submit(run, context)
     if context.main:
-        written(Console(), *paths)
+        written(screen(), *paths)
 
 
 def _score(task: str, predictions: Path, options: Options) -> None:
@@ -100,6 +100,6 @@ def _score(task: str, predictions: Path, options: Options) -> None:
         folder = options.runs / "predictions" / f"{Path(task).stem}-{predictions.stem}"
     write_records(folder / "predictions" / f"{rows[0]['split']}.jsonl", records)
     files = write_table(rows, folder, "metrics")
-    console = Console()
+    console = screen()
     console.print(render(rows, f"{recipe.name}, {predictions}", console.width))
     written(console, *files, folder / "predictions")

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from autolora.cli.options import RUNS, TargetArgument
+from autolora.console import document, warn
 from autolora.errors import UserError
 
 FormatOption = Annotated[str, typer.Option("--format", metavar="NAME", help="peft, axolotl, llama-factory or yaml.")]
@@ -42,15 +43,15 @@ def export(
         raise UserError(f"--output: {output} is a folder; name a file in it, such as {output / _file_name(format_)}")
     exported = EXPORT_FORMATS.load(format_)(read_allocation(named(target, runs)))
     for note in exported.notes:
-        typer.echo(f"note: {note}", err=True)
+        warn(f"note: {note}")
     if output is None:
-        typer.echo(exported.text, nl=False)
+        document(exported.text)
         return
     try:
         write_atomic(output, exported.text)
     except OSError as error:
         raise UserError(f"--output: {output} cannot be written: {error}") from error
-    typer.echo(f"wrote {output}", err=True)
+    warn(f"wrote {output}")
 
 
 def _file_name(format_: str) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from autolora import tables
+from autolora.console import line, screen
 from autolora.runs.store import Run
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def show_stage(run: Run, context: Context, stage: str, result: Any) -> None:
     """The rank map or the metrics table that a stage came to, and what it has written."""
     if not context.main:
         return
-    console = Console()
+    console = screen()
     if stage == "search":
         from autolora.plots import rank_map
 
@@ -40,8 +41,3 @@ def written(console: Console, *paths: Path) -> None:
     """A line for each file or folder."""
     for path in paths:
         line(console, f"wrote {path}")
-
-
-def line(console: Console, text: str) -> None:
-    """Text as it is: no markup, no wrapping."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)

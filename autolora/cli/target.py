@@ -8,11 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from autolora.cli.options import Options
-from autolora.cli.show import line
-from autolora.console import hush
+from autolora.console import hush, line, screen
 from autolora.errors import UserError
 from autolora.recipe.load import read_recipe
 from autolora.recipe.schema import Recipe
@@ -98,5 +95,5 @@ def _launch(recipe: Recipe, before: Run | None, options: Options) -> tuple[Run, 
     path = context.compute.from_main(path)
     run = Run(Path(path), recipe, main=context.main)
     if context.main:
-        line(Console(stderr=True), f"run {run.path}")
+        line(screen(stderr=True), f"run {run.path}")
     return run, context
