@@ -1,15 +1,25 @@
-"""What a stage shows while it works: a rich progress bar in a terminal, plain lines elsewhere. On standard error."""
+"""The terminal: whatever a command prints goes through here, so that no text of others acts on it.
+
+``screen()`` and ``screen(stderr=True)`` are rich consoles, ``say(text)`` and ``warn(text)`` a line on standard output
+and on standard error, ``document(text)`` the content of a file. What a stage shows while it works, `StageProgress`, is
+a progress bar in a terminal and plain lines elsewhere, on standard error.
+"""
 
 from __future__ import annotations
 
+import sys
 import time
+import traceback
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.segment import Segment
+
+from autolora import safe
 
 PLAIN_EVERY = 10.0  # seconds between two plain lines
 
@@ -19,9 +29,63 @@ def hush() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 
 
-def warn(message: str) -> None:
-    """Say on standard error what is not as one would expect."""
-    Console(stderr=True).print(message, markup=False, highlight=False, soft_wrap=True)
+class _Screen(Console):
+    """A rich console that sends no control characters but rich's own: texts have them written out."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(safe.terminal(segment.text), segment.style)
+
+
+def screen(*, stderr: bool = False) -> Console:
+    """Standard output or standard error, for what has tables or colours in it.
+
+    Args:
+        stderr: Which of the two.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if reconfigure := getattr(stream, "reconfigure", None):
+            reconfigure(errors="backslashreplace")  # what the stream's encoding lacks is written out
+    return _Screen(stderr=stderr)
+
+
+def line(console: Console, text: str) -> None:
+    """Text as it is on one of our screens: no markup, no wrapping.
+
+    Args:
+        console: Of `screen`.
+        text: One line or several.
+    """
+    console.print(safe.terminal(text), markup=False, highlight=False, soft_wrap=True)
+
+
+def say(text: str) -> None:
+    """A line on standard output."""
+    line(screen(), text)
+
+
+def warn(text: str) -> None:
+    """A line on standard error: what went wrong, or is not as one would expect."""
+    line(screen(stderr=True), text)
+
+
+def show_traceback(kind: type[BaseException], error: BaseException, tb: TracebackType | None) -> None:
+    """The traceback of an error on standard error; a `sys.excepthook`."""
+    warn("".join(traceback.format_exception(kind, error, tb)).rstrip("\n"))
+
+
+def document(text: str) -> None:
+    """The content of a file on standard output: safe in a terminal, into a file or a pipe as it is, or not at all.
+
+    Raises:
+        UnicodeEncodeError: The output's encoding lacks a character.
+    """
+    if sys.stdout.isatty():
+        text = safe.terminal(text)
+    else:
+        text.encode(sys.stdout.encoding or "utf-8")
+    sys.stdout.write(text)
+    sys.stdout.flush()
 
 
 class StageProgress:
@@ -36,7 +100,7 @@ class StageProgress:
 
     def __init__(self, title: str, *, examples: int = 1, console: Console | None = None, show: bool = True) -> None:
         self.title, self.examples, self.show = title, examples, show
-        self.console = console or Console(stderr=True)
+        self.console = console or screen(stderr=True)
         self.first = self.done = self.total = 0
         self.begun = self.last_line = time.monotonic()
         self.text = ""
@@ -45,10 +109,10 @@ class StageProgress:
     def __enter__(self) -> Self:
         if self.show and self.console.is_terminal:
             self.bar = Progress(
-                TextColumn("[bold]{task.description}"),
+                TextColumn("{task.description}", style="bold", markup=False),
                 BarColumn(bar_width=24),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[losses]}"),
+                TextColumn("{task.fields[losses]}", markup=False),
                 TimeElapsedColumn(),
                 TimeRemainingColumn(),
                 console=self.console,
@@ -98,7 +162,7 @@ class StageProgress:
         self.text = "  ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in losses.items())
 
     def _line(self, text: str) -> None:
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        line(self.console, text)
 
     def _rate(self) -> float:
         """Steps a second."""

@@ -2,14 +2,14 @@
 
 A row is a mapping from column to a string, a number or None (an empty cell). The columns are those of the first row, in
 its order, then what later rows add. Floats have four decimals in Markdown and the terminal, and are in full in CSV and
-JSON. The same rows give the same bytes.
+JSON. The same rows give the same bytes. Texts are written as each of the four takes them (`autolora.safe`): JSON alone
+has every text letter for letter.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
+from autolora import safe
 from autolora.files import write_atomic, write_json
 
 Cell = str | int | float | None
@@ -49,27 +50,31 @@ def render(rows: Sequence[Row], title: str, width: int | None = None) -> Table:
         title: Above it.
         width: Characters of a line; a wider table has a column for each row. None: as wide as it gets.
     """
-    table = Table(title=Text(title), title_justify="left")
+    table = Table(title=_text(title), title_justify="left")
     columns = column_names(rows)
     if width is not None and _natural_width(rows) > width:
         table.show_header = False
         for _ in range(len(rows) + 1):
             table.add_column(justify="left" if not table.columns else "right", overflow="fold")
         for column in columns:
-            table.add_row(Text(column), *(Text(show(row.get(column))) for row in rows))
+            table.add_row(_text(column), *(_text(show(row.get(column))) for row in rows))
         return table
     for column in columns:
-        table.add_column(Text(column), justify="right" if is_numeric(rows, column) else "left", overflow="fold")
+        table.add_column(_text(column), justify="right" if is_numeric(rows, column) else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(show(row.get(column))) for column in columns))
+        table.add_row(*(_text(show(row.get(column))) for column in columns))
     return table
+
+
+def _text(cell: str) -> Text:
+    return Text(safe.terminal(cell))
 
 
 def _natural_width(rows: Sequence[Row]) -> int:
     """Characters of a line, with two blanks and a rule for each column."""
     columns = column_names(rows)
-    widths = (max(cell_len(cell) for cell in (name, *(show(row.get(name)) for row in rows))) for name in columns)
-    return 1 + sum(width + 3 for width in widths)
+    cells = ([name, *(show(row.get(name)) for row in rows)] for name in columns)
+    return 1 + sum(max(cell_len(safe.terminal(cell)) for cell in column) + 3 for column in cells)
 
 
 def to_markdown(rows: Sequence[Row]) -> str:
@@ -83,7 +88,7 @@ def to_markdown(rows: Sequence[Row]) -> str:
     columns = column_names(rows)
     right = [is_numeric(rows, column) for column in columns]
     lines = [columns, *([show(row.get(column)) for column in columns] for row in rows)]
-    cells = [[_escape(cell) for cell in line] for line in lines]
+    cells = [[safe.markdown_cell(cell) for cell in line] for line in lines]
     widths = [max(3, *map(cell_len, column)) for column in zip(*cells, strict=True)]
     rule = ["-" * (width - 1) + ":" if end else "-" * width for width, end in zip(widths, right, strict=True)]
     cells.insert(1, rule)
@@ -121,15 +126,11 @@ def show(value: Cell) -> str:
     return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
-def _escape(cell: str) -> str:
-    """A pipe would end the cell (and so would one after a lone backslash), a line break the table."""
-    return re.sub(r"(\\*)\|", r"\1\1\\|", " ".join(cell.splitlines()))
-
-
 def _to_csv(rows: Sequence[Row]) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(text, column_names(rows), restval="", lineterminator="\n")
-    if rows:
-        writer.writeheader()
-    writer.writerows(rows)
+    writer, columns = csv.writer(text, lineterminator="\n"), column_names(rows)
+    lines: list[list[Cell]] = (
+        [list(columns), *([row.get(column) for column in columns] for row in rows)] if rows else []
+    )
+    writer.writerows([safe.csv_cell(cell) if isinstance(cell, str) else cell for cell in line] for line in lines)
     return text.getvalue()

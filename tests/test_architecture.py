@@ -19,6 +19,7 @@ ROOMS = (  # from the ground up: a room imports from those before it only
     "causes",
     "programs",
     "words",
+    "safe",
     "files",
     "console",
     "tables",

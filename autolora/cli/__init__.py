@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from types import FrameType
 
+from autolora.console import warn
 from autolora.errors import CANCELLED
 
 
@@ -28,7 +29,7 @@ def main(arguments: list[str] | None = None) -> None:
         if isinstance(end, SystemExit) and end.code != CANCELLED:  # with this code typer ends at an interrupt
             raise
         how = "the same command" if arguments[:1] == ["compare"] else "--resume"
-        print(f"autolora: cancelled; {how} goes on from the last checkpoint", file=sys.stderr)
+        warn(f"autolora: cancelled; {how} goes on from the last checkpoint")
         sys.exit(CANCELLED)
     except BrokenPipeError:
         sys.exit(_end_closed())

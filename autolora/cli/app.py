@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
+from typing_extensions import override
 
+from autolora import safe
 from autolora.cli.compare import compare
 from autolora.cli.data import data
 from autolora.cli.eval import evaluate
@@ -17,7 +22,33 @@ from autolora.cli.retrain import retrain
 from autolora.cli.run import run
 from autolora.cli.search import search
 
+
+class _Group(TyperGroup):
+    """The commands; what is said about a wrong command line cannot act on the terminal."""
+
+    @override
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        with _safe():
+            return super().make_context(*arguments, **options)
+
+    @override
+    def invoke(self, ctx: Any) -> Any:
+        with _safe():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _safe() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if hasattr(error, "format_message") and isinstance(said := getattr(error, "message", None), str):
+            vars(error)["message"] = safe.terminal(said)
+        raise
+
+
 app = typer.Typer(
+    cls=_Group,
     name="autolora",
     help="Find a LoRA rank for every layer by meta-learning, retrain LoRA at those ranks, and measure it.",
     epilog="--debug, anywhere on the line, shows the traceback of an error.",
@@ -42,6 +73,7 @@ def version(show: Annotated[bool, typer.Option("--version", help="Print the vers
     """Print the version and nothing else."""
     if show:
         from autolora import __version__
+        from autolora.console import say
 
-        typer.echo(f"autolora {__version__}")
+        say(f"autolora {__version__}")
         raise typer.Exit

@@ -19,7 +19,7 @@ from autolora.cli.options import (
     PublishedOption,
     TrustOption,
 )
-from autolora.cli.show import line
+from autolora.console import line, screen
 from autolora.errors import FAILED, UserError
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def compare(
     from autolora.comparison.compare import compare as run_comparison
 
     trials = checked_plan(read, chosen, numbers, options.runs, baseline=baseline, interval=interval, rates=rates)
-    console = Console(stderr=True)
+    console = screen(stderr=True)
     todo = [trial for trial in trials if not trial.done]
     if todo:
         _show_plan(console, trials, jobs)
@@ -109,7 +109,7 @@ def compare(
         rates=rates,
     )
     show_tables(found.tables)
-    stdout = Console()
+    stdout = screen()
     for path in found.files:
         if path.suffix in (".md", ".tex") or path.name == "trials.json":
             line(stdout, f"wrote {path}")
@@ -122,7 +122,7 @@ def show_tables(tables: Sequence[Captioned]) -> None:
     """The tables on standard output."""
     from autolora.tables import render
 
-    console = Console()
+    console = screen()
     for table in tables:
         console.print(render(table.narrow, table.caption, console.width))
         for note in table.notes:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from autolora import safe
 from autolora.cli.options import (
     DataRootOption,
     ModelOption,
@@ -21,7 +22,7 @@ from autolora.cli.options import (
     SetOption,
     TrustOption,
 )
-from autolora.cli.show import exactly, line
+from autolora.console import document, line, screen
 
 if TYPE_CHECKING:
     from autolora.context.base import Context
@@ -57,9 +58,9 @@ def data(
     if not context.main:
         return
     if as_json:
-        exactly(json.dumps(found.record(samples=True), ensure_ascii=False, indent=2) + "\n")
+        document(safe.json_text(json.dumps(found.record(samples=True), ensure_ascii=False, indent=2)) + "\n")
         return
-    _show(Console(), context, found)
+    _show(screen(), context, found)
 
 
 def _context(target: str, options: Options) -> Context:
@@ -107,10 +108,10 @@ def _show(console: Console, context: Context, found: Overview) -> None:
 
 def _print(console: Console, title: str, table: Table) -> None:
     """Without the blanks that fill up a table's lines."""
+    line(console, title)
     with console.capture() as captured:
         console.print(table)
-    for text in (title, *captured.get().splitlines()):
-        line(console, text.rstrip())
+    console.file.writelines(f"{text.rstrip()}\n" for text in captured.get().split("\n")[:-1])
 
 
 def _numbers(found: Overview, names: Sequence[str]) -> Table:

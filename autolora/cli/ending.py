@@ -15,6 +15,7 @@ from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
 
 from autolora.causes import explained
+from autolora.console import warn
 from autolora.errors import BUG, FAILED, FAULT, RecipeError, RunError, UserError, kept_in
 
 CLOSED = "standard output was closed before everything was written to it; what was to be in files is there"
@@ -32,13 +33,13 @@ def end(error: Exception, *, debug: bool) -> int:
         The exit code.
     """
     if debug:
-        say("".join(traceback.format_exception(error)).rstrip("\n"))
+        warn("".join(traceback.format_exception(error)).rstrip("\n"))
     told = explained(error)
     if isinstance(told, UserError):
-        say(_message(told))
+        warn(_message(told))
         return FAULT
     if isinstance(told, RunError):
-        say(f"autolora: the run failed: {told}")
+        warn(f"autolora: the run failed: {told}")
         return FAILED
     _say_bug(error, shown=debug)
     return BUG
@@ -54,22 +55,8 @@ def end_closed() -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (OSError, ValueError, AttributeError):  # it is no file of the system's
         sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 (until the process ends)
-    say(f"autolora: {CLOSED}")
+    warn(f"autolora: {CLOSED}")
     return FAULT
-
-
-def say(text: str) -> None:
-    """Write to standard error; where that is closed or cannot hold a character, as far as it goes.
-
-    Args:
-        text: Without its line break.
-    """
-    try:
-        print(text, file=sys.stderr, flush=True)
-    except UnicodeEncodeError:
-        print(ascii(text), file=sys.stderr)
-    except (OSError, ValueError):
-        pass
 
 
 def _message(error: UserError) -> str:
@@ -85,10 +72,10 @@ def _say_bug(error: Exception, *, shown: bool) -> None:
     run = kept_in(error)
     place = run or (None if shown else _write(report))
     if place is None and not shown:
-        say(report.rstrip("\n"))
+        warn(report.rstrip("\n"))
     where = f"its traceback is in {place}" if place else "its traceback is above"
     attach = f"{place}, the run's recipe.yaml and manifest.json" if run else place or "what is above"
-    say(
+    warn(
         f"autolora: failed: {type(error).__name__}: {error}\n"
         f"This is a fault of autolora's, not yours; {where}.\n"
         f"Please report it{_to()}, with the command and {attach}. --debug shows the traceback here"

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from autolora.cli.options import (
     DataRootOption,
@@ -18,6 +17,7 @@ from autolora.cli.options import (
     TargetArgument,
     TrustOption,
 )
+from autolora.console import screen
 from autolora.errors import UserError
 
 TaskOption = Annotated[
@@ -82,7 +82,7 @@ def _submit(target: str | None, options: Options) -> None:
 
     paths = submit(run, context)
     if context.main:
-        written(Console(), *paths)
+        written(screen(), *paths)
 
 
 def _score(task: str, predictions: Path, options: Options) -> None:
@@ -102,6 +102,6 @@ def _score(task: str, predictions: Path, options: Options) -> None:
         folder = options.runs / "predictions" / f"{Path(task).stem}-{predictions.stem}"
     write_records(folder / "predictions" / f"{rows[0]['split']}.jsonl", records)
     files = write_table(rows, folder, "metrics")
-    console = Console()
+    console = screen()
     console.print(render(rows, f"{recipe.name}, {predictions}", console.width))
     written(console, *files, folder / "predictions")

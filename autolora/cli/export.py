@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from autolora.cli.options import RUNS, TargetArgument
+from autolora.console import document, warn
 from autolora.errors import UserError
 
 FormatOption = Annotated[str, typer.Option("--format", metavar="NAME", help="peft, axolotl, llama-factory or yaml.")]
@@ -27,7 +28,6 @@ def export(
     runs: RunsOption = RUNS,
 ) -> None:
     """Print the ranks of a run as the configuration of another tool; what the tool cannot express is said."""
-    from autolora.cli.show import exactly
     from autolora.cli.target import named
     from autolora.export.read import read_allocation
     from autolora.files import write_atomic
@@ -45,15 +45,15 @@ def export(
         raise UserError(f"--output: {output} is no file; leave --output out to write to standard output")
     exported = EXPORT_FORMATS.load(format_)(read_allocation(named(target, runs)))
     for note in exported.notes:
-        typer.echo(f"note: {note}", err=True)
+        warn(f"note: {note}")
     if output is None:
-        exactly(exported.text)
+        document(exported.text)
         return
     try:
         write_atomic(output, exported.text)
     except OSError as error:
         raise UserError(f"--output: {output} cannot be written: {error}") from error
-    typer.echo(f"wrote {output}", err=True)
+    warn(f"wrote {output}")
 
 
 def _file_name(format_: str) -> str:

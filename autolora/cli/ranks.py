@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from autolora import safe
 from autolora.cli.options import RUNS, DataRootOption, TargetArgument, TrustOption
-from autolora.cli.show import exactly, line
+from autolora.console import document, line, screen
 from autolora.errors import UserError
 
 if TYPE_CHECKING:
@@ -66,14 +67,14 @@ def ranks(
     found = other_ranks(
         run, words, score=score, measure=measure, data_root=data_root, show=True, trust_remote_code=trust_remote_code
     )
-    said = Console(stderr=True)
+    said = screen(stderr=True)
     if output is not None:
         _save(found, output)
         line(said, f"wrote {output}")
     if as_json:
-        exactly(json_text(found.to_json()) + "\n")
+        document(safe.json_text(json_text(found.to_json())) + "\n")
     else:
-        _show(Console(), found)
+        _show(screen(), found)
     if (figure := _draw(said, found)) is not None:
         line(said, f"wrote {figure}")
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from autolora.console import document, say, screen, warn
 from autolora.errors import RecipeError, UserError
 
 app = typer.Typer(no_args_is_help=True, help="List, show, copy and check recipes.")
@@ -18,8 +19,8 @@ Name = Annotated[str, typer.Argument(help="A shipped recipe's name (glue-mini/co
 @app.command("list")
 def list_recipes() -> None:
     """List the shipped recipes."""
-    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from autolora.recipe.plain_yaml import values
     from autolora.recipe.shipped import shipped
@@ -28,17 +29,16 @@ def list_recipes() -> None:
     table.columns[0].no_wrap = True
     for name, path in shipped().items():
         found = values(path.read_text(encoding="utf-8"))
-        table.add_row(name, found["task"], found["model"]["name"], found.get("description", ""))
-    Console().print(table)
+        table.add_row(*map(Text, (name, found["task"], found["model"]["name"], found.get("description", ""))))
+    screen().print(table)
 
 
 @app.command()
 def show(name: Name) -> None:
     """Print a recipe."""
-    from autolora.cli.show import exactly
     from autolora.recipe.shipped import find_recipe
 
-    exactly(find_recipe(name).read_text(encoding="utf-8"))
+    document(find_recipe(name).read_text(encoding="utf-8"))
 
 
 @app.command()
@@ -61,7 +61,7 @@ def copy(
     if not target.parent.is_dir():
         raise UserError(f"there is no folder {target.parent} to copy to; make it first")
     shutil.copyfile(source, target)
-    typer.echo(f"wrote {target}; run it with: autolora run {target}")
+    say(f"wrote {target}; run it with: autolora run {target}")
 
 
 @app.command()
@@ -80,14 +80,14 @@ def validate(
             load_recipe(path, data_root=data_root)
         except RecipeError as error:
             if path in ours and lacks_only_data(error):
-                typer.echo(f"{file_label(path)}: ok, but it needs local data: --data-root DIR")
+                say(f"{file_label(path)}: ok, but it needs local data: --data-root DIR")
                 continue
             faulty += 1
-            typer.echo(str(error), err=True)
+            warn(str(error))
         else:
-            typer.echo(f"{file_label(path)}: ok")
+            say(f"{file_label(path)}: ok")
     if faulty:
-        typer.echo(f"{faulty} faulty recipe{'s' if faulty > 1 else ''}", err=True)
+        warn(f"{faulty} faulty recipe{'s' if faulty > 1 else ''}")
         raise typer.Exit(2)
 
 

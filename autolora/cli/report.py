@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from autolora.cli.options import BaselineOption, IntervalOption, PublishedOption
 from autolora.cli.show import written
+from autolora.console import screen
 from autolora.errors import UserError
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def report(
     folder = output or (runs[0] if len(runs) == 1 else Path("report"))
     names = ", ".join(dict.fromkeys(result.recipe for result in results))
     files = write_report(results, folder, tables, title or f"autolora: {names}")
-    written(Console(), *files[:2])
+    written(screen(), *files[:2])
 
 
 def _trials_file(folder: Path) -> Path:

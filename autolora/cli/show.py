@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
 from rich.console import Console
 
 from autolora import tables
+from autolora.console import line, screen
 from autolora.runs.store import Run
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ def show_stage(run: Run, context: Context, stage: str, result: Any) -> None:
     """The rank map or the metrics table that a stage came to, and what it has written."""
     if not context.main:
         return
-    console = Console()
+    console = screen()
     if stage == "search":
         from autolora.plots import rank_map
 
@@ -38,25 +37,7 @@ def show_stage(run: Run, context: Context, stage: str, result: Any) -> None:
     written(console, *(path for name in FILES[stage] if (path := run.path / name).exists()))
 
 
-def exactly(text: str) -> None:
-    """For another program, on standard output: as it is, or not at all.
-
-    Args:
-        text: With its line breaks.
-
-    Raises:
-        UnicodeEncodeError: The output's encoding has no such character.
-    """
-    text.encode(sys.stdout.encoding or "utf-8")
-    typer.echo(text, nl=False)
-
-
 def written(console: Console, *paths: Path) -> None:
     """A line for each file or folder."""
     for path in paths:
         line(console, f"wrote {path}")
-
-
-def line(console: Console, text: str) -> None:
-    """Text as it is: no markup, no wrapping."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -8,11 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from autolora.cli.options import Options
-from autolora.cli.show import line
-from autolora.console import hush
+from autolora.console import hush, line, screen
 from autolora.errors import UserError
 from autolora.recipe.load import read_recipe
 from autolora.recipe.schema import Recipe
@@ -71,7 +68,7 @@ def named(target: str | None, folder: Path) -> Run:
         return Run.open(Path(target))
     name = None if target is None else read_recipe(find_recipe(target)).name
     run, remark = newest(folder, name, target)
-    line(Console(stderr=True), f"run {run.path}{remark and f', {remark}'}")
+    line(screen(stderr=True), f"run {run.path}{remark and f', {remark}'}")
     return run
 
 
@@ -117,7 +114,7 @@ def _launch(recipe: Recipe, before: Run | None, options: Options, remark: str = 
     path = context.compute.from_main(path)
     run = Run(Path(path), recipe, main=context.main)
     if context.main:
-        said = Console(stderr=True)
+        said = screen(stderr=True)
         line(said, f"run {run.path}")
         if remark:
             line(said, remark)

@@ -8,25 +8,15 @@ marked "(published)"; none of their figures is bold.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from autolora.comparison.published import PublishedRow
 from autolora.comparison.wide import Column, Layout, layout
 from autolora.runs.results import Result
+from autolora.safe import latex as escape
+from autolora.safe import latex_comment
 
 _UNBOUNDED = frozenset({"nist", "cider"})
-_ESCAPES = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    "[": "{[}",  # after \\ or a rule it would begin an option
-    "*": "{*}",
-    **{character: f"\\{character}" for character in "&%$#_{}"},
-}
 
 
 def latex(results: Sequence[Result], published: Sequence[PublishedRow] = ()) -> str:
@@ -52,8 +42,8 @@ def latex(results: Sequence[Result], published: Sequence[PublishedRow] = ()) -> 
     return "\n".join(
         [
             r"% needs \usepackage{booktabs}",
-            *(f"% {_comment(_describe(column))}" for column in plan.columns),
-            *(f"% {_comment(_source(row))}" for row, _ in shown),
+            *(f"% {latex_comment(_describe(column))}" for column in plan.columns),
+            *(f"% {latex_comment(_source(row))}" for row, _ in shown),
             rf"\begin{{tabular}}{{lr{'c' * len(plan.columns)}}}",
             r"\toprule",
             _line(heading),
@@ -65,17 +55,6 @@ def latex(results: Sequence[Result], published: Sequence[PublishedRow] = ()) -> 
             "",
         ]
     )
-
-
-def escape(text: str) -> str:
-    """`text` on one line, as LaTeX prints it letter for letter."""
-    letters = (_ESCAPES.get(character, character) for character in _comment(text))
-    return "".join(letters).replace("--", "-{}-")
-
-
-def _comment(text: str) -> str:
-    """`text` on one line."""
-    return re.sub(r"\s+", " ", text).strip()
 
 
 def _line(cells: Sequence[str]) -> str:

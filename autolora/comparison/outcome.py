@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from autolora import safe
 from autolora.comparison.flatness import flatness_notes
 from autolora.comparison.groups import methods_of, tasks_of
 from autolora.comparison.latex import latex
@@ -58,8 +59,9 @@ class Captioned:
     @property
     def markdown(self) -> str:
         """Caption, rows and notes, without what depends on the machine."""
-        notes = "".join(f"\n{note}\n" for note in self.notes)
-        return f"## {self.caption}\n\n{to_markdown([_without(row, self.measured) for row in self.rows])}{notes}"
+        notes = "".join(f"\n{safe.markdown(note)}\n" for note in self.notes)
+        table = to_markdown([_without(row, self.measured) for row in self.rows])
+        return f"## {safe.markdown(self.caption)}\n\n{table}{notes}"
 
 
 def default_baseline(methods: Sequence[str]) -> str | None:

@@ -12,7 +12,7 @@ from autolora.context.predictions import predictions_of
 from autolora.data.load import load_splits
 from autolora.errors import UserError
 from autolora.evaluation.part import Part
-from autolora.evaluation.submission import submission_lines
+from autolora.evaluation.submission import check_names, submission_lines
 from autolora.experiment.announcement import announce
 from autolora.experiment.base import settle_base
 from autolora.experiment.prepare import keep_labels, prepare
@@ -124,6 +124,7 @@ def submit(run: Run, context: Context) -> list[Path]:
         raise UserError("--submission: only classification and regression tasks have submission files")
     _adapter(run)
     prepare(context, run, training=False)
+    check_names(context.task.names, how)
     settle_base(run, context)
     base = context.model()
     model = method_of(run).load(base, context)

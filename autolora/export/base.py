@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import yaml
 
+from autolora import safe
 from autolora.errors import UserError
 from autolora.lora.ranks import Ranks
 
@@ -106,7 +107,7 @@ def as_yaml(found: Allocation, values: Mapping[str, object], notes: Sequence[str
     ]
     given = {key: value for key, value in values.items() if value is not None}
     body = yaml.safe_dump(given, sort_keys=False, allow_unicode=True, width=WIDTH)
-    return Exported("".join(f"# {line}\n" for line in lines) + body, notes)
+    return Exported("".join(f"# {safe.one_line(line)}\n" for line in lines) + body, notes)
 
 
 def start_from_adapter(found: Allocation, key: str) -> str:

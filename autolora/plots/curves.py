@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from autolora import safe
 from autolora.errors import UserError
 from autolora.plots.figures import WIDTH, Style, legend_columns, new_axes, save
 
@@ -65,7 +66,7 @@ def _figure(curves: Mapping[str, Sequence[Curve]], title: str, looks: Mapping[st
     axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))
     axes.set_xlabel("step", fontsize=9)
     axes.set_ylabel("loss", fontsize=9)
-    axes.set_title(title, fontsize=10, loc="left")
+    axes.set_title(safe.label(title), fontsize=10, loc="left")
     figure.legend(loc="lower center", ncols=columns, frameon=False, fontsize=8, handlelength=2.4)
     return figure
 
@@ -78,7 +79,14 @@ def _draw(axes: Axes, label: str, runs: Sequence[Curve], look: Style) -> None:
     steps, values = _coordinates(mean_curve(runs))
     marker = look.marker if len(steps) == 1 else None  # a line of one point cannot be seen
     axes.plot(
-        steps, values, color=look.colour, linestyle=look.line, linewidth=1.5, marker=marker, label=label, zorder=3
+        steps,
+        values,
+        color=look.colour,
+        linestyle=look.line,
+        linewidth=1.5,
+        marker=marker,
+        label=safe.label(label),
+        zorder=3,
     )
 
 

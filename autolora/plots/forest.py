@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from autolora.errors import UserError
 from autolora.plots.figures import CHARACTER, inner_reach, save
+from autolora.safe import label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -79,12 +80,13 @@ def _figure(lines: Sequence[Line], title: str, notes: Sequence[str]) -> Figure:
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    labels = [_wrapped(line.label) for line in lines]
-    left = max(_inches(part) for label in labels for part in label.split("\n")) + 0.2
-    right = max(_inches(line.said) for line in lines) + 2 * _GAP
-    said = [part for note in notes for part in textwrap.wrap(note, int((left + _PLOT + right - 0.2) / CHARACTER))]
+    labels = [label(_wrapped(line.label)) for line in lines]
+    left = max(_inches(part) for each in labels for part in each.split("\n")) + 0.2
+    right = max(_inches(label(line.said)) for line in lines) + 2 * _GAP
+    room = int((left + _PLOT + right - 0.2) / CHARACTER)
+    said = [label(part) for note in notes for part in textwrap.wrap(note, room)]
     below = _BELOW + len(said) * 1.2 * _LINE
-    heights = [_ROW + _LINE * label.count("\n") for label in labels]
+    heights = [_ROW + _LINE * each.count("\n") for each in labels]
     width, height = left + _PLOT + right, sum(heights) + _ABOVE + below
     figure = Figure(figsize=(width, height), facecolor="white")
     FigureCanvasAgg(figure)
@@ -96,7 +98,9 @@ def _figure(lines: Sequence[Line], title: str, notes: Sequence[str]) -> Figure:
     axes.axvline(0, color="0.2", linewidth=0.9, zorder=1)
     for line, place in zip(lines, places, strict=True):
         _draw(axes, line, place, (low, high))
-        axes.text(1 + _GAP / _PLOT, place, line.said, transform=axes.get_yaxis_transform(), va="center", fontsize=_FONT)
+        axes.text(
+            1 + _GAP / _PLOT, place, label(line.said), transform=axes.get_yaxis_transform(), va="center", fontsize=_FONT
+        )
     axes.set_yticks(places, labels)
     axes.tick_params(labelsize=_FONT)
     axes.tick_params(axis="y", length=0)
@@ -108,14 +112,14 @@ def _figure(lines: Sequence[Line], title: str, notes: Sequence[str]) -> Figure:
         figure.text(
             (left + _PLOT / 2) / width, (0.06 + number * 1.2 * _LINE) / height, text, fontsize=_FONT, ha="center"
         )
-    figure.text(0.08 / width, 1 - 0.08 / height, title, fontsize=10, va="top")
+    figure.text(0.08 / width, 1 - 0.08 / height, label(title), fontsize=10, va="top")
     return figure
 
 
-def _wrapped(label: str) -> str:
+def _wrapped(name: str) -> str:
     """On lines of at most `_LABEL` characters, broken after colons, commas and slashes where there are some."""
-    parts = re.sub(r"([:,/])", r"\1 ", label)
-    lines = textwrap.wrap(parts, _LABEL, break_on_hyphens=False) or [label]
+    parts = re.sub(r"([:,/])", r"\1 ", name)
+    lines = textwrap.wrap(parts, _LABEL, break_on_hyphens=False) or [name]
     return "\n".join(re.sub(r"([:,/]) ", r"\1", line) for line in lines)
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from autolora import safe
 from autolora.errors import UserError
 from autolora.plots.figures import WIDTH, Style, inner_limits, legend_columns, save
 
@@ -144,9 +145,10 @@ def _panel(axes: Axes, panel: Panel, unit: float, looks: Mapping[str, Style]) ->
     for point in sorted(panel.points, key=lambda point: -(point.cost or 0)):  # the small above the large
         _draw(axes, point, looks[point.label], unit)
     _horizontal(axes, [size for point in panel.points for size, _ in point.runs])
-    axes.set_ylabel(panel.metric if panel.higher_is_better else f"{panel.metric} (lower is better)", fontsize=8)
+    metric = safe.label(panel.metric)
+    axes.set_ylabel(metric if panel.higher_is_better else f"{metric} (lower is better)", fontsize=8)
     axes.set_xlabel("trained parameters, without the head", fontsize=8)
-    axes.set_title(panel.title, fontsize=9, loc="left")
+    axes.set_title(safe.label(panel.title), fontsize=9, loc="left")
     axes.tick_params(labelsize=7.5)
     axes.grid(color="0.9", linewidth=0.6)
     axes.set_axisbelow(True)
@@ -197,7 +199,7 @@ def _horizontal(axes: Axes, sizes: Sequence[float]) -> None:
 def _handle(look: Style, size: float, label: str) -> Line2D:
     from matplotlib.lines import Line2D
 
-    return Line2D([], [], linestyle="", marker=look.marker, markersize=size, color=look.colour, label=label)
+    return Line2D([], [], linestyle="", marker=look.marker, markersize=size, color=look.colour, label=safe.label(label))
 
 
 def _sizes(costs: Sequence[float], unit: float, cost: str) -> list[Line2D]:

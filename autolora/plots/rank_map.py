@@ -23,6 +23,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
+from autolora import safe
 from autolora.errors import UserError
 from autolora.files import write_atomic
 from autolora.lora.places import RankTable, rank_table
@@ -71,7 +72,7 @@ class _Map:
     summary: str
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
-        labels = [name.replace(".", ".\n") for name in self.table.projections]
+        labels = [safe.terminal(name).replace(".", ".\n") for name in self.table.projections]
         widths = [max(4, *map(len, label.split("\n"))) + 1 for label in labels]  # "10.5" is a mean
         for part in _parts(widths, options.max_width - len("layer ")):
             yield Group(self._shown(labels, part), *([Text()] if part.stop < len(labels) else []))
@@ -166,7 +167,8 @@ def heat_maps(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    labels = [name.replace(".", ".\n") for name in projections]
+    texts, layers = (safe.label(texts[0]), safe.label(texts[1])), list(map(safe.label, layers))
+    labels = [safe.label(name).replace(".", ".\n") for name in projections]
     column = max(column, 0.08 * max(len(line) for label in labels for line in label.split("\n")))
     count = math.ceil(len(labels) / math.ceil(column * len(labels) / PAGE))  # columns of a map, evenly
     parts = [slice(first, first + count) for first in range(0, len(labels), count)]

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from autolora import safe
 from autolora.errors import UserError
 from autolora.files import write_atomic
 from autolora.lora.places import Places, places
@@ -180,11 +181,11 @@ def _label(figure: Figure, layout: _Layout, where: Places) -> None:
     for row, layer in enumerate(where.layers):
         x, y = layout.corner(row, 0)
         aside = layout.indent if row < layout.rows else 0.08  # the first block has numbers at its axes
-        write(x - aside, y + panel_height / 2, layer, ha="right", va="center")
+        write(x - aside, y + panel_height / 2, safe.label(layer), ha="right", va="center")
     for block in range(layout.blocks):
         for column, name in enumerate(where.projections):
             x, y = layout.corner(block * layout.rows, column)
-            text = name.replace(".", ".\n")
+            text = safe.label(name).replace(".", ".\n")
             write(x + panel_width / 2, y + panel_height + 0.07, text, ha="center", va="baseline", linespacing=1.0)
     write(layout.left, height - layout.top + 0.07, "layer", ha="right", va="baseline")
     middle = (layout.bottom + height - layout.top) / 2

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from autolora import safe
 from autolora.errors import UserError
 from autolora.plots.figures import COLOURS, new_axes, save
 
@@ -76,7 +77,7 @@ def _figure(
         axes.yaxis.set_major_formatter(PercentFormatter(xmax=1.0))
     axes.set_xlabel("parameters of LoRA", fontsize=9)
     axes.set_ylabel("rise of the loss" if gain is None else "rise of the loss, share of LoRA's gain", fontsize=9)
-    axes.set_title(title, fontsize=10, loc="left")
+    axes.set_title(safe.label(title), fontsize=10, loc="left")
     figure.legend(loc="lower center", ncols=3, frameon=False, fontsize=8, handlelength=2.4)
     return figure
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import struct
 from collections.abc import Sequence
-from html import escape
 
 from autolora import tables
 from autolora.plots.figures import DPI
@@ -26,6 +25,7 @@ from autolora.report.blocks import (
     headings,
 )
 from autolora.report.style import CSS
+from autolora.safe import html as escape
 from autolora.tables import Row
 
 _CSS_DPI = 96

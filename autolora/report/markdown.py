@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,9 +18,8 @@ from autolora.report.blocks import (
     Text,
     headings,
 )
-from autolora.tables import Row, to_markdown
-
-_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+from autolora.safe import markdown as escape
+from autolora.tables import to_markdown
 
 
 def page(title: str, blocks: Sequence[Block], folder: Path) -> str:
@@ -30,12 +28,6 @@ def page(title: str, blocks: Sequence[Block], folder: Path) -> str:
     shown = (contents if isinstance(block, Contents) else _block(block, folder) for block in blocks)
     parts = [f"# {escape(title)}\n", *shown]
     return "\n".join(filter(None, parts))
-
-
-def escape(text: str) -> str:
-    """`text` on one line, so that none of it is taken for HTML, code, emphasis or a link."""
-    text = re.sub(r"([\\`*\[\]])", r"\\\1", " ".join(text.split()))
-    return re.sub("[&<>]", lambda found: _ENTITIES[found[0]], text)
 
 
 def _contents(blocks: Sequence[Block]) -> str:
@@ -56,7 +48,7 @@ def _block(block: Block, folder: Path) -> str:
             return "".join(f"- {escape(item)}\n" for item in items)
         case Table(caption, rows, said):
             head = "" if said else f"**{escape(caption)}**\n\n"
-            return f"{head}{to_markdown(list(map(_safe, rows))) or 'No rows.'}\n"
+            return f"{head}{to_markdown(rows) or 'No rows.'}\n"
         case Gallery(figures):
             return "\n".join(_figure(figure, folder) for figure in figures)
         case Details(summary, inner, opened):
@@ -69,12 +61,3 @@ def _block(block: Block, folder: Path) -> str:
 def _figure(figure: Figure, folder: Path) -> str:
     link = f"![{escape(figure.alt)}]({figure.path.relative_to(folder).as_posix()})\n"
     return f"{link}\n{escape(figure.caption)}\n" if figure.caption else link
-
-
-def _safe(row: Row) -> Row:
-    """The row without HTML in its names and texts; backslashes and pipes are left to `to_markdown`."""
-    return {_plain(name): _plain(cell) if isinstance(cell, str) else cell for name, cell in row.items()}
-
-
-def _plain(text: str) -> str:
-    return re.sub("[&<>]", lambda found: _ENTITIES[found[0]], re.sub(r"([`*])", r"\\\1", text))
