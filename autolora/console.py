@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import sys
 import time
-import traceback
 import warnings
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -65,13 +65,9 @@ def say(text: str) -> None:
 
 
 def warn(text: str) -> None:
-    """A line on standard error: what went wrong, or is not as one would expect."""
-    line(screen(stderr=True), text)
-
-
-def show_traceback(kind: type[BaseException], error: BaseException, tb: TracebackType | None) -> None:
-    """The traceback of an error on standard error; a `sys.excepthook`."""
-    warn("".join(traceback.format_exception(kind, error, tb)).rstrip("\n"))
+    """A line on standard error: what went wrong, or is not as one would expect. Where that is closed, nobody reads it."""
+    with suppress(OSError, ValueError):
+        line(screen(stderr=True), text)
 
 
 def document(text: str) -> None:
