@@ -2,9 +2,11 @@
 
 import csv
 import json
+import os
 import shutil
 import signal
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -197,10 +199,14 @@ def test_what_builds_on_a_cell_that_failed_is_not_begun_and_says_so(
 
 
 def test_a_cell_that_another_comparison_is_at_is_waited_for_and_gone_on_with(laboratory: Path, tmp_path: Path) -> None:
-    arguments = ("--methods", "lora:2", "--seeds", "0", "--output", tmp_path, "--set", "retrain.steps=300")
+    arguments = ("--methods", "lora:2", "--seeds", "0", "--output", tmp_path, "--set", "retrain.steps=100")
     first = start("compare", laboratory / "tiny.yaml", *arguments, cwd=laboratory)
-    freeze_when(first, lambda: bool(list(tmp_path.glob("tiny/*/retrain/checkpoint.safetensors"))))
-    (run,) = tmp_path.glob("tiny/2*")
+    while not (checkpoints := list(tmp_path.glob("tiny/*/retrain/checkpoint.safetensors"))):
+        assert first.poll() is None, first.communicate()
+        time.sleep(0.002)
+    run = checkpoints[0].parents[1]
+    worker = read(run / ".lock.json")["pid"]
+    os.kill(worker, signal.SIGSTOP)
     second = start("compare", laboratory / "tiny.yaml", *arguments, cwd=laboratory)
     assert second.stderr is not None
     said = next((said for said in second.stderr if "is waited for" in said), "")
@@ -208,7 +214,9 @@ def test_a_cell_that_another_comparison_is_at_is_waited_for_and_gone_on_with(lab
         f"tiny lora:2 seed 0: process {first.pid} on {socket.gethostname()} since "
         f"{said.partition(' since ')[2].partition(' ')[0]} is at it, and is waited for\n"
     )
-    code, err = finish(first, signal.SIGTERM, signal.SIGCONT)
+    first.send_signal(signal.SIGTERM)
+    os.kill(worker, signal.SIGCONT)
+    code, err = finish(first)
     assert (code, err.splitlines()[-1]) == (
         130,
         "autolora: cancelled; the same command goes on from the last checkpoint",
@@ -216,7 +224,7 @@ def test_a_cell_that_another_comparison_is_at_is_waited_for_and_gone_on_with(lab
     code, err = finish(second)
     assert code == 0, err
     assert list((tmp_path / "tiny").iterdir()) == [run]
-    assert stage_states(run) == {"retrain": "success", "eval": "success"}
+    assert set(stage_states(run).values()) == {"success"}
     assert not list(run.glob(".lock*"))
 
 
