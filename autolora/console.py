@@ -65,7 +65,7 @@ def say(text: str) -> None:
 
 
 def warn(text: str) -> None:
-    """A line on standard error: what went wrong, or is not as one would expect. Where that is closed, nobody reads it."""
+    """A line on standard error, if that is not closed: what went wrong, or is not as one would expect."""
     with suppress(OSError, ValueError):
         line(screen(stderr=True), text)
 

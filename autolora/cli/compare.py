@@ -105,6 +105,7 @@ def compare(
         show=jobs == 1,
         on_begin=said.begin,
         on_end=said.end,
+        on_notice=said.notice,
         trials=trials,
         rates=rates,
     )
@@ -197,11 +198,15 @@ class _Teller:
     """A line for every trial that begins and ends."""
 
     def __init__(self, console: Console, total: int) -> None:
-        self.console, self.total, self.begun, self.ended = console, total, 0, 0
+        self.console, self.total, self.ended = console, total, 0
+        self.begun: dict[str, int] = {}  # the number of each; one that is begun again keeps it
+
+    def notice(self, text: str) -> None:
+        line(self.console, text)
 
     def begin(self, trial: Trial, run: Run) -> None:
-        self.begun += 1
-        line(self.console, f"[{self.begun} of {self.total}] {trial.name}: {run.path}")
+        number = self.begun.setdefault(trial.name, len(self.begun) + 1)
+        line(self.console, f"[{number} of {self.total}] {trial.name}: {run.path}")
 
     def end(self, trial: Trial, run: Run, seconds: float) -> None:
         from autolora.runs.results import read_result

@@ -17,7 +17,7 @@ from autolora.comparison.execute import execute
 from autolora.comparison.outcome import Captioned, outcome, write_outcome
 from autolora.comparison.plan import Trial, check_plan, plan, trial_key
 from autolora.comparison.statistics import check_interval
-from autolora.comparison.tune import check_ended, check_tuning, choose, reported_results, reported_trials, tuning_trials
+from autolora.comparison.tune import check_tuning, choose, reported_results, reported_trials, tuning_trials
 from autolora.errors import UserError
 from autolora.recipe.method import label
 from autolora.recipe.schema import MethodSettings, Recipe
@@ -69,6 +69,7 @@ def compare(
     show: bool = False,
     on_begin: Callable[[Trial, Run], None] = lambda trial, run: None,
     on_end: Callable[[Trial, Run, float], None] = lambda trial, run, seconds: None,
+    on_notice: Callable[[str], None] = lambda text: None,
     trials: Sequence[Trial] | None = None,
     rates: Sequence[float] = (),
 ) -> Comparison:
@@ -86,6 +87,7 @@ def compare(
         show: Show the progress of the trials.
         on_begin: Told of every trial that begins.
         on_end: Told of every trial that ends, and the seconds that it took.
+        on_notice: Told once of what the user should know, see `autolora.comparison.execute`.
         trials: From `checked_plan` of the same; None to plan here, which scans the runs below `root`.
         rates: Of which one is chosen for each recipe and method, see `autolora.comparison.tune`; none to take theirs.
 
@@ -94,7 +96,7 @@ def compare(
     """
     if trials is None:
         trials = checked_plan(recipes, methods, seeds, root, baseline=baseline, interval=interval, rates=rates)
-    run_all = partial(execute, root=root, jobs=jobs, show=show, on_begin=on_begin, on_end=on_end)
+    run_all = partial(execute, root=root, jobs=jobs, show=show, on_begin=on_begin, on_end=on_end, on_notice=on_notice)
     if not rates:
         runs = run_all(trials)
         found = [read_result(run) for trial, run in zip(trials, runs, strict=True) if trial.wanted]
@@ -102,7 +104,6 @@ def compare(
     else:
         trying = [trial for trial in trials if trial.tuning]
         tried = run_all(trying)
-        check_ended(trying, tried)
         chosen = choose(recipes, methods, rates, trying, tried)
         trials = [trial for trial in trials if not trial.tuning]
         if any(trial.undecided for trial in trials):

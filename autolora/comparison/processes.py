@@ -4,18 +4,71 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
+import time
+from dataclasses import dataclass
 from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING
 
+from autolora.comparison.plan import Trial
 from autolora.errors import FAILED
+from autolora.runs.lock import LOOK_EVERY
+from autolora.runs.store import Run
 
 if TYPE_CHECKING:
     from multiprocessing.context import ForkServerContext, SpawnContext
-    from multiprocessing.process import BaseProcess
 
 SAFE_PATH = "PYTHONSAFEPATH"
 PRELOADED = ["autolora.comparison.worker"]
+LOST = 255  # what multiprocessing says of a process whose fork server is gone: its true end is not known
+LONGEST_END = 60.0  # seconds that a process may take to end when told to
+
+
+@dataclass(eq=False)
+class Job:
+    """A trial whose process is running.
+
+    Args:
+        trial: Of a comparison.
+        run: Its run.
+        process: Of `process_context`, begun.
+        begun: When, by the monotonic clock.
+        lost: Whether the server of its process is gone, so that only the run's lock says whether it still runs.
+    """
+
+    trial: Trial
+    run: Run
+    process: BaseProcess
+    begun: float
+    lost: bool = False
+
+    def ended(self) -> bool:
+        """Whether the process has ended."""
+        if not self.lost:
+            if self.process.is_alive():
+                return False
+            self.process.join()
+            self.lost = self.process.exitcode == LOST
+        return not self.lost or self.run.live_process() is None
+
+    def terminate(self) -> None:
+        """Tell the process to end."""
+        if not self.ended():
+            if self.lost and self.process.pid is not None:
+                if (holder := self.run.live_process()) is not None and holder.pid == self.process.pid:
+                    os.kill(self.process.pid, signal.SIGTERM)  # there are fork servers on POSIX systems only
+            else:
+                self.process.terminate()
+
+    def join(self) -> None:
+        """Wait for the end of the process."""
+        if not self.lost:
+            self.process.join()
+        end = time.monotonic() + LONGEST_END
+        while not self.ended() and time.monotonic() < end:
+            time.sleep(LOOK_EVERY)
 
 
 def process_context() -> SpawnContext | ForkServerContext:
@@ -57,3 +110,18 @@ def end_with_parent() -> None:
         os._exit(FAILED)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def how_it_ended(code: int | None) -> str:
+    """An exit code in words.
+
+    Args:
+        code: As multiprocessing has it: the negative number of a signal, where one ended the process.
+    """
+    if code is None or code >= 0:
+        return f"exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:  # a system has signals without a name
+        name = str(-code)
+    return f"signal {name}{'; was memory short?' if name == 'SIGKILL' else ''}"

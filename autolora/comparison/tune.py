@@ -120,24 +120,6 @@ def choose(
     return Tuning(found, tuple(results[key] for key in map(trial_key, brought) if key in results))
 
 
-def check_ended(trials: Sequence[Trial], runs: Sequence[Run]) -> None:
-    """Make sure that no other process is still at one of the runs.
-
-    Args:
-        trials: Of tuning.
-        runs: Of each trial.
-
-    Raises:
-        UserError: One is.
-    """
-    for trial, run in zip(trials, runs, strict=True):
-        if (live := run.live_process()) is not None:
-            raise UserError(
-                f"{trial.name}: process {live[1]} is at its {live[0]} ({run.path}); no rate can be chosen before it "
-                "has ended: wait for it, and give the same command again"
-            )
-
-
 def reported_trials(
     recipes: Sequence[Recipe],
     methods: Sequence[MethodSettings],

@@ -17,12 +17,16 @@ from autolora.context.base import Context
 from autolora.errors import CANCELLED, FAILED
 from autolora.experiment.line import run_stages
 from autolora.recipe.schema import Recipe
+from autolora.runs.lock import HeldError
 from autolora.runs.store import Run
 from autolora.training.compute import Compute, Precision
 
+BUSY = 75  # the exit code where another process is at the run, and nothing was done
+WAIT = 10.0  # seconds that a process whose comparison was killed may take to notice it
+
 
 def work(path: str, recipe: Recipe, precision: Precision, threads: int | None, show: bool) -> None:
-    """Target of the process. Exits with 0, 3 (failed; the reason is in status.json) or 130 (cancelled).
+    """Target of the process. Exits with 0, 3 (failed; the reason is in status.json), 75 (`BUSY`) or 130 (cancelled).
 
     Args:
         path: The run's folder.
@@ -36,12 +40,22 @@ def work(path: str, recipe: Recipe, precision: Precision, threads: int | None, s
     end_with_parent()
     run = Run(Path(path), recipe)
     try:
+        with run.hold(WAIT):
+            _work(run, precision, threads, show)
+    except HeldError:
+        sys.exit(BUSY)
+    except KeyboardInterrupt:
+        sys.exit(CANCELLED)
+
+
+def _work(run: Run, precision: Precision, threads: int | None, show: bool) -> None:
+    try:
         if threads is not None:
             torch.set_num_threads(threads)
         run_whole(run, precision, show=show)
     except KeyboardInterrupt:
         run.mark("cancelled")
-        sys.exit(CANCELLED)
+        raise
     except Exception as error:
         run.mark("failed", error=_reason(error), traceback=traceback.format_exc())
         sys.exit(FAILED)
@@ -52,8 +66,17 @@ def run_whole(run: Run, precision: Precision, *, show: bool) -> None:
     hush()
     given = {"trust_remote_code": True, "announce": False}  # the comparison has asked, and said
     run_stages(run, Context(run.recipe, Compute(precision), show=show, **given))
+    remove_checkpoints(run)
+
+
+def remove_checkpoints(run: Run) -> None:
+    """Of a run that is whole.
+
+    Args:
+        run: The run.
+    """
     for checkpoint in run.path.glob("*/**/checkpoint.safetensors"):
-        checkpoint.unlink()
+        checkpoint.unlink(missing_ok=True)
 
 
 def _reason(error: Exception) -> str:

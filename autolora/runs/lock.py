@@ -202,7 +202,7 @@ def alone(function: Callable[Concatenate[Run, P], T]) -> Callable[Concatenate[Ru
     """
 
     @wraps(function)
-    def held(run: Run, *args: P.args, **kwargs: P.kwargs) -> T:
+    def held(run: Run, /, *args: P.args, **kwargs: P.kwargs) -> T:
         with run.hold():
             return function(run, *args, **kwargs)
 

@@ -2,14 +2,17 @@
 
 import csv
 import json
+import os
 import shutil
 import signal
+import socket
+import time
 from pathlib import Path
 
 import pytest
 
 from autolora.comparison.defaults import PAPER
-from tests.cli.support import Call, finish, freeze_when, lines, read, start, succeed
+from tests.cli.support import Call, finish, freeze_when, lines, read, stage_states, start, succeed
 
 METHODS = "autolora,lora:2,lora-matched,shuffled,svd"
 SHORT = ("--set", "search.steps=6", "--set", "retrain.steps=12")
@@ -195,22 +198,34 @@ def test_what_builds_on_a_cell_that_failed_is_not_begun_and_says_so(
     assert read(Path(str(found["shuffled", 0]["run"])) / "status.json")["stages"] == {}
 
 
-def test_a_cell_that_another_process_is_at_is_left_alone(call: Call, laboratory: Path, tmp_path: Path) -> None:
-    arguments = ("--methods", "lora:2", "--output", tmp_path, "--set", "retrain.steps=100000")
-    process = start("compare", laboratory / "tiny.yaml", *arguments, "--seeds", "0", cwd=laboratory)
-    freeze_when(process, lambda: bool(list(tmp_path.glob("tiny/*/retrain/checkpoint.safetensors"))))
-    (run,) = (tmp_path / "tiny").iterdir()
-    status = (run / "status.json").read_bytes()
-    code, _, err = call("compare", laboratory / "tiny.yaml", *arguments, "--seeds", "0")
-    assert code == 3
-    assert "tiny lora:2 seed 0: running: another process is at it" in err
-    assert (run / "status.json").read_bytes() == status
-    code, err = finish(process, signal.SIGTERM, signal.SIGCONT)
+def test_a_cell_that_another_comparison_is_at_is_waited_for_and_gone_on_with(laboratory: Path, tmp_path: Path) -> None:
+    arguments = ("--methods", "lora:2", "--seeds", "0", "--output", tmp_path, "--set", "retrain.steps=100")
+    first = start("compare", laboratory / "tiny.yaml", *arguments, cwd=laboratory)
+    while not (checkpoints := list(tmp_path.glob("tiny/*/retrain/checkpoint.safetensors"))):
+        assert first.poll() is None, first.communicate()
+        time.sleep(0.002)
+    run = checkpoints[0].parents[1]
+    worker = read(run / ".lock.json")["pid"]
+    os.kill(worker, signal.SIGSTOP)
+    second = start("compare", laboratory / "tiny.yaml", *arguments, cwd=laboratory)
+    assert second.stderr is not None
+    said = next((said for said in second.stderr if "is waited for" in said), "")
+    assert said == (
+        f"tiny lora:2 seed 0: process {first.pid} on {socket.gethostname()} since "
+        f"{said.partition(' since ')[2].partition(' ')[0]} is at it, and is waited for\n"
+    )
+    first.send_signal(signal.SIGTERM)
+    os.kill(worker, signal.SIGCONT)
+    code, err = finish(first)
     assert (code, err.splitlines()[-1]) == (
         130,
         "autolora: cancelled; the same command goes on from the last checkpoint",
     )
-    assert read(run / "status.json")["state"] == "cancelled"
+    code, err = finish(second)
+    assert code == 0, err
+    assert list((tmp_path / "tiny").iterdir()) == [run]
+    assert set(stage_states(run).values()) == {"success"}
+    assert not list(run.glob(".lock*"))
 
 
 SQUEEZING = (

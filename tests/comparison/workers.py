@@ -1,0 +1,43 @@
+"""What stands for the process of a trial where it matters how it ends, and not what it trains."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from autolora.recipe.schema import Recipe
+from autolora.runs.lock import LOOK_EVERY
+from autolora.runs.store import Run
+
+
+def work(path: str, recipe: Recipe, *_: object) -> None:
+    """Says that it is there, waits while the runs' folder has a file "wait", and succeeds."""
+    run = Run(Path(path), recipe)
+    with run.hold(10.0):
+        (run.path / f"worked-{os.getpid()}").touch()
+        while (run.path.parent / "wait").exists():
+            time.sleep(LOOK_EVERY / 10)
+        with run.stage("eval"):
+            time.sleep(0.1)
+
+
+def work_and_die(path: str, recipe: Recipe, *_: object) -> None:
+    """Succeeds, and ends badly all the same."""
+    work(path, recipe)
+    os._exit(9)
+
+
+def die(path: str, recipe: Recipe, *_: object) -> None:
+    """Ends by a signal at once."""
+    with Run(Path(path), recipe).hold(10.0):
+        os.kill(os.getpid(), 9)
+
+
+def fail(path: str, recipe: Recipe, *_: object) -> None:
+    """Fails, as a diverged trial does."""
+    run = Run(Path(path), recipe)
+    with run.hold(10.0):
+        (run.path / f"worked-{os.getpid()}").touch()
+        time.sleep(0.3)
+        run.mark("failed", error="it diverged")
