@@ -25,7 +25,8 @@ from autolora.lora.ranks import Ranks
 from autolora.recipe.method import label
 from autolora.recipe.schema import MethodSettings, Recipe, Weights
 from autolora.registry import METHODS
-from autolora.runs.store import Run
+from autolora.runs.inventory import WHOLE, check_there, verify_below
+from autolora.runs.store import STAGES, Run
 from autolora.training.finetune import Training
 
 
@@ -231,7 +232,7 @@ class Method(ABC):
             settings: That method's, as `needs` gives them.
 
         Raises:
-            UserError: There is none.
+            UserError: There is none, or its files are not what was written.
         """
         path = self.run.base_run(label(settings))
         if path is None:
@@ -240,6 +241,8 @@ class Method(ABC):
                 f"which autolora compare brings along: autolora compare RECIPE --methods {label(self.settings)} "
                 f"--seeds {self.recipe.seed}"
             )
+        check_there(path, WHOLE, *STAGES)
+        verify_below(path, "adapter")
         return Run.open(path)
 
 

@@ -205,7 +205,7 @@ def test_the_best_rank_is_retrained_as_uniform_lora_of_that_rank(made: Made, lab
         (Finetuning, "advance", 3),  # in the first rank, before its first checkpoint
         (Finetuning, "advance", 2 * STEPS + 7),  # in the third, between two
         (grid, "_score", 2),  # the second is trained but has no score yet
-        (grid, "write_json", 2),  # ... and its score is not written
+        (grid, "write_state", 2),  # ... and its score is not written
         (Ranks, "save", 1),  # all are done but the result is not written
     ],
 )

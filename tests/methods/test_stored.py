@@ -20,7 +20,7 @@ from autolora.experiment.evaluate import evaluate
 from autolora.experiment.retrain import retrain
 from autolora.experiment.search import search
 from autolora.runs.store import Run
-from tests.laboratory import tiny_run
+from tests.laboratory import of_an_earlier_version, tiny_run
 from tests.methods.linked import built_on, learned_run
 from tests.methods.support import loaded, logits, write_generation_laboratory
 
@@ -39,8 +39,9 @@ def made(laboratory: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Ru
 
 @pytest.fixture
 def trained(made: tuple[Run, Context]) -> Iterator[tuple[Run, Context]]:
-    """The run; its files are put back afterwards."""
+    """The run, of a version that listed no files: only what they hold counts. They are put back afterwards."""
     run, context = made
+    of_an_earlier_version(run.path)
     files = [run.path / "adapter" / name for name in ("adapter_config.json", "adapter_model.safetensors")]
     files += [run.path / "search" / "ranks.json", run.path / "recipe.yaml"]
     kept = {file: file.read_bytes() for file in files}

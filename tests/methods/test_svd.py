@@ -16,7 +16,7 @@ from autolora.experiment.line import evaluate, retrain, search
 from autolora.lora.ranks import Ranks
 from autolora.methods.base import method_of
 from autolora.runs.store import Run
-from tests.laboratory import tiny_run
+from tests.laboratory import flip_bit, tiny_run
 from tests.methods.linked import BUDGET, LAYERS, built_on, layer_of, learned_run, spent
 from tests.methods.support import loaded, logits
 
@@ -55,6 +55,21 @@ def test_a_budget_of_its_own_needs_no_autolora(
     run, context = built_on(laboratory, tmp_path, f"svd:budget={budget}", made.uniform)
     retrain(run, context)
     assert spent(run, "retrain")["trainable_parameters"] - spent(run, "retrain")["head_parameters"] == parameters
+
+
+def test_a_uniform_adapter_that_is_not_what_was_written_is_refused_before_the_training(
+    laboratory: Path, tmp_path: Path, made: Made
+) -> None:
+    path = made.uniform.path / "adapter" / "adapter_model.safetensors"
+    kept = path.read_bytes()
+    run, context = built_on(laboratory, tmp_path, "svd:budget=0.5", made.uniform)
+    flip_bit(path, 0.9)
+    try:
+        with pytest.raises(UserError, match=rf"{path} is not what was written: .*anew with: autolora retrain "):
+            retrain(run, context)
+    finally:
+        path.write_bytes(kept)
+    assert run.stage_state("retrain") is None
 
 
 def test_what_is_kept_is_the_best_approximation_of_each_layers_update(made: Made) -> None:
