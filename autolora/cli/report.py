@@ -95,13 +95,19 @@ def _trials_of(folder: Path) -> list[Result]:
         if "run" not in trial or trial["run"] is None:
             raise fault
         path = Path(os.path.normpath(folder / trial["run"]))
-        if Path(trial["run"]).is_absolute() or not path.resolve().is_relative_to(folder.resolve().parent):
+        if Path(trial["run"]).is_absolute() or not path.resolve().is_relative_to(_around(folder)):
             raise UserError(f"{file} names a run that lies elsewhere: {path}; run autolora compare again")
         if not is_run(path):
             raise UserError(f"{file} names a run that is not there: {path}; run autolora compare again")
         result = read_result(Run.open(path))
         found.append(replace(result, method=str(trial.get("method", result.method))))
     return found
+
+
+def _around(folder: Path) -> Path:
+    """Where the runs of a comparison are: its tables are in ``<root>/comparisons/…``."""
+    above = [parent.parent for parent in folder.resolve().parents if parent.name == "comparisons"]
+    return above[0] if above else folder.resolve().parent
 
 
 def _missing(trial: Mapping[str, Any], fault: UserError) -> Result:

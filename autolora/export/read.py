@@ -88,7 +88,10 @@ def _read_adapter(folder: Path) -> dict[str, Any] | None:
         content = parse_json(path.read_text(encoding="utf-8"))
     except _DAMAGE as error:
         raise UserError(f"{path} is no configuration of an adapter ({_short(error)}); {_anew(folder)}") from error
-    check_config(path, content)
+    try:
+        check_config(path, content)
+    except UserError as error:
+        raise UserError(f"{error}; {_anew(folder)}") from error
     found: dict[str, Any] = content
     return found
 
