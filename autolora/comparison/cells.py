@@ -18,8 +18,9 @@ from typing import Any
 
 from autolora.comparison.plan import Trial, trial_key
 from autolora.errors import UserError
+from autolora.runs.folders import TUNING
 from autolora.runs.lock import HeldError, Holder, Lock
-from autolora.runs.store import TUNING, Run
+from autolora.runs.store import Run
 
 
 class Cells:
