@@ -214,7 +214,7 @@ class _Pool:
                         f"{trial.name}: no process can be begun for it: {error or type(error).__name__}; make room "
                         "(memory, processes, open files), and give the same command again"
                     ) from error
-        return Job(trial, run, process, time.monotonic())
+        return Job(trial, run, process, time.monotonic(), self.context.get_start_method() == "forkserver")
 
     def _wait(self) -> None:
         """For the end of a process; where others are waited for, too, or there is none, not for long."""

@@ -35,6 +35,7 @@ class Job:
         run: Its run.
         process: Of `process_context`, begun.
         begun: When, by the monotonic clock.
+        served: Whether a fork server began it.
         lost: Whether the server of its process is gone, so that only the run's lock says whether it still runs.
     """
 
@@ -42,6 +43,7 @@ class Job:
     run: Run
     process: BaseProcess
     begun: float
+    served: bool
     lost: bool = False
 
     def ended(self) -> bool:
@@ -50,7 +52,7 @@ class Job:
             if self.process.is_alive():
                 return False
             self.process.join()
-            self.lost = self.process.exitcode == LOST
+            self.lost = self.served and self.process.exitcode == LOST
         return not self.lost or self.run.live_process() is None
 
     def terminate(self) -> None:

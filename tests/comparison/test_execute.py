@@ -171,3 +171,26 @@ def test_a_trial_is_free_again_after_an_interruption(planned: Callable[..., list
     lock.acquire()
     lock.release()
     assert run.status()["state"] in ("cancelled", "success")
+
+
+def test_the_process_of_a_killed_comparison_is_waited_for_by_the_next(
+    planned: Callable[..., list[Trial]], tmp_path: Path
+) -> None:
+    """Its parent's lock is free, its own is not yet: it is the run that is still held."""
+    (trial,) = planned("lora:2")
+    run = Run.create(tmp_path, trial.recipe)
+    orphan = threading.Event()
+
+    def linger() -> None:
+        with Run.open(run.path).hold():
+            orphan.set()
+            time.sleep(1.2)
+
+    thread = threading.Thread(target=linger)
+    thread.start()
+    orphan.wait()
+    begun = time.monotonic()
+    (found,) = execute(planned("lora:2"), tmp_path)
+    thread.join()
+    assert time.monotonic() - begun > 1.0
+    assert (found.path, found.stage_state("eval"), worked(tmp_path)) == (run.path, "success", [run.path.name])
