@@ -18,7 +18,7 @@ ARGS ?=
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help install quickstart test test-lowest lint check bench bench-ranks clean reproduce-glue reproduce-nlg reproduce-ner
+.PHONY: help install quickstart test test-lowest lint check bench bench-ranks fuzz torture clean reproduce-glue reproduce-nlg reproduce-ner
 .DEFAULT_GOAL := help
 
 help:
@@ -29,6 +29,8 @@ help:
 	@echo "make lint        ruff and mypy"
 	@echo "make check       lint and test: says whether the tree is right"
 	@echo "make bench       time and memory of a search iteration by estimator"
+	@echo "make fuzz        damaged recipes, run folders and data files: each ends right or is refused"
+	@echo "make torture     100 kills and 20 full disks: each goes on to the bytes of a command that nothing stopped"
 	@echo "make bench-ranks what rules for ranks are worth on planted truth: 5 seeds, within 20 minutes on two cores"
 	@echo "make reproduce-glue, reproduce-nlg, reproduce-ner"
 	@echo "                 the paper's comparison: methods by seeds on every task, one table; goes on where it was interrupted"
@@ -98,6 +100,13 @@ bench: install
 
 bench-ranks: install
 	$(BIN)/python -m benchmarks.ranks $(ARGS)
+
+# Both print seeds, and of each finding the command that brings it back: ARGS="--case runs:0:17"
+fuzz: install
+	$(BIN)/python -m benchmarks.fuzz $(ARGS)
+
+torture: install
+	$(BIN)/python -m benchmarks.torture $(ARGS)
 
 # The paper's comparison. Every trial is a run of its own below runs/, done once; what is there is not run again.
 FOLDER = $(if $(filter full,$(PROFILE)),$(1),$(1)-$(PROFILE))

@@ -120,7 +120,7 @@ def ended(call: Callable[[], Any]) -> Ended:
     from autolora.errors import FAILED, FAULT, RunError, UserError
 
     out, err = io.StringIO(), io.StringIO()
-    code, trace = 0, ""
+    code, said = 0, ""
     with redirect_stdout(out), redirect_stderr(err):
         try:
             call()
@@ -133,8 +133,8 @@ def ended(call: Callable[[], Any]) -> Ended:
             code = FAILED
             print(f"autolora: {error}", file=err)
         except BaseException as error:
-            code, trace = 1, trace(error)
-    return Ended(code, out.getvalue(), err.getvalue(), trace)
+            code, said = 1, trace(error)
+    return Ended(code, out.getvalue(), err.getvalue(), said)
 
 
 def trace(error: BaseException) -> str:

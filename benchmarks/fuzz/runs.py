@@ -57,9 +57,10 @@ class RunFolders:
         laboratory.mkdir(parents=True)
         write_laboratory(laboratory)
         recipe, folder = laboratory / "tiny.yaml", base / "finished"
-        done = command("compare", recipe, "--methods", self.methods, "--seeds", "3", "--output", folder, *SHORT)
-        if done.code:
-            raise RuntimeError(f"the runs could not be made: {done.err}")
+        words = ("compare", recipe, "--methods", self.methods, "--seeds", "3", "--output", folder, *SHORT)
+        log = base / "log"
+        if start(*words, cwd=base, log=log).wait():
+            raise RuntimeError(f"the runs could not be made: {log.read_text(encoding='utf-8')}")
         for name, more in KILLED.items() if self.killed else ():
             _kill(recipe, base / "killed" / name, more)
         (base / "made").touch()
