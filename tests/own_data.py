@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from autolora.context.base import Context
 from autolora.errors import UserError
 from autolora.experiment.preflight import load_recipe
+from autolora.recipe.plain_yaml import dump
 
 Content = str | bytes | Sequence[Mapping[str, Any]]
 
@@ -33,7 +33,7 @@ def write(
     data = {"path": "data", "columns": ["text"], **data}
     recipe = folder / "own.yaml"
     sections = {"task": task, "model": {"name": str(laboratory / "model")}, "data": data}
-    recipe.write_text(yaml.safe_dump(sections, allow_unicode=True), encoding="utf-8")
+    recipe.write_text(dump(sections), encoding="utf-8")
     return recipe
 
 

@@ -6,10 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from autolora.context.base import Context
 from autolora.experiment.preflight import load_recipe
+from autolora.recipe.plain_yaml import dump
 
 TEXTS = ["a", "a b", "b c d e f g h a b", "c c", "d e f", "h", "g f e d c", "a h a h"]
 ROWS: dict[str, list[dict[str, Any]]] = {
@@ -40,12 +39,14 @@ def write_recipe(folder: Path, task: str, model: Path | str, /, **sections: Any)
         "data": {"path": "data", "columns": columns, "label": label, "max_length": 24},
         "search": {**STEPS, "rank": 2, "estimator": "first_order"},
         "retrain": dict(STEPS),
-        "eval": {"metrics": [METRIC.get(family, "accuracy")], "batch_size": 3, "generation": {"max_new_tokens": 6}},
+        "eval": {"metrics": [METRIC.get(family, "accuracy")], "batch_size": 3},
     }
+    if family == "generation":
+        recipe["eval"]["generation"] = {"max_new_tokens": 6}
     for name, section in sections.items():
         recipe[name] = {**recipe.get(name, {}), **section} if isinstance(section, dict) else section
     path = folder / "recipe.yaml"
-    path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    path.write_text(dump(recipe), encoding="utf-8")
     return path
 
 

@@ -64,7 +64,8 @@ def rows(family: str) -> list[dict[str, Any]]:
 def recipe_of(folder: Path, family: str, model: Path, **more: Any) -> Path:
     """A recipe over the sentences; more: of its model section."""
     sections = {"search": SHORT, "retrain": SHORT, "data": {"max_length": 64}, "model": {"name": str(model), **more}}
-    path = write_recipe(folder, family, model, **sections, eval={"generation": {"max_new_tokens": 3}})
+    more = {"eval": {"generation": {"max_new_tokens": 3}}} if family == "generation" else {}
+    path = write_recipe(folder, family, model, **sections, **more)
     for split, part in {"train": rows(family), "validation": rows(family)[:4]}.items():
         (folder / "data" / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
     return path
