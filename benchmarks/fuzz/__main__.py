@@ -89,8 +89,8 @@ def _round(kind: str, folder: Path, given: argparse.Namespace) -> int:
                 say(f"  finding: {case}: {outcome.what}")
     took = time.monotonic() - prepared
     shown = ", ".join(f"{number} {verdict}" for verdict, number in sorted(verdicts.items()))
-    say(f"{kind}, seed {given.seed}: {count} cases in {took:.0f} s ({count / took:.1f} a second; before that")
-    say(f"  {prepared - begun:.0f} s of preparation): {shown}")
+    say(f"{kind}, seed {given.seed}: {count} cases in {took:.0f} s, {count / took:.1f} a second: {shown}")
+    say(f"  after {prepared - begun:.0f} s of preparation")
     for what, cases_of in sorted(findings.items(), key=lambda item: -len(item[1])):
         smallest, outcome = _smaller(fuzzer, folder, what, *cases_of[0], limits)
         say(f"\n  {len(cases_of)} × {what}\n    {root()} --case {smallest}")
