@@ -1,6 +1,6 @@
 """Kills commands at random moments, and fills the disk under them; whatever was killed goes on to the same bytes.
 
-    python -m benchmarks.torture                      100 kills, 20 full disks
+    python -m benchmarks.torture                      100 signals in about 60 cases, 20 full disks
     python -m benchmarks.torture --kills 6 --disks 2  a short version
     python -m benchmarks.torture --only squeeze       the cases of one kind; --seed and --first choose others
     python -m benchmarks.torture --case kill:0:17     one case
@@ -102,19 +102,24 @@ def main(arguments: list[str] | None = None) -> int:
         return _inside(Path(given.inside), given.kind, given.free, json.loads(given.words))
     with tempfile.TemporaryDirectory(prefix="torture-") as folder:
         bench = Bench(Path(folder), Path(folder) / "laboratory", {}, {})
-        _prepare(bench)
         cases = [("kill", i) for i in range(given.first, given.first + given.kills)]
         cases += [("disk", i) for i in range(given.first, given.first + given.disks)]
         if given.case:
             how, seed, index = given.case.split(":")
             given.seed, cases = int(seed), [(how, int(index))]
+        _prepare(bench, list(dict.fromkeys(_kind(index, given) for _, index in cases)))
         return _all(bench, cases, given)
+
+
+def _kind(index: int, given: argparse.Namespace) -> str:
+    """Which command a case is."""
+    return str(given.only or list(KINDS)[index % len(KINDS)])
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--disks", type=int, default=20)
+    parser.add_argument("--kills", type=int, default=100, help="signals, of which a case has up to three")
+    parser.add_argument("--disks", type=int, default=20, help="full disks")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--only", choices=[*KINDS])
@@ -130,7 +135,9 @@ def _all(bench: Bench, cases: Sequence[tuple[str, int]], given: argparse.Namespa
     begun, kills, failed = time.monotonic(), 0, 0
     for how, index in cases:
         rng = Random(f"{how}:{given.seed}:{index}")
-        kind = given.only or (list(KINDS)[index % len(KINDS)])
+        kind = _kind(index, given)
+        if how == "kill" and kills >= given.kills:
+            continue
         output = bench.folder / "case"
         try:
             said = _kill(bench, kind, output, rng) if how == "kill" else _full(bench, kind, output, rng)
@@ -150,17 +157,19 @@ def _say(text: str) -> None:
     print(text, flush=True)
 
 
-def _prepare(bench: Bench) -> None:
+def _prepare(bench: Bench, kinds: Sequence[str]) -> None:
     """The laboratory, what retrain and eval begin with, and every command once without a stop."""
     from tests.laboratory import write_laboratory
 
     bench.laboratory.mkdir()
     write_laboratory(bench.laboratory)
     for kind, before in {"retrain": "search", "eval": "run"}.items():
+        if kind not in kinds:
+            continue
         half = bench.folder / f"for-{kind}"
         _finish([before, bench.laboratory / "tiny.yaml", "--output", half], bench.folder)
         bench.half[kind] = half
-    for kind in KINDS:
+    for kind in kinds:
         output = bench.folder / "whole"
         bench.begin(kind, output)
         clock = time.monotonic()

@@ -24,7 +24,7 @@ from benchmarks.fuzz.cases import Case, Fuzzer, Outcome, root, say
 from benchmarks.fuzz.data import DataFiles
 from benchmarks.fuzz.recipes import Recipes
 from benchmarks.fuzz.runs import RunFolders
-from benchmarks.fuzz.workers import Limits, attempt, outcomes
+from benchmarks.fuzz.workers import Limits, outcomes
 
 KINDS: dict[str, tuple[Fuzzer, int, Limits]] = {  # how many cases a round has, and what each may take
     "recipes": (Recipes(), 2000, Limits(seconds=20, mebibytes=500)),
@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="fuzz-") as temporary:
         folder = given.folder or Path(temporary)
         if given.case:
-            return _one(Case.named(given.case), folder, Path(temporary), given.keep)
+            return _one(Case.named(given.case), folder, given.keep)
         found = [_round(kind, folder / kind, given) for kind in given.kinds or KINDS]
     return 1 if any(found) else 0
 
@@ -58,10 +58,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _one(case: Case, folder: Path, temporary: Path, keep: str | None) -> int:
-    fuzzer = KINDS[case.kind][0]
+def _one(case: Case, folder: Path, keep: str | None) -> int:
+    fuzzer, _, limits = KINDS[case.kind]
     fuzzer.prepare(folder / case.kind)
-    outcome = attempt(fuzzer, case, folder / case.kind, temporary / "scratch")
+    ((_, outcome),) = outcomes(fuzzer, folder / case.kind, [case], 1, limits)
     say(f"{case}: {outcome.verdict} {outcome.what}\n{outcome.detail}")
     if keep:
         kept = KEPT / f"{case.kind}-{keep}"
@@ -89,8 +89,8 @@ def _round(kind: str, folder: Path, given: argparse.Namespace) -> int:
                 say(f"  finding: {case}: {outcome.what}")
     took = time.monotonic() - prepared
     shown = ", ".join(f"{number} {verdict}" for verdict, number in sorted(verdicts.items()))
-    say(f"{kind}, seed {given.seed}: {count} cases in {took:.0f} s ({count / took:.1f} a second; before that")
-    say(f"  {prepared - begun:.0f} s of preparation): {shown}")
+    say(f"{kind}, seed {given.seed}: {count} cases in {took:.0f} s, {count / took:.1f} a second: {shown}")
+    say(f"  after {prepared - begun:.0f} s of preparation")
     for what, cases_of in sorted(findings.items(), key=lambda item: -len(item[1])):
         smallest, outcome = _smaller(fuzzer, folder, what, *cases_of[0], limits)
         say(f"\n  {len(cases_of)} × {what}\n    {root()} --case {smallest}")
@@ -102,7 +102,7 @@ def _smaller(
     fuzzer: Fuzzer, folder: Path, what: str, case: Case, outcome: Outcome, limits: Limits
 ) -> tuple[Case, Outcome]:
     """The case with one of its mutations only, if that does."""
-    if outcome.mutations < 2:
+    if outcome.mutations < 2 or what == "hang":
         return case, outcome
     singles = [case.with_only([i]) for i in range(outcome.mutations)]
     for single, found in outcomes(fuzzer, folder, singles, 1, limits):

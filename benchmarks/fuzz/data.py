@@ -141,8 +141,8 @@ def _plainly(path: Path) -> Rows:
 
 def _write_csv(rows: Any, rng: Random) -> bytes:
     text = io.StringIO()
-    end, quoting = rng.choice(["\n", "\r\n"]), rng.choice([csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
-    writer = csv.writer(text, lineterminator=end, quoting=quoting)
+    end, whole = rng.choice(["\n", "\r\n"]), rng.random() < 0.5
+    writer = csv.writer(text, lineterminator=end, quoting=csv.QUOTE_ALL if whole else csv.QUOTE_MINIMAL)
     writer.writerows([(TEXT, LABEL), *rows])
     return _marked(text.getvalue(), rng)
 

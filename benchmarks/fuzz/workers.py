@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import multiprocessing
 import os
 import shutil
@@ -10,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import count
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -36,6 +38,8 @@ class _Worker:
 
     fuzzer: object
     base: Path
+    stacks: Path  # where it writes what it is at, just before it would be killed
+    seconds: float
     process: SpawnProcess = field(init=False)
     connection: Connection = field(init=False)
     case: Case | None = None
@@ -46,7 +50,9 @@ class _Worker:
 
     def __post_init__(self) -> None:
         self.connection, other = _SPAWN.Pipe()
-        self.process = _SPAWN.Process(target=_serve, args=(self.fuzzer, self.base, other), daemon=True)
+        self.process = _SPAWN.Process(
+            target=_serve, args=(self.fuzzer, self.base, other, self.stacks, 0.9 * self.seconds), daemon=True
+        )
         self.process.start()
         other.close()
         self.connection.recv()  # it has imported what takes long
@@ -86,9 +92,15 @@ def outcomes(
     """
     waiting, limits = iter(cases), limits or Limits()
     workers: list[_Worker] = []
+    folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
+    numbers = count()
+
+    def new() -> _Worker:
+        return _Worker(fuzzer, base, folder / f"stack-{next(numbers)}", limits.seconds)
+
     try:
         while len(workers) < jobs and (case := next(waiting, None)) is not None:
-            workers.append(_Worker(fuzzer, base))
+            workers.append(new())
             workers[-1].give(case)
         while workers:
             wait([worker.connection for worker in workers], timeout=_LOOK_EVERY)
@@ -104,11 +116,12 @@ def outcomes(
                     continue
                 if worker.stopped:
                     place = workers.index(worker)
-                    worker = workers[place] = _Worker(fuzzer, base)
+                    worker = workers[place] = new()
                 worker.give(case)
     finally:
         for worker in workers:
             worker.stop()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _look(worker: _Worker, limits: Limits) -> Outcome | None:
@@ -128,7 +141,9 @@ def _look(worker: _Worker, limits: Limits) -> Outcome | None:
         return Outcome("finding", "memory", f"more than {limits.mebibytes:.0f} MiB: {over:.0f}")
     if time.monotonic() - worker.begun > limits.seconds:
         worker.stop()
-        return Outcome("finding", "hang", f"more than {limits.seconds:.0f} s")
+        stack = worker.stacks.read_text(encoding="utf-8").partition("most recent call first):")[2]
+        frames = [line.strip() for line in stack.splitlines() if "autolora" in line][:4]
+        return Outcome("finding", "hang", "\n".join([f"more than {limits.seconds:.0f} s", *frames]))
     return None
 
 
@@ -136,7 +151,7 @@ def _said(code: int | None) -> str:
     return signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
 
 
-def _serve(fuzzer: object, base: Path, connection: Connection) -> None:
+def _serve(fuzzer: object, base: Path, connection: Connection, stacks: Path, seconds: float) -> None:
     """A worker's life."""
     os.environ.update(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", COLUMNS="200")
     quiet = os.open(os.devnull, os.O_WRONLY)
@@ -151,7 +166,11 @@ def _serve(fuzzer: object, base: Path, connection: Connection) -> None:
             case = connection.recv()
         except EOFError:
             break
-        connection.send(attempt(fuzzer, case, base, home / "scratch"))
+        with stacks.open("w", encoding="utf-8") as file:
+            faulthandler.dump_traceback_later(seconds, file=file)
+            outcome = attempt(fuzzer, case, base, home / "scratch")
+            faulthandler.cancel_dump_traceback_later()
+        connection.send(outcome)
     shutil.rmtree(home, ignore_errors=True)
 
 
