@@ -4,8 +4,8 @@
 
 What is kept of a run is what tables, reports and later comparisons read: its recipe without the data's place, its
 manifest without the record of the data, its status, ranks, logs of losses and metrics. A later comparison with
-``--output TARGET`` takes these trials as done. Adapters, evidence and predictions are not kept: nothing can be gone on with.
-Trials that are there already, and those that have not succeeded, are left out.
+``--output TARGET`` takes these trials as done. Adapters, evidence and predictions are not kept, so that none of their
+stages can be done again. Trials that are there already, and those that have not succeeded, are left out.
 """
 
 from __future__ import annotations
@@ -71,6 +71,7 @@ def keep(run: Run, target: Path) -> Path:
         pass
     for path in folder.rglob("*"):
         if path.suffix in TEXTS and run.recipe.data.root and str(run.recipe.data.root) in path.read_text("utf-8"):
+            shutil.rmtree(folder)
             raise UserError(f"{path} names {run.recipe.data.root}; it is not to be kept")
     return folder
 
