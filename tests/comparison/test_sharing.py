@@ -265,7 +265,7 @@ def test_a_search_on_other_weights_under_the_same_name_is_declined(tmp_path: Pat
     from safetensors.torch import load_file, save_file
 
     save_file({name: 1.5 * tensor for name, tensor in load_file(weights).items()}, weights, metadata={"format": "pt"})
-    shared, context = tiny_run(tmp_path / "laboratory", tmp_path / "two", SHARING[1], *STEPS, seed=SEED)
+    shared, context = tiny_run(tmp_path / "laboratory", tmp_path / "one", SHARING[1], *STEPS, seed=SEED)
     offer(shared, source)
     finished(shared, context)
     own = finished(*tiny_run(tmp_path / "laboratory", tmp_path / "three", SHARING[1], *STEPS, seed=SEED))

@@ -208,7 +208,7 @@ def test_a_regression_label_that_is_no_number_is_refused_by_line(own: Write) -> 
 
 def test_the_reports_count_rows_and_labels(own: Write) -> None:
     text = text_of([*rows("b", "a", "b"), {"text": "", "label": "a"}])
-    report = context(own("jsonl", text, rows("a"), missing="drop", limits={"train": 1})).splits.reports["train"]
+    report = context(own("jsonl", text, rows("a"), missing="drop", limits={"train": 2})).splits.reports["train"]
     assert (report.rows, report.dropped) == (3, 1)
     assert {name: seen.count for name, seen in report.labels.items()} == {"b": 2, "a": 1}
 
