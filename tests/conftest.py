@@ -1,12 +1,22 @@
 """Fixtures that every test may use: real data, and a small pretrained model."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported: the workers share the cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of the key that marks runs as made here, for every command of the session: not the developer's own."""
+    folder = tmp_path_factory.mktemp("state")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AUTOLORA_STATE", str(folder))
+        yield folder
 
 
 @pytest.fixture(scope="session")

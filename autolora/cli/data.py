@@ -71,10 +71,13 @@ def _context(target: str, options: Options) -> Context:
     from autolora.recipe.shipped import find_recipe
     from autolora.runs.folders import is_run
     from autolora.runs.labels import read_labels
+    from autolora.runs.reach import check_reach
     from autolora.runs.store import Run
 
     path = Path(target)
     run = Run.open(path) if is_run(path) else None
+    if run is not None:
+        check_reach(run, options.read_unchecked(path / "recipe.yaml"), options.said)
     read = read_recipe(
         find_recipe(target) if run is None else path / "recipe.yaml",
         options.overrides,

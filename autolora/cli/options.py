@@ -76,6 +76,19 @@ class Options:
         """Where runs are."""
         return RUNS if self.output is None else self.output
 
+    @property
+    def said(self) -> frozenset[str]:
+        """The fields and sections that are given here, dotted."""
+        own = {"data.root": self.data_root, "model.name": self.model}
+        given = {field for field, value in own.items() if value is not None}
+        return frozenset({*given, *(text.partition("=")[0].strip() for text in self.overrides)})
+
+    def read_unchecked(self, path: Path) -> Recipe:
+        """The recipe in a file, with these options applied, and none of the files that it names looked at."""
+        from autolora.recipe.load import read_recipe
+
+        return read_recipe(path, self.overrides, data_root=self.data_root, model=self.model, seed=self.seed)
+
     def read(self, path: Path) -> Recipe:
         """The recipe in a file, with these options applied and everything checked."""
         from autolora.experiment.preflight import load_recipe

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from autolora import safe
-from autolora.cli.options import RUNS, DataRootOption, TargetArgument, TrustOption
+from autolora.cli.options import RUNS, DataRootOption, ModelOption, TargetArgument, TrustOption
 from autolora.console import document, line, screen
 from autolora.errors import UserError
 
@@ -50,6 +50,7 @@ def ranks(
     as_json: JsonOption = False,
     output: FileOption = None,
     data_root: DataRootOption = None,
+    model: ModelOption = None,
     runs: RunsOption = RUNS,
     trust_remote_code: TrustOption = False,
 ) -> None:
@@ -65,7 +66,14 @@ def ranks(
 
     words = [budget_words(each) for each in asked]
     found = other_ranks(
-        run, words, score=score, measure=measure, data_root=data_root, show=True, trust_remote_code=trust_remote_code
+        run,
+        words,
+        score=score,
+        measure=measure,
+        data_root=data_root,
+        model=model,
+        show=True,
+        trust_remote_code=trust_remote_code,
     )
     said = screen(stderr=True)
     if output is not None:

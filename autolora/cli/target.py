@@ -17,6 +17,7 @@ from autolora.recipe.shipped import find_recipe
 from autolora.runs.changes import check_unchanged
 from autolora.runs.folders import is_run
 from autolora.runs.listing import runs, same_runs
+from autolora.runs.reach import check_reach
 from autolora.runs.resume import has_begun, to_resume
 from autolora.runs.store import Run
 
@@ -57,9 +58,9 @@ def existing(target: str | None, options: Options, *, begun: str | None = None) 
         at_it = runs(options.runs) if recipe is None else same_runs(options.runs, recipe)
         found = to_resume([run for run in at_it if has_begun(run, begun)], begun)
         if found is not None and not found.finished:
-            return _open(found.run.path, options, found.remark)
+            return _open(found.run.path, options, found.remark, recipe)
     run, remark = newest(options.runs, None if recipe is None else recipe.name, target)
-    return _open(run.path, options, remark)
+    return _open(run.path, options, remark, recipe)
 
 
 def named(target: str | None, folder: Path) -> Run:
@@ -84,9 +85,13 @@ def newest(folder: Path, recipe_name: str | None, target: str | None) -> tuple[R
     return found[-1], f"the newest of {len(found)} runs below {folder}" if len(found) > 1 else ""
 
 
-def _open(path: Path, options: Options, remark: str = "") -> tuple[Run, Context]:
-    """An existing run, with the options applied. What its search depended on must stay as it was."""
+def _open(path: Path, options: Options, remark: str = "", own: Recipe | None = None) -> tuple[Run, Context]:
+    """An existing run, with the options applied. What its search depended on must stay as it was.
+
+    `own`: the recipe that the user has named, where that is how the run was found.
+    """
     run = Run.open(path)
+    check_reach(run, options.read_unchecked(path / "recipe.yaml"), options.said, own)
     recipe = options.read(path / "recipe.yaml")
     check_unchanged(run, recipe)
     run.recipe = recipe

@@ -6,12 +6,15 @@ opened("train", columns)                            # `Opened`: its rows, as `au
 
 from __future__ import annotations
 
+import pkgutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import datasets
+from datasets import packaged_modules
 
 from autolora.data.files import is_local, read_table, split_files
 from autolora.data.labels import own_names
@@ -134,6 +137,8 @@ def _from_hub(data: Data, names: Sequence[str]) -> dict[str, datasets.Dataset]:
     parts = {"configuration": data.config, "revision": data.revision}
     detail = "".join(f", {key} {value}" for key, value in parts.items() if value)
     source = f"data set {data.hub!r}{detail} of the Hugging Face hub"
+    if fault := _no_hub_fault(str(data.hub)):
+        raise UserError(f"data.hub: {fault}")
     try:
         splits = datasets.load_dataset(data.hub, data.config, revision=data.revision)
     except Exception as error:  # no network, no such data set, no such configuration, …
@@ -143,6 +148,18 @@ def _from_hub(data: Data, names: Sequence[str]) -> dict[str, datasets.Dataset]:
             f"--data-root DIR reads local files instead (DIR/{files}, …)"
         ) from error
     return _pick(splits, names, source)
+
+
+def _no_hub_fault(hub: str) -> str:
+    """What the library would read instead of a data set of the hub: files here, pickled ones among them."""
+    if Path(hub).exists():
+        return (
+            f"{hub!r} is a data set of the hub, but {Path(hub).absolute()} is there, too; write data.path and "
+            "data.root (--data-root) if that is meant, or give the command in another folder"
+        )
+    if hub in {module.name for module in pkgutil.iter_modules(packaged_modules.__path__)}:
+        return f"{hub!r} is a kind of file, and no data set of the hub; write data.path to read local files"
+    return ""
 
 
 def _root_cause(error: BaseException) -> str:

@@ -34,9 +34,11 @@ from autolora.methods.autolora import AutoLora
 from autolora.methods.base import method_class
 from autolora.methods.readout import by_budget
 from autolora.methods.searched import EVIDENCE
+from autolora.recipe.load import read_recipe
 from autolora.recipe.method import SEARCHED, SQUEEZES, label
 from autolora.recipe.stages import OF_PAIRS, BudgetSettings
 from autolora.registry import SCORES
+from autolora.runs.reach import check_reach
 from autolora.runs.store import Run
 
 FRACTIONS = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1.0)
@@ -53,6 +55,7 @@ def other_ranks(
     score: str | None = None,
     measure: bool = False,
     data_root: str | Path | None = None,
+    model: str | None = None,
     show: bool = False,
     trust_remote_code: bool = False,
 ) -> OtherRanks:
@@ -65,6 +68,7 @@ def other_ranks(
             the paper's threshold, saliency.
         measure: Measure the rises that have not been measured yet, which loads data and model; a tolerance needs it.
         data_root: Read the recipe's data from local files below this folder, to measure on.
+        model: Instead of the recipe's, which must be the same one in another place.
         show: Show the progress, on standard error.
         trust_remote_code: Let code run that comes with the model, where the run's recipe wants it.
 
@@ -76,7 +80,8 @@ def other_ranks(
         run if isinstance(run, Run) else Run.open(Path(run)),
         score,
         measure,
-        data_root,
+        None if data_root is None else Path(data_root),
+        model,
         show=show,
         trust=trust_remote_code,
     )
@@ -88,10 +93,18 @@ class _Reader:
     """What is shared by the ranks that are read off one search."""
 
     def __init__(
-        self, run: Run, score: str | None, measure: bool, data_root: str | Path | None, *, show: bool, trust: bool
+        self,
+        run: Run,
+        score: str | None,
+        measure: bool,
+        data_root: Path | None,
+        model: str | None,
+        *,
+        show: bool,
+        trust: bool,
     ) -> None:
-        self.run, self.measures, self.data_root, self.show = run, measure, data_root, show
-        self.trust = trust
+        self.run, self.measures, self.data_root, self.model = run, measure, data_root, model
+        self.show, self.trust = show, trust
         self.method, self.evidence = _searched(run), load_evidence(run.path / "search" / EVIDENCE)
         self.score = _score(self.method, self.evidence, score)
         self.components = self.evidence.of(self.score)
@@ -195,8 +208,11 @@ class _Reader:
     def _laboratory(self) -> tuple[Context, AutoLora]:
         """Data and model, which must be those of the search."""
         hush()
-        root = None if self.data_root is None else Path(self.data_root)
-        recipe = load_recipe(self.run.path / "recipe.yaml", data_root=root)
+        file, root, model = self.run.path / "recipe.yaml", self.data_root, self.model
+        said = {"data.root": root, "model.name": model}
+        own = [field for field, value in said.items() if value is not None]
+        check_reach(self.run, read_recipe(file, data_root=root, model=model), own)
+        recipe = load_recipe(file, data_root=root, model=model)
         context = Context(recipe, show=self.show, trust_remote_code=self.trust)
         run = Run(self.run.path, recipe, main=context.main)
         prepare(context, run)

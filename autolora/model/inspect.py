@@ -243,6 +243,8 @@ def _shards(folder: Path) -> list[Path]:
         files = sorted(set(parse_json((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
     except (ValueError, KeyError, AttributeError, TypeError):
         raise UserError(f"{folder / INDEX} is no index of weight files (it has no weight_map)") from None
+    if out := [file for file in files if file == ".." or Path(str(file)).name != file]:
+        raise UserError(f"{folder / INDEX} names {out[0]!r}, which is no file of its folder; copy it there")
     if missing := [file for file in files if not (folder / file).is_file()]:
         raise UserError(f"the model folder {folder} lacks {', '.join(missing)}, named in {INDEX}")
     return [folder / file for file in files]

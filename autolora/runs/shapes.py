@@ -86,6 +86,7 @@ class Manifest(TypedDict, total=False):
     python: str
     platform: str
     packages: dict[str, str | None]
+    made_here: list[str]
     sources: dict[str, str]
     stages: dict[str, Made]
     data: dict[str, Any]

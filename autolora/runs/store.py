@@ -39,6 +39,7 @@ from autolora.recipe.schema import Recipe
 from autolora.runs.contained import beside, check_contained
 from autolora.runs.folders import RANKS, is_run, new_folder
 from autolora.runs.inventory import FORMAT, MANIFEST, RECIPE, STATUS, read_run_state, verified
+from autolora.runs.key import is_signed, sign
 from autolora.runs.lock import PATIENCE, HeldError, Holder, Lock
 from autolora.runs.resolved import read_resolved
 from autolora.runs.seal import Seal, listing
@@ -75,7 +76,8 @@ class Run:
         run = cls(path := new_folder(root, recipe, now, folder), recipe)
         write_state(path / STATUS, {"format": FORMAT, "state": "running", "stages": {}})
         made = {"format": FORMAT, "created": now.isoformat(), "seed": recipe.seed}
-        write_state(path / MANIFEST, {**made, **environment()})
+        mark = sign(dump_recipe(recipe).encode())
+        write_state(path / MANIFEST, {**made, **environment(), **({"made_here": [mark]} if mark else {})})
         run.save_recipe()
         return run
 
@@ -102,11 +104,35 @@ class Run:
         return cls(path, read_resolved(verified(path, RECIPE)))
 
     def save_recipe(self) -> None:
-        """Write the recipe, with what the command line changed, once the stage has accepted it."""
-        text = dump_recipe(self.recipe)
-        if self.main and (not (self.path / RECIPE).is_file() or (self.path / RECIPE).read_bytes() != text.encode()):
+        """Write the recipe, with what the command line changed, once the stage has accepted it.
+
+        It is marked as made here: what it names is by now what the user means.
+        """
+        if not self.main:
+            return
+        data, path = dump_recipe(self.recipe).encode(), self.path / RECIPE
+        before = path.read_bytes() if path.is_file() else None
+        self._mark_recipe(data, before)
+        if data != before:
             with listing(self.path, RECIPE):
-                write_atomic(self.path / RECIPE, text)
+                write_atomic(path, data)
+
+    def _mark_recipe(self, data: bytes, before: bytes | None) -> None:
+        """Before it is written; the mark of what it replaces stays, for whoever is killed in between."""
+        mark, marks = sign(data), self.marks()
+        if mark is not None and mark not in marks:
+            kept = [each for each in marks if before is not None and is_signed(before, [each])]
+            write_state(self.path / MANIFEST, {**self.manifest(), "made_here": [*kept, mark]})
+
+    def marks(self) -> list[str]:
+        """What the manifest has of marks that recipe.yaml was made here; see `autolora.runs.reach`.
+
+        Raises:
+            UserError: It is damaged.
+        """
+        if not (self.path / MANIFEST).exists():  # of the first version
+            return []
+        return list(self.manifest().get("made_here", []))
 
     def status(self) -> dict[str, Any]:
         """What status.json says: "state" of the run, and "stages" by name.

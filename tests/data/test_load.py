@@ -145,6 +145,25 @@ def test_the_hub_is_asked_for_the_recipes_data_set(monkeypatch: pytest.MonkeyPat
         load_splits(Data(hub="nyu-mll/glue", config="mnli"), 0, Classification)
 
 
+@pytest.mark.parametrize(
+    ("hub", "message"),
+    [
+        ("theirs/secret", "is a data set of the hub, but .*/theirs/secret is there, too; write data.path"),
+        ("pandas", "'pandas' is a kind of file, and no data set of the hub; write data.path"),
+        ("json", "'json' is a kind of file"),
+    ],
+)
+def test_what_the_library_would_read_in_the_current_folder_is_no_data_set_of_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hub: str, message: str
+) -> None:
+    (tmp_path / "theirs" / "secret").mkdir(parents=True)
+    for file in (tmp_path / "train.jsonl", tmp_path / "theirs" / "secret" / "train.jsonl"):
+        file.write_text('{"sentence": "secret", "label": 1}\n')
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=rf"data\.hub: .*{message}"):
+        load_splits(Data(hub=hub, splits=Splits(eval=("train",))), 0, Classification)
+
+
 def test_an_empty_split_of_the_hub_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     empty = datasets.Dataset.from_dict({"sentence": [], "label": []})
     monkeypatch.setattr(datasets, "load_dataset", lambda *args, **options: {"train": empty, "validation": empty})

@@ -235,7 +235,7 @@ def test_runs_without_evidence_are_refused(learned: Run, laboratory: Path, tmp_p
 def test_other_settings_or_data_are_not_measured_on(squeezed: Run, laboratory: Path, tmp_path: Path) -> None:
     run = edited(copied(squeezed, tmp_path), "ranks", examples=20)
     with pytest.raises(UserError, match=r"holds no search of these settings, data and model"):
-        other_ranks(run, measure=True)
+        other_ranks(run, measure=True, data_root=laboratory, model=str(laboratory / "model"))
     other = tmp_path / "root"
     shutil.copytree(laboratory / "data", other / "data")
     rows = (other / "data" / "train.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
