@@ -109,9 +109,9 @@ def test_a_value_that_json_cannot_hold_leaves_the_old_file(tmp_path: Path) -> No
 
 def test_a_state_says_what_it_should_be(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
-    value = {"b": [1, 2.5, None, True, 1e-300], "a": {"ü": "\n\t", "nothing": math.nan}, "format": 2}
+    value = {"b": [1, 2.5, None, True, 1e-300], "a": {"ü": "\n\t", "nothing": None}, "format": 2}
     write_state(path, value)
-    assert read_state(path, since=0) == {**value, "a": {"ü": "\n\t", "nothing": None}}
+    assert read_state(path, since=0) == value
     path.write_text(path.read_text().replace("2.5", "2.6"))
     with pytest.raises(UserError, match=r"state\.json is not what was written: its SHA-256 is \w{12}, and should be"):
         read_state(path, since=0)

@@ -38,6 +38,9 @@ class Cells:
         self._locks: dict[str, Lock] = {}
         self._seen: set[Path] = set()
         self._runs: dict[str, list[tuple[str, Run]]] = {}  # by the trial: when each was made
+        for trial in trials:
+            if trial.done and self._lock(trial).path.exists() and self.take(trial):
+                self.free(trial)  # whoever held it was killed between the trial's end and its own
 
     def take(self, trial: Trial) -> bool:
         """Whether the trial is this comparison's from now on.

@@ -43,7 +43,6 @@ from autolora.runs.key import is_signed, sign
 from autolora.runs.lock import PATIENCE, HeldError, Holder, Lock
 from autolora.runs.resolved import read_resolved
 from autolora.runs.seal import Seal, listing
-from autolora.runs.shapes import check_manifest, check_status
 
 STAGES = ("search", "retrain", "eval")
 
@@ -140,9 +139,7 @@ class Run:
         Raises:
             UserError: It is missing or damaged.
         """
-        found = read_run_state(self.path / STATUS)
-        check_status(self.path / STATUS, found)
-        return found
+        return read_run_state(self.path / STATUS)
 
     def manifest(self) -> dict[str, Any]:
         """What manifest.json says: what made the run, its "files", and "stages" by name.
@@ -150,9 +147,7 @@ class Run:
         Raises:
             UserError: It is missing or damaged.
         """
-        found = read_run_state(self.path / MANIFEST)
-        check_manifest(self.path / MANIFEST, found)
-        return found
+        return read_run_state(self.path / MANIFEST)
 
     def verified(self, name: str) -> Path:
         """A file of the run, which is what was written; see `autolora.runs.inventory.verified`.

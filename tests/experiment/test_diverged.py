@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,10 +19,22 @@ from autolora.experiment.search import search
 from autolora.runs.store import Run
 from autolora.training.checkpoint import load_checkpoint
 from autolora.training.finite import not_finite
-from tests.laboratory import tiny_run
+from tests.laboratory import of_an_earlier_version, tiny_run
 
-SEARCH = ("search.weights.learning_rate=1e30", "search.steps=6")
-RETRAIN = ("retrain.weights.learning_rate=1e30", "retrain.steps=6")
+RATE = 1e30  # no recipe may ask for it
+
+
+def hot(place: str, run: Run, context: Context) -> tuple[Run, Context]:
+    """The run with such a rate in its recipe, which its schema would refuse: so that training surely diverges."""
+    path = place.split(".")
+
+    def changed(model: Any, names: Sequence[str]) -> Any:
+        if not names:
+            return RATE
+        return model.model_copy(update={names[0]: changed(getattr(model, names[0]), names[1:])})
+
+    run.recipe = changed(run.recipe, path)
+    return run, Context(run.recipe, show=False)
 
 
 def fails(stage: Callable[[Run, Context], object], run: Run, context: Context, name: str) -> str:
@@ -41,7 +54,8 @@ def fails(stage: Callable[[Run, Context], object], run: Run, context: Context, n
 
 @pytest.mark.parametrize("estimator", ["central_difference", "forward_difference", "first_order", "exact"])
 def test_a_search(estimator: str, laboratory: Path, tmp_path: Path) -> None:
-    run, context = tiny_run(laboratory, tmp_path, "autolora", *SEARCH, f"search.estimator={estimator}")
+    made = tiny_run(laboratory, tmp_path, "autolora", "search.steps=6", f"search.estimator={estimator}")
+    run, context = hot("search.weights.learning_rate", *made)
     message = fails(search, run, context, "search")
     assert message.startswith("search, step 1: the ")
     assert "the last finite loss was 0." in message
@@ -50,19 +64,21 @@ def test_a_search(estimator: str, laboratory: Path, tmp_path: Path) -> None:
 
 
 def test_a_search_on_one_level(laboratory: Path, tmp_path: Path) -> None:
-    assert "step 1: the norm of the weights is inf" in fails(
-        search, *tiny_run(laboratory, tmp_path, "no-meta", *SEARCH), "search"
-    )
+    made = tiny_run(laboratory, tmp_path, "no-meta", "search.steps=6")
+    said = fails(search, *hot("search.weights.learning_rate", *made), "search")
+    assert "step 1: the norm of the weights is inf" in said
 
 
 def test_selection_variables(laboratory: Path, tmp_path: Path) -> None:
-    run, context = tiny_run(laboratory, tmp_path, "autolora", "search.selection.learning_rate=1e30", "search.steps=6")
+    made = tiny_run(laboratory, tmp_path, "autolora", "search.steps=6")
+    run, context = hot("search.selection.learning_rate", *made)
     assert "step 1: the norm of the selection variables is inf" in fails(search, run, context, "search")
 
 
 @pytest.mark.parametrize("method", ["squeeze:budget=rank=1", "lora-grid:2"])
 def test_searches_that_only_train(method: str, laboratory: Path, tmp_path: Path) -> None:
-    message = fails(search, *tiny_run(laboratory, tmp_path, method, *RETRAIN), "search")
+    made = tiny_run(laboratory, tmp_path, method, "retrain.steps=6")
+    message = fails(search, *hot("retrain.weights.learning_rate", *made), "search")
     assert message.endswith(
         "step 1: the norm of the weights is inf (the last finite loss was "
         + message.split("was ")[1].split(")")[0]
@@ -73,7 +89,8 @@ def test_searches_that_only_train(method: str, laboratory: Path, tmp_path: Path)
 
 @pytest.mark.parametrize("method", ["lora:2", "adalora:budget=rank=1", "full", "bitfit", "houlsby:2"])
 def test_a_retraining(method: str, laboratory: Path, tmp_path: Path) -> None:
-    run, context = tiny_run(laboratory, tmp_path, f"{method}:learning_rate=1e30", "retrain.steps=6")
+    made = tiny_run(laboratory, tmp_path, method, "retrain.steps=6")
+    run, context = hot("method.learning_rate", *made)
     message = fails(run_stages, run, context, "retrain")
     assert message.startswith("retrain, step 1: the norm of the weights is inf (the last finite loss was 0.")
     assert "lower method.learning_rate (it is 1e+30)" in message
@@ -86,5 +103,6 @@ def test_what_is_finite_in_training_and_not_in_prediction(laboratory: Path, tmp_
     weights = run.path / "adapter" / "adapter_model.safetensors"
     tensors = load_file(weights)
     save_file({name: torch.full_like(tensor, 1e30) for name, tensor in tensors.items()}, weights)
+    of_an_earlier_version(run.path)  # of a later one, the weights would not be read
     message = fails(evaluate, run, context, "eval")
     assert "eval validation: the model's logits are not finite, for example " in message

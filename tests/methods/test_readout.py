@@ -18,6 +18,7 @@ from autolora.methods.base import method_of
 from autolora.registry import SCORES
 from autolora.runs.store import Run
 from autolora.training.checkpoint import load_checkpoint
+from tests.laboratory import of_an_earlier_version
 from tests.methods.linked import reopened, spent
 from tests.methods.squeezed import FULL, done, evidence_of, searched, squeezed
 from tests.methods.support import logits
@@ -173,5 +174,6 @@ def test_another_search_with_the_same_ranks_is_not_gone_on_with(learner: Path, t
     search(other, context)
     found: Ranks = run.ranks()
     found.save(other.path / "search" / "ranks.json")
+    of_an_earlier_version(other.path)
     assert other.ranks() == found
     assert method_of(other).identity() != method_of(run).identity()

@@ -57,7 +57,7 @@ def test_a_model_whose_results_depend_on_the_padding_is_refused(tmp_path: Path) 
 
 def test_texts_as_long_as_the_model_allows_are_taken(tmp_path: Path) -> None:
     longest = write_model(tmp_path / "model", "bert", CLASSIFIER, max_position_embeddings=9)
-    recipe = load_recipe(write_recipe(tmp_path, "classification", longest))
+    recipe = load_recipe(write_recipe(tmp_path, "classification", longest, data={"max_length": 9}))
     rows = [{"sentence": "b c d e f g h a b", "label": label} for label in "abab"]
     (tmp_path / "data/train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     run_stages(Run.create(tmp_path / "runs", recipe), Context(recipe, show=False))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -14,16 +13,13 @@ from autolora.runs import contained
 from autolora.runs.results import read_result
 from autolora.runs.store import Run
 from tests.export.runs import make_run
+from tests.laboratory import change_state
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     (tmp_path / "secret.json").write_text('{"key": "secret"}', encoding="utf-8")
     return make_run(tmp_path / "runs")
-
-
-def _change(path: Path, **values: object) -> None:
-    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **values}), encoding="utf-8")
 
 
 def _link(path: Path, to: Path | str) -> None:
@@ -65,7 +61,7 @@ def test_a_state_file_that_is_too_large_is_not_read(run: Path, monkeypatch: pyte
 
 @pytest.mark.parametrize("path", ["../../../other", "/etc", "../../../../../../etc", "../../other-recipe/run"])
 def test_a_run_builds_on_runs_beside_it_only(run: Path, path: str) -> None:
-    _change(run / "manifest.json", sources={"lora:4": path})
+    change_state(run / "manifest.json", sources={"lora:4": path})
     opened = Run.open(run)
     with pytest.raises(UserError, match=r"sources\.lora:4: .* leads out of"):
         opened.base_run("lora:4")
@@ -83,7 +79,7 @@ def test_the_runs_beside_it_are_found(run: Path, tmp_path: Path) -> None:
 def test_a_run_beside_it_that_is_a_link_elsewhere_is_not_one(run: Path, tmp_path: Path) -> None:
     elsewhere = make_run(tmp_path / "elsewhere")
     (run.parent / "other").symlink_to(elsewhere)
-    _change(run / "manifest.json", sources={"lora:4": "../other"})
+    change_state(run / "manifest.json", sources={"lora:4": "../other"})
     with pytest.raises(UserError, match="leads out of"):
         Run.open(run).base_run("lora:4")
 
@@ -100,13 +96,13 @@ def test_a_run_beside_it_that_is_a_link_elsewhere_is_not_one(run: Path, tmp_path
     ],
 )
 def test_a_manifest_of_another_shape_is_refused_by_name(run: Path, manifest: dict[str, object]) -> None:
-    _change(run / "manifest.json", **manifest)
+    change_state(run / "manifest.json", **manifest)
     with pytest.raises(UserError, match=r"manifest\.json is not what autolora writes: (sources|stages|packages)"):
         read_result(Run.open(run))
 
 
 @pytest.mark.parametrize("status", [{"state": None}, {"stages": None}, {"stages": {"eval": {}}}, {"stages": {"x": 1}}])
 def test_a_status_of_another_shape_is_refused_by_name(run: Path, status: dict[str, object]) -> None:
-    _change(run / "status.json", **status)
+    change_state(run / "status.json", **status)
     with pytest.raises(UserError, match=r"status\.json is not what autolora writes: sta"):
         read_result(Run.open(run))

@@ -12,6 +12,7 @@ from autolora.errors import UserError
 from autolora.files import write_atomic, write_json
 from autolora.runs import store
 from autolora.runs.inventory import check_there, verified, verify_below
+from autolora.runs.lock import Lock
 from autolora.runs.seal import listing
 from autolora.runs.store import Run
 from tests.export.runs import make_run
@@ -182,9 +183,12 @@ def test_what_a_killed_process_left_is_removed_when_the_next_stage_begins(run: R
     for path in (*leftovers, *ours):
         path.parent.mkdir(exist_ok=True)
         path.write_text("half")
-    change_state(run.path / "status.json", stages={"search": {"state": "running", "pid": os.getppid()}})
+    change_state(run.path / "status.json", stages={"search": {"state": "running"}})
+    other = Lock(run.path / ".lock")
+    other.acquire()
     with pytest.raises(UserError, match="is still running"), run.stage("retrain"):
         pass
+    other.release()
     assert all(path.exists() for path in leftovers), "whoever is at it still writes them"
     change_state(run.path / "status.json", stages={"search": {"state": "cancelled"}})
     with run.stage("retrain"):
