@@ -34,7 +34,7 @@ def test_too_long_an_evaluation_input_leaves_nothing_behind(tmp_path: Path, labo
     recipe = files(tmp_path, laboratory, {"text": text, "label": "no"}, max_length=600)
     done = autolora("run", str(recipe), cwd=tmp_path)
     assert done.returncode == 2, done.stderr
-    assert "data.max_length: sequences of 600 tokens" in done.stderr
+    assert "data.max_length: 600 is above the model's 64 positions" in done.stderr
     assert not (tmp_path / "runs").exists()
 
 

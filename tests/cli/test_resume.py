@@ -133,8 +133,8 @@ def test_a_failure_keeps_its_traceback(call: Call, copied: Path) -> None:
     (copied / "retrain" / "log.jsonl").unlink()
     (copied / "retrain" / "log.jsonl").mkdir()
     code, _, err = call("retrain", copied)
-    assert code == 1
-    assert "autolora: failed: IsADirectoryError: " in err
+    assert code == 2
+    assert "retrain/log.jsonl" in err
     assert "Traceback" not in err
     status = read(copied / "status.json")
     assert status["state"] == "failed"
@@ -142,14 +142,14 @@ def test_a_failure_keeps_its_traceback(call: Call, copied: Path) -> None:
     assert stage["state"] == "failed"
     assert stage["error"] in err
     assert stage["traceback"].startswith("Traceback (most recent call last):\n")
-    assert stage["traceback"].rstrip().endswith(f"IsADirectoryError: {stage['error']}")
+    assert "IsADirectoryError: " in stage["traceback"]
 
 
 def test_a_failed_stage_can_be_gone_on_with(call: Call, copied: Path) -> None:
     shutil.rmtree(copied / "predictions")
     (copied / "predictions").write_text("in the way")
     code, _, _ = call("eval", copied)
-    assert (code, stage_states(copied)["eval"]) == (1, "failed")
+    assert (code, stage_states(copied)["eval"]) == (2, "failed")
     (copied / "predictions").unlink()
     code, _, err = call("run", copied, "--resume")
     assert (code, stage_states(copied)["eval"]) == (0, "success"), err

@@ -1,20 +1,19 @@
 """Which run a command is about, by the screen: --resume takes an unfinished one before a newer finished one."""
 
-import json
 import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.cli.support import Call, contents, read, stage_states, unfinish
+from tests.laboratory import change_state
 
 
 @pytest.fixture
 def older(copied: Path) -> Path:
     """The same run once more, made earlier, and killed before its retraining ended."""
     path = Path(shutil.copytree(copied, copied.with_name("20200101-000000-3")))
-    manifest = read(path / "manifest.json")
-    (path / "manifest.json").write_text(json.dumps({**manifest, "created": "2020-01-01T00:00:00+00:00"}))
+    change_state(path / "manifest.json", created="2020-01-01T00:00:00+00:00")
     unfinish(path, "retrain")
     return path
 
@@ -55,9 +54,8 @@ def test_where_all_are_finished_the_newest_is_named_and_left_as_it_is(
 
 
 def test_retraining_goes_on_where_one_was_begun(call: Call, laboratory: Path, copied: Path, older: Path) -> None:
-    status = read(older / "status.json")
-    status["stages"]["retrain"] = {"state": "running"}
-    (older / "status.json").write_text(json.dumps(status))
+    stages = read(older / "status.json")["stages"]
+    change_state(older / "status.json", stages={**stages, "retrain": {"state": "running"}})
     code, _, err = call("retrain", "--resume", "--output", copied.parents[1])
     assert code == 0, err
     assert f"run {older}\n" in err

@@ -41,12 +41,19 @@ def test_a_comparison_imports_nothing_from_the_current_folder(hostile: Path) -> 
     assert done.returncode == 0, done.stderr
 
 
+def _unguarded() -> dict[str, str]:
+    """Without what a command that was called inside this process has set for those that it begins."""
+    return {name: value for name, value in environment().items() if name != "PYTHONSAFEPATH"}
+
+
 def _imported_by_python(folder: Path) -> list[str]:
     """What ``python -m`` imports for any module, before code of it is run; only ``python -P -m`` prevents that."""
     (folder / "empty").mkdir()
     (folder / "empty" / "other.py").write_text("import sys; print(*sys.modules)\n", encoding="utf-8")
     command = [sys.executable, "-m", "other"]
-    done = subprocess.run(command, cwd=folder / "empty", capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        command, cwd=folder / "empty", env=_unguarded(), capture_output=True, text=True, timeout=60, check=True
+    )
     return done.stdout.split()
 
 
@@ -57,7 +64,7 @@ def test_nor_does_the_module(hostile: Path, arguments: tuple[str, ...]) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "autolora", *arguments],
         cwd=hostile,
-        env=environment(),
+        env=_unguarded(),
         capture_output=True,
         text=True,
         timeout=120,

@@ -31,7 +31,7 @@ def test_the_newest_run_is_meant_where_none_is_named(tmp_path: Path, capsys: pyt
     export(None, "yaml", None, tmp_path)
     out, err = capsys.readouterr()
     assert set(yaml.safe_load(out)["ranks"].values()) == {2}
-    assert err == ""
+    assert err == f"run {newest}, the newest of 2 runs below {tmp_path}\n"
 
 
 def test_a_recipes_name_means_its_newest_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

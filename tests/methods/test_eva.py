@@ -156,7 +156,7 @@ def test_components_that_were_kept_are_only_used_for_what_they_were_made_for(
         retrain(run, context)
     kept = run.path / "retrain" / "eva" / "checkpoint.safetensors"
     before = kept.read_bytes()
-    other = learned_run(laboratory, tmp_path / "other", dict.fromkeys(LAYERS, 1))
+    other = learned_run(laboratory, tmp_path, dict.fromkeys(LAYERS, 1))
     run.add_base_run("autolora", other)
     retrain(*reopened(run))
     assert kept.read_bytes() != before
