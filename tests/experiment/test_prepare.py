@@ -222,5 +222,5 @@ def test_entities_that_are_all_cut_off_are_refused(place: Path) -> None:
 
 
 def test_texts_of_which_the_length_leaves_no_word_are_refused(place: Path) -> None:
-    with pytest.raises(UserError, match="data.max_length: 2 tokens leave nothing of a text"):
+    with pytest.raises(UserError, match=r"data\.max_length: 2 tokens leave nothing of a text"):
         read(place, "data.max_length=2")
