@@ -18,8 +18,9 @@ from rich.table import Table
 
 import autolora
 from autolora import safe
-from autolora.console import StageProgress, document, line, say, screen, show_traceback, warn
-from autolora.errors import UserError
+from autolora.cli.ending import end
+from autolora.console import StageProgress, document, line, say, screen, warn
+from autolora.errors import FAULT, UserError
 from autolora.tables import Row, render, to_markdown, write_table
 
 ACTING = [
@@ -215,8 +216,10 @@ def test_a_document_is_byte_for_byte_but_in_a_terminal(
 
 
 def test_a_traceback_cannot_act_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    show_traceback(UserError, UserError(HOSTILE), None)
-    assert capsys.readouterr().err.endswith(f"UserError: {SHOWN}\n")
+    assert end(UserError(HOSTILE), debug=True) == FAULT
+    err = capsys.readouterr().err
+    assert f"UserError: {SHOWN}\n" in err
+    assert err.endswith(f"autolora: {SHOWN}\n")
 
 
 def test_nothing_is_printed_past_the_console() -> None:

@@ -157,7 +157,7 @@ def _allow(recipes: Sequence[Recipe], options: Options) -> None:
 
     said = [allow_code(recipe.model, allowed=options.trust) for recipe in recipes]
     for text in dict.fromkeys(filter(None, said)):
-        line(Console(stderr=True), text)
+        line(screen(stderr=True), text)
 
 
 def _show_plan(console: Console, trials: Sequence[Trial], jobs: int) -> None:
