@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from autolora.bilevel.find import find_ranks
     from autolora.comparison.api import compare
     from autolora.comparison.compare import Comparison
-    from autolora.errors import RecipeError, UserError
+    from autolora.errors import RecipeError, RunError, UserError
     from autolora.experiment.api import run, search
     from autolora.experiment.preflight import load_recipe
     from autolora.experiment.ranks import other_ranks
@@ -36,6 +36,7 @@ __all__ = [
     "Recipe",
     "RecipeError",
     "Result",
+    "RunError",
     "Score",
     "Search",
     "UserError",
@@ -56,6 +57,7 @@ _PLACES = {
     "Recipe": "autolora.recipe.schema",
     "RecipeError": "autolora.errors",
     "Result": "autolora.runs.results",
+    "RunError": "autolora.errors",
     "Score": "autolora.metrics.base",
     "Search": "autolora.recipe.schema",
     "UserError": "autolora.errors",
