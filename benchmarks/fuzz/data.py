@@ -250,7 +250,7 @@ def _read_conll(text: str) -> Rows:
     tabs = "\t" in words[0]
     begun = False
     for line in lines:
-        fields = [field.strip() for field in line.split("\t")] if tabs else line.split()
+        fields = [field.strip(" ") for field in line.split("\t")] if tabs else [f for f in line.split(" ") if f]
         if not line.strip() or fields[0] == "-DOCSTART-" or (not begun and line.startswith("#")):
             begun = False
             continue

@@ -5,6 +5,8 @@ import pytest
 from pyarrow import parquet
 
 from autolora.data.files import column_names, is_local, leaves_folder, split_files
+from autolora.data.reading.parquet import open_parquet
+from autolora.data.reading.source import Source
 from autolora.errors import UserError
 from autolora.recipe.schema import Data
 
@@ -84,6 +86,14 @@ def test_columns_are_read_from_the_first_line(tmp_path: Path, name: str, text: s
 def test_columns_of_parquet_are_read_from_its_schema(tmp_path: Path) -> None:
     parquet.write_table(pa.table({"a": [1], "b": ["x"]}), tmp_path / "a.parquet")
     assert column_names(tmp_path / "a.parquet") == ["a", "b"]
+
+
+def test_a_text_of_parquet_that_is_no_utf8_is_refused_with_its_rows(tmp_path: Path) -> None:
+    raw = pa.array([b"good", b"\xb0\xff"], pa.binary()).buffers()
+    parquet.write_table(pa.table({"a": pa.StringArray.from_buffers(2, raw[1], raw[2])}), tmp_path / "a.parquet")
+    table = open_parquet(Source(tmp_path / "a.parquet"))
+    with pytest.raises(UserError, match=r"a\.parquet: a text of rows 1 to 2 is not UTF-8 .*; write it anew"):
+        list(table.rows(["a"]))
 
 
 def test_a_parquet_file_without_rows_is_an_error(tmp_path: Path) -> None:

@@ -166,7 +166,7 @@ def test_one_class_is_refused(own: Write) -> None:
 
 
 def test_a_name_twice_is_refused(own: Write, tmp_path: Path) -> None:
-    assert "own.yaml:4: data.labels: must have each name once, got 'a' twice" in refusal(
+    assert "own.yaml:8: data.labels: must have each name once, got 'a' twice" in refusal(
         own("csv", table("a", "b"), table("a"), labels=["a", "b", "a"])
     )
 

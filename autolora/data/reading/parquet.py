@@ -23,11 +23,11 @@ def open_parquet(source: Source) -> Table:
         raise UserError(f"{source.path}: a Parquet file is compressed inside; unpack it")
     try:
         file = parquet.read_metadata(source.path)
+        schema = file.schema.to_arrow_schema()
     except (ArrowException, OSError) as error:
         raise UserError(f"{source.path}: this is no Parquet file: {error}") from None
     if file.num_rows == 0:
         raise UserError(f"{source.path}: the file has no rows")
-    schema = file.schema.to_arrow_schema()
     names = feature_names(schema.metadata or {})
     return Table(str(source.path), list(schema.names), partial(_rows, source, names), ROW, names)
 
@@ -35,8 +35,8 @@ def open_parquet(source: Source) -> Table:
 def feature_names(metadata: Mapping[bytes, bytes]) -> dict[str, tuple[str, ...]]:
     """The class names of the columns that carry their own, from what the library `datasets` notes in a schema."""
     try:
-        features = json.loads(metadata[b"huggingface"])["info"]["features"]
-    except (KeyError, TypeError, ValueError):
+        features = dict(json.loads(metadata[b"huggingface"])["info"]["features"])
+    except (KeyError, TypeError, ValueError, RecursionError):
         return {}
     found = {column: _class_names(feature) for column, feature in features.items()}
     return {column: names for column, names in found.items() if names}
@@ -77,7 +77,11 @@ def _rows(source: Source, names: Mapping[str, Sequence[str]], wanted: Sequence[s
     try:
         with parquet.ParquetFile(source.path) as file:
             for batch in file.iter_batches(BATCH, columns=list(wanted)):
-                columns = [batch.column(name).to_pylist() for name in wanted]
+                try:
+                    columns = [batch.column(name).to_pylist() for name in wanted]
+                except UnicodeDecodeError as error:
+                    rows = f"rows {number + 1} to {number + batch.num_rows}"
+                    raise UserError(f"{source.path}: a text of {rows} is not UTF-8 ({error}); write it anew") from None
                 for cells in zip(*columns, strict=True):
                     number += 1
                     try:
