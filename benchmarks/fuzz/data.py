@@ -73,6 +73,15 @@ class DataFiles:
         return path, count, plain
 
 
+def _alike(rows: Rows) -> Rows:
+    """With texts as lists of one in a column that has lists: several references, or one."""
+    lists = [any(isinstance(cell, list) for cell in column) for column in zip(*rows, strict=True)]
+    return [
+        tuple([cell] if of and isinstance(cell, str) else cell for cell, of in zip(row, lists, strict=True))
+        for row in rows
+    ]
+
+
 def _mutated(content: bytes, case: Case, count: int) -> bytes:
     for _, rng in case.mutations(count):
         content = deep(rng) if rng.random() < 0.05 else bytes_of(content, rng)
@@ -97,7 +106,7 @@ def _check(path: Path, count: int, *, plain: bool) -> Outcome:
             return Outcome("finding", f"{_kind(path)}: a refusal does not name the file", said, count)
         return Outcome("refused", mutations=count)
     try:
-        wanted = _plainly(path)
+        wanted = _alike(_plainly(path))
     except Exception as error:
         what = f"{_kind(path)}: read, although a plain reader refuses it ({type(error).__name__})"
         return Outcome("finding", what, f"{error}: {describe(found[:3])}", count)
