@@ -76,10 +76,11 @@ class DataFiles:
 def _alike(rows: Rows) -> Rows:
     """With texts as lists of one in a column that has lists: several references, or one."""
     lists = [any(isinstance(cell, list) for cell in column) for column in zip(*rows, strict=True)]
-    return [
-        tuple([cell] if of and isinstance(cell, str) else cell for cell, of in zip(row, lists, strict=True))
-        for row in rows
-    ]
+
+    def made(cell: Any, of: bool) -> Any:
+        return [cell] if of and isinstance(cell, str) else cell
+
+    return [(made(text, lists[0]), made(label, lists[1])) for text, label in rows]
 
 
 def _mutated(content: bytes, case: Case, count: int) -> bytes:
