@@ -62,15 +62,17 @@ def _within_the_repository(value: str) -> str:
     return value
 
 
-def plainly(low: float, high: float, why: str) -> str:
-    """A range and its reason, as the description of a field.
+def within(low: float, high: float, why: str, *, above: bool = False) -> Any:
+    """A range of a number, with its reason in the description of the field.
 
     Args:
         low: The least value, or what it is above.
-        high: The greatest value, or what it is below.
+        high: The greatest value.
         why: The reason, in a few words.
+        above: Whether the least value itself is none.
     """
-    return f"from {_short(low)} to {_short(high)}: {why}"
+    described = f"from {_short(low)} to {_short(high)}: {why}"
+    return Field(gt=low, le=high, description=described) if above else Field(ge=low, le=high, description=described)
 
 
 def _short(number: float) -> str:
@@ -86,87 +88,35 @@ MAX_RATE, MAX_DECAY, MAX_ALPHA = 100.0, 1000.0, 1e6
 MAX_SEED = 2**32 - 1
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
-StepCount = Annotated[
-    int, Field(ge=1, le=MAX_STEPS, description=plainly(1, MAX_STEPS, "at a millisecond each these are 12 days"))
-]
-Epochs = Annotated[
-    Number, Field(gt=0, le=MAX_EPOCHS, description=plainly(0, MAX_EPOCHS, "nothing is learned from more passes"))
-]
-BatchSize = Annotated[
-    int, Field(ge=1, le=MAX_BATCH, description=plainly(1, MAX_BATCH, "the examples of a step are in memory at once"))
-]
-Accumulation = Annotated[
-    int,
-    Field(ge=1, le=MAX_ACCUMULATION, description=plainly(1, MAX_ACCUMULATION, "each is a pass of its own in a step")),
-]
-ExampleCount = Annotated[
-    int, Field(ge=1, le=MAX_EXAMPLES, description=plainly(1, MAX_EXAMPLES, "the rows that can be encoded and kept"))
-]
-Rank = Annotated[
-    int, Field(ge=1, le=MAX_RANK, description=plainly(1, MAX_RANK, "no layer of any model has a larger smaller side"))
-]
-Size = Annotated[
-    int, Field(ge=1, le=MAX_RANK, description=plainly(1, MAX_RANK, "a rank, a width, or tokens of a prefix"))
-]
-ParameterCount = Annotated[
-    int, Field(ge=1, le=MAX_PARAMETERS, description=plainly(1, MAX_PARAMETERS, "no model has more parameters"))
-]
-Length = Annotated[
-    int,
-    Field(ge=2, le=MAX_TOKENS, description=plainly(2, MAX_TOKENS, "one token is a special one; no model reads more")),
-]
-NewTokens = Annotated[
-    int, Field(ge=1, le=MAX_TOKENS, description=plainly(1, MAX_TOKENS, "no model writes more tokens"))
-]
-Alpha = Annotated[
-    Number,
-    Field(gt=0, le=MAX_ALPHA, description=plainly(0, MAX_ALPHA, "LoRA's update is multiplied by lora_alpha / rank")),
-]
+StepCount = Annotated[int, within(1, MAX_STEPS, "at a millisecond each these are 12 days")]
+Epochs = Annotated[Number, within(0, MAX_EPOCHS, "nothing is learned from more passes", above=True)]
+BatchSize = Annotated[int, within(1, MAX_BATCH, "the examples of a step are in memory at once")]
+Accumulation = Annotated[int, within(1, MAX_ACCUMULATION, "each is a pass of its own in a step")]
+ExampleCount = Annotated[int, within(1, MAX_EXAMPLES, "the rows that can be encoded and kept")]
+Rank = Annotated[int, within(1, MAX_RANK, "no layer of any model has a larger smaller side")]
+Size = Annotated[int, within(1, MAX_RANK, "a rank, a width, or tokens of a prefix")]
+ParameterCount = Annotated[int, within(1, MAX_PARAMETERS, "no model has more parameters")]
+Length = Annotated[int, within(2, MAX_TOKENS, "one token is a special one; no model reads more")]
+NewTokens = Annotated[int, within(1, MAX_TOKENS, "no model writes more tokens")]
+Alpha = Annotated[Number, within(0, MAX_ALPHA, "LoRA's update is multiplied by lora_alpha / rank", above=True)]
 Rate = Annotated[
-    Number,
-    Field(
-        gt=0,
-        le=MAX_RATE,
-        description=plainly(0, MAX_RATE, "Adam moves every weight by about the rate, and weights are below 1"),
-    ),
+    Number, within(0, MAX_RATE, "Adam moves every weight by about the rate, and weights are below 1", above=True)
 ]
-InnerRate = Annotated[
-    Number, Field(ge=0, le=MAX_RATE, description=plainly(0, MAX_RATE, "as a learning rate; at 0 V' is V"))
-]
-Decay = Annotated[
-    Number,
-    Field(ge=0, le=MAX_DECAY, description=plainly(0, MAX_DECAY, "a step takes learning_rate times it off a weight")),
-]
-Epsilon = Annotated[
-    Number,
-    Field(
-        ge=1e-12, le=10, description=plainly(1e-12, 10, "less is lost in rounding, and more is no derivative any more")
-    ),
-]
-Threshold = Annotated[
-    Number, Field(ge=-MAX_RATE, le=MAX_RATE, description=plainly(-100, 100, "what selection variables can reach"))
-]
-Tolerance = Annotated[
-    Number, Field(gt=0, le=10, description=plainly(0, 10, "at 1 all that LoRA has gained is given up"))
-]
+InnerRate = Annotated[Number, within(0, MAX_RATE, "as a learning rate; at 0 V' is V")]
+Decay = Annotated[Number, within(0, MAX_DECAY, "a step takes learning_rate times it off a weight")]
+Epsilon = Annotated[Number, within(1e-12, 10, "less is lost in rounding, and more is no derivative any more")]
+Threshold = Annotated[Number, within(-MAX_RATE, MAX_RATE, "what selection variables can reach")]
+Tolerance = Annotated[Number, within(0, 10, "at 1 all that LoRA has gained is given up", above=True)]
 Probability = Annotated[
     Number, Field(ge=0, lt=1, description="0 or more and below 1: a share of all, and 1 leaves none")
 ]
 Share = Annotated[Number, Field(gt=0, lt=1, description="above 0 and below 1: both parts need something")]
 Fraction = Annotated[Number, Field(gt=0, le=1, description="above 0, and at most 1, which is all")]
-Seed = Annotated[int, Field(ge=0, le=MAX_SEED, description=plainly(0, MAX_SEED, "generators take 32 bits"))]
-Beams = Annotated[
-    int, Field(ge=1, le=1000, description=plainly(1, 1000, "the model's memory is needed once for each beam"))
-]
-LengthPenalty = Annotated[
-    Number, Field(ge=-100, le=100, description=plainly(-100, 100, "a score is divided by the length to this power"))
-]
-NGram = Annotated[
-    int, Field(ge=0, le=10_000, description=plainly(0, 10_000, "tokens of a phrase; 0 allows repetitions"))
-]
-Value = Annotated[
-    Number, Field(ge=-1e9, le=1e9, description=plainly(-1e9, 1e9, "the scores of benchmarks; float32 rounds beyond"))
-]
+Seed = Annotated[int, within(0, MAX_SEED, "generators take 32 bits")]
+Beams = Annotated[int, within(1, 1000, "the model's memory is needed once for each beam")]
+LengthPenalty = Annotated[Number, within(-100, 100, "a score is divided by the length to this power")]
+NGram = Annotated[int, within(0, 10_000, "tokens of a phrase; 0 allows repetitions")]
+Value = Annotated[Number, within(-1e9, 1e9, "the scores of benchmarks; float32 rounds beyond")]
 
 # Text.
 MAX_NAME, MAX_PATH, MAX_TEXT, MAX_FILES = 1000, 4096, 10_000, 65_536
