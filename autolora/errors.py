@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,6 +66,20 @@ class Fault:
         subject = f"{self.field}: " if self.field else ""
         hint = f" ({self.hint})" if self.hint else ""
         return f"{self.where}: {subject}{self.message}{hint}"
+
+
+Found = Iterator[tuple[str, str, str]]
+"""Of faults: the dotted field, what is wrong with it, and what to do."""
+
+
+def faults_of(found: Iterable[tuple[str, str, str]], where: Callable[[str], str]) -> list[Fault]:
+    """What was found, each at its place.
+
+    Args:
+        found: By field.
+        where: Gives the place of a dotted field.
+    """
+    return [Fault(where(field), field, message, hint) for field, message, hint in found]
 
 
 class RecipeError(UserError):

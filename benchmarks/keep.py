@@ -65,7 +65,7 @@ def keep(run: Run, target: Path) -> Path:
         shutil.copyfile(run.verified(name), folder / name)
     data = run.recipe.data.model_copy(update={"root": None})
     write_atomic(folder / RECIPE, dump_recipe(run.recipe.model_copy(update={"data": data})))
-    write_state(folder / STATUS, {name: value for name, value in run.status().items() if name != "sha256"})
+    write_state(folder / STATUS, run.status())
     write_state(folder / MANIFEST, {name: value for name, value in run.manifest().items() if name not in UNSAID})
     with listing(folder, RECIPE, *parts):
         pass

@@ -22,12 +22,11 @@ from pathlib import Path
 from autolora.comparison.choices import SHARE, Choice, Key, Tuning
 from autolora.comparison.plan import Trial, trial_key, trials_of, with_needs
 from autolora.errors import UserError
+from autolora.recipe.fields import MAX_SEED
 from autolora.recipe.method import label
 from autolora.recipe.schema import HELD_OUT, MethodSettings, Recipe
 from autolora.runs.results import Result, read_result
 from autolora.runs.store import Run
-
-_HIGHEST_SEED = 2**32 - 1
 
 
 def tuning_seed(seeds: Collection[int]) -> int:
@@ -36,7 +35,7 @@ def tuning_seed(seeds: Collection[int]) -> int:
     Args:
         seeds: Those that are reported.
     """
-    return next(seed for seed in range(_HIGHEST_SEED, -1, -1) if seed not in seeds)
+    return next(seed for seed in range(MAX_SEED, -1, -1) if seed not in seeds)
 
 
 def tuned(methods: Sequence[MethodSettings]) -> list[MethodSettings]:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from autolora.errors import Fault, UserError
+from autolora.errors import Fault, Found, UserError, faults_of
+from autolora.experiment.model_faults import config_of
 from autolora.experiment.model_sizes import positions
-from autolora.model.config import is_encoder, read_config
+from autolora.model.config import is_encoder
 from autolora.model.inspect import model_folder
 from autolora.recipe.load import Limit, Where
 from autolora.recipe.schema import Data, Decoding, Eval, Loss, MethodSettings, Model
 from autolora.registry import TASKS
-
-Found = Iterator[tuple[str, str, str]]
-"""The dotted field, what is wrong with it, and what to do."""
 
 
 def check_sizes(
@@ -37,14 +33,13 @@ def check_sizes(
         limit: Of ranks; it has no bearing on this check.
     """
     try:
-        folder = model_folder(model.name, model.revision)
-        config = read_config(folder) if folder and (folder / "config.json").is_file() else None
+        config = config_of(model_folder(model.name, model.revision))
     except UserError:  # a fault of model.name
         return []
-    if config is None:
+    if not config:
         return []
     found = [*_encoder(data, is_encoder(config)), *_positions(data, method, evaluation, positions(config), task)]
-    return [Fault(where(field), field, message, hint) for field, message, hint in found]
+    return faults_of(found, where)
 
 
 def _encoder(data: Data, encodes: bool) -> Found:
@@ -88,7 +83,7 @@ def check_bearing(
     found = [*_of_generation(data, evaluation, family.decodes, task), *_of_classes(data, evaluation, loss, task)]
     if evaluation.submission is not None and not family.submits:
         found.append(("eval.submission", f"no benchmark takes submission files of {task}", "leave it out"))
-    return [Fault(where(field), field, message, hint) for field, message, hint in found]
+    return faults_of(found, where)
 
 
 def _of_generation(data: Data, evaluation: Eval, decodes: bool, task: str) -> Found:

@@ -6,18 +6,13 @@ dotted field.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-
-from autolora.errors import Fault
+from autolora.errors import Fault, Found, faults_of
 from autolora.recipe.fields import MAX_STEPS
+from autolora.recipe.load import Limit, Where
 from autolora.recipe.schema import Data
 from autolora.recipe.stages import Retrain, Schedule, Search, Steps
 
 MAX_SEEN = 10**12  # examples that a stage sees; more than all texts there are
-Where = Callable[[str], str]
-Limit = tuple[str, int] | None
-Found = Iterator[tuple[str, str, str]]
-"""The dotted field, what is wrong with it, and what to do."""
 
 
 def check_search(search: Search, where: Where, task: str | None = None, limit: Limit = None) -> list[Fault]:
@@ -30,7 +25,7 @@ def check_search(search: Search, where: Where, task: str | None = None, limit: L
         limit: Of ranks; nor has it.
     """
     rates = {"weights": search.weights, "selection": search.selection}
-    return _faults([*_stage("search", search, rates), *_threshold(search)], where)
+    return faults_of([*_stage("search", search, rates), *_threshold(search)], where)
 
 
 def check_retrain(retrain: Retrain, where: Where, task: str | None = None, limit: Limit = None) -> list[Fault]:
@@ -42,7 +37,7 @@ def check_retrain(retrain: Retrain, where: Where, task: str | None = None, limit
         task: The recipe's task family; it has no bearing on this check.
         limit: Of ranks; nor has it.
     """
-    return _faults(_stage("retrain", retrain, {"weights": retrain.weights}), where)
+    return faults_of(_stage("retrain", retrain, {"weights": retrain.weights}), where)
 
 
 def check_amounts(
@@ -64,11 +59,7 @@ def check_amounts(
     found = [*_of_rows("search", search, rows), *_of_rows("retrain", retrain, rows)]
     if search.selects and search.meta_learning and rows < 2:
         found.append(("data.limits.train", "1 example cannot be divided into D_tr and D_val", "raise it"))
-    return _faults(found, where)
-
-
-def _faults(found: Iterator[tuple[str, str, str]] | list[tuple[str, str, str]], where: Where) -> list[Fault]:
-    return [Fault(where(field), field, message, hint) for field, message, hint in found]
+    return faults_of(found, where)
 
 
 def _stage(name: str, stage: Steps, rates: dict[str, Schedule]) -> Found:

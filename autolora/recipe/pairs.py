@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-from autolora.errors import Fault
+from autolora.errors import Fault, Found, faults_of
 from autolora.recipe.method import BUDGETED, SEARCHED, SQUEEZES, beginning_share
 from autolora.recipe.schema import MethodSettings
 from autolora.recipe.stages import BUDGETS, OF_PAIRS, BudgetSettings, RankRule, Retrain, Search
@@ -17,9 +17,6 @@ from autolora.registry import METHODS
 OF_A_BEGINNING = ("rank", "lora_alpha", "lora_dropout", "estimator", "at")
 ABOUT_SELECTION = (*SEARCHED, "shuffled")  # learn selection variables, or build on what has
 ONE_OF = f"give one of {', '.join(BUDGETS)}"
-
-Found = Iterator[tuple[str, str, str]]
-"""The dotted field, what is wrong with it, and what to do."""
 
 
 def check_pairs(
@@ -45,7 +42,7 @@ def check_pairs(
     if not search.selects and method.name == "autolora":  # as the recipe has it in the end
         method = method.model_copy(update={"name": retrain.without_selection})
     found = [*contradictions(search, ranks, retrain, method), *_no_bearing(search, ranks, retrain, method)]
-    return [Fault(where(field), field, message, hint) for field, message, hint in found]
+    return faults_of(found, where)
 
 
 def contradictions(search: Search, ranks: RankRule, retrain: Retrain, method: MethodSettings) -> Found:

@@ -18,7 +18,7 @@ from typing import Any
 
 from autolora.errors import UserError
 from autolora.files import file_hash, read_state
-from autolora.runs.shapes import check_manifest, check_status
+from autolora.runs.shapes import check_state
 
 FORMAT = 3  # of a run's folder, in its manifest and status; the first have no number, those below 3 no SHA-256s
 MANIFEST, STATUS, RECIPE = "manifest.json", "status.json", "recipe.yaml"
@@ -75,7 +75,7 @@ def read_run_state(path: Path) -> dict[str, Any]:
         content = read_state(path, since=FORMAT)
     except UserError as error:
         raise UserError(f"{error}; put it back as it was, or remove the run {path.parent}") from error
-    (check_status if path.name == STATUS else check_manifest)(path, content)
+    check_state(path, content)
     return content
 
 

@@ -1,4 +1,4 @@
-"""What the state files of a run may hold: ``check_status(path, content)``, ``check_manifest(path, content)``, ….
+"""What the state files of a run may hold: ``check_state(path, content)``, ….
 
 Whoever reads them relies on it: nothing that a file holds ends in an error of Python's. Later versions may write more.
 """
@@ -92,14 +92,15 @@ class Manifest(TypedDict, total=False):
     data: dict[str, Any]
 
 
+STATES = {"manifest.json": Manifest, "status.json": Status}
 NEEDED = {  # of the stages of a run that has been measured
     "retrain": ("trainable_parameters", "head_parameters", "seconds"),
     "eval": ("metric", "score"),
 }
 
 
-def check_status(path: Path, content: object) -> None:
-    """Make sure that it is what a run's status.json holds.
+def check_state(path: Path, content: object) -> None:
+    """Make sure that it is what a run's manifest.json or status.json holds.
 
     Args:
         path: The file.
@@ -108,20 +109,7 @@ def check_status(path: Path, content: object) -> None:
     Raises:
         UserError: It is not.
     """
-    _check(path, content, Status)
-
-
-def check_manifest(path: Path, content: object) -> None:
-    """Make sure that it is what a run's manifest.json holds.
-
-    Args:
-        path: The file.
-        content: Of it.
-
-    Raises:
-        UserError: It is not.
-    """
-    _check(path, content, Manifest)
+    _check(path, content, STATES[path.name])
 
 
 def check_metrics(path: Path, content: object) -> None:

@@ -286,7 +286,7 @@ class Run:
         except BaseException as error:
             told = explained(error, name) or error
             self._mark(name, "failed", error=str(told), traceback=traceback.format_exc())
-            keep(told, self.path / "status.json")
+            keep(told, self.path / STATUS)
             if told is error:
                 raise
             raise told from error
