@@ -123,7 +123,7 @@ def _missing(trial: Mapping[str, Any], fault: UserError) -> Result:
 
 def _results(target: Path) -> list[Result]:
     """Those of a run, of all runs below a folder, or of a comparison's folder."""
-    from autolora.runs.folders import is_run, is_tuning
+    from autolora.runs.folders import is_run, run_folders
     from autolora.runs.results import read_result
     from autolora.runs.store import Run
 
@@ -131,11 +131,7 @@ def _results(target: Path) -> list[Result]:
         return [read_result(Run.open(target))]
     if _trials_file(target).is_file():
         return _trials_of(target)
-    found = sorted(
-        path.parent
-        for path in target.rglob("status.json")
-        if is_run(path.parent) and not is_tuning(path.parent, target)
-    )
+    found = sorted(run_folders(target))
     if not found:
         raise UserError(f"{target} is no run and holds none; name a run, a folder of runs or a comparison's folder")
     return [read_result(Run.open(path)) for path in found]

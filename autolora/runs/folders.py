@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -12,6 +14,8 @@ from autolora.recipe.schema import Recipe
 
 TUNING = "_tuning"  # in a recipe's folder, those of its runs that try a setting and are reported nowhere
 RANKS = ("retrain/ranks.json", "search/ranks.json")  # the first that a run has counts
+FILES = ("recipe.yaml", "status.json", "manifest.json")  # of every run
+STAGES = ("search", "retrain", "eval")
 LONGEST = 80  # characters of a method's label in the name of a folder
 
 
@@ -21,7 +25,42 @@ def is_run(path: Path) -> bool:
     Args:
         path: A folder, which need not be there.
     """
-    return (path / "recipe.yaml").is_file() and (path / "status.json").is_file()
+    return not lacking(path)
+
+
+def lacking(path: Path) -> list[str]:
+    """Names of the files that a folder lacks to hold a run.
+
+    Args:
+        path: A folder, which need not be there.
+    """
+    return [name for name in FILES[:2] if not (path / name).is_file()]  # the earliest runs have no manifest
+
+
+def held_run(path: Path) -> bool:
+    """Whether a folder holds a run, or did before it was damaged: it has something of a stage, and files beside it.
+
+    Args:
+        path: A folder, which need not be there.
+    """
+    if is_run(path):
+        return True
+    return any(os.path.lexists(path / name) for name in FILES) and any((path / name).is_dir() for name in STAGES)
+
+
+def run_folders(root: Path, recipe_name: str | None = None) -> Iterator[Path]:
+    """The folders of runs, whole or damaged, in no order.
+
+    Args:
+        root: Where runs are; at any depth below it.
+        recipe_name: Only in ``<root>/<recipe_name>/``; None: everywhere, but not those that try a setting.
+    """
+    found = {
+        path.parent
+        for name in FILES
+        for path in (root.rglob(name) if recipe_name is None else root.glob(f"{recipe_name}/*/{name}"))
+    }
+    return (path for path in found if held_run(path) and not (recipe_name is None and is_tuning(path, root)))
 
 
 def is_tuning(path: Path, root: Path) -> bool:

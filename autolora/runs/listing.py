@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
+from autolora.console import warn
 from autolora.errors import UserError
 from autolora.files import read_json
 from autolora.recipe.schema import Recipe
-from autolora.runs.folders import is_run, is_tuning
+from autolora.runs.folders import run_folders
 from autolora.runs.store import Run
 
 
 def runs(root: Path, recipe_name: str | None = None) -> list[Run]:
-    """All runs below `root`, oldest first; a damaged one is left out, and so is what only tries a setting.
+    """All runs below `root`, oldest first; a damaged one is left out, and named; so is what only tries a setting.
 
     Args:
         root: Where runs are.
@@ -21,19 +23,22 @@ def runs(root: Path, recipe_name: str | None = None) -> list[Run]:
     Raises:
         UserError: The newest run is damaged.
     """
-    found = []
-    for status in root.rglob("status.json") if recipe_name is None else root.glob(f"{recipe_name}/*/status.json"):
-        path = status.parent
-        if is_run(path) and not (recipe_name is None and is_tuning(path, root)):
-            found.append((_created(path), path))
+    found = [(_created(path), path) for path in run_folders(root, recipe_name)]
     opened = []
     for _, path in sorted(found):
         try:
             opened.append(Run.open(path))
-        except UserError:
+        except UserError as error:
             if path == max(found)[1]:
                 raise
+            _leave_out(str(error))
     return opened
+
+
+@cache
+def _leave_out(why: str) -> None:
+    """Say it, once in a process."""
+    warn(f"note: a run is left out: {why}")
 
 
 def same_runs(root: Path, recipe: Recipe) -> list[Run]:

@@ -1,8 +1,9 @@
 """A checkpoint is one safetensors file: tensors, and a small JSON record in its header. No pickle.
 
 It is written to a temporary name and renamed, so that a kill at any moment leaves the old one or the new one. Beside
-the record are the SHA-256 of the tensors, and one of that and the record, by which the record can be trusted alone. A
-value that is not finite is neither written nor read.
+the record are the SHA-256 of the tensors, and one of that and the record, by which the record can be trusted alone.
+Where in its run the file belongs is said, too: one in another's place is refused. A value that is not finite is neither
+written nor read.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ from autolora.errors import RunError, UserError
 from autolora.files import parse_json, write_atomic
 from autolora.training.finite import not_finite
 
-# In the header: the record, the tensors' SHA-256 and that of both, in one text, as safetensors keeps no order; or, of
-# earlier versions, the record alone.
+# In the header: the record, the tensors' SHA-256, that of all of it and the file's place, in one text, as safetensors
+# keeps no order; earlier versions say no place, or the record alone.
 _CHECKED, _RECORD = "checked", "record"
+_NONE = (None, None)
 
 
 def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str, object]) -> None:
@@ -42,7 +44,8 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], record: Mapping[s
     if (name := not_finite(contiguous)) is not None:
         raise RunError(f"{path} is not written: {name} holds values that are not finite, the training has diverged")
     text, hashed = json.dumps(record, allow_nan=False), _hash_of(contiguous)
-    checked = json.dumps([text, hashed, _hash_with(text, hashed)])
+    place = _place(path)
+    checked = json.dumps([text, hashed, _hash_with(text, hashed, place), place])
     write_atomic(path, save(contiguous, metadata={_CHECKED: checked}))
 
 
@@ -93,9 +96,14 @@ def read_record(path: Path) -> dict[str, Any]:
 def _read_header(path: Path, header: Mapping[str, str]) -> tuple[dict[str, Any], str | None]:
     """The record, and what the tensors' SHA-256 should be; None where that is not said."""
     try:
-        text, hashed, whole = parse_json(header[_CHECKED]) if _CHECKED in header else (header[_RECORD], None, None)
-        if hashed is not None and _hash_with(text, hashed) != whole:
+        text, hashed, whole, *places = parse_json(header[_CHECKED]) if _CHECKED in header else (header[_RECORD], *_NONE)
+        if hashed is not None and _hash_with(text, hashed, *places) != whole:
             raise _changed(path, "record")
+        if places and places != [_place(path)]:
+            raise UserError(
+                f"{path} is in another file's place: it was written as {places[0]}; put the right one back, or remove "
+                "it to start the stage anew"
+            )
         record = parse_json(text)
         if not isinstance(record, dict):
             raise TypeError("its record is no object")
@@ -114,8 +122,13 @@ def _hash_of(tensors: Mapping[str, Tensor]) -> str:
     return found.hexdigest()
 
 
-def _hash_with(record: str, tensors: str) -> str:
-    return hashlib.sha256(f"{tensors} {record}".encode("utf-8", "surrogatepass")).hexdigest()
+def _hash_with(record: str, tensors: str, *place: str) -> str:
+    return hashlib.sha256(" ".join([tensors, *place, record]).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _place(path: Path) -> str:
+    """Where in its run a file is: its name and its folder's."""
+    return f"{path.absolute().parent.name}/{path.name}"
 
 
 def _damaged(path: Path, error: Exception) -> UserError:

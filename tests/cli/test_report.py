@@ -1,6 +1,7 @@
 """``autolora report`` and ``autolora export`` on a run that is there."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,21 @@ def test_a_folder_of_runs_gives_one_page_wherever_it_is_asked_for(call: Call, co
     assert code == 0, err
     assert {path.name for path in (tmp_path / "page").iterdir()} >= {"report.html", "report.md", "figures"}
     assert not (copied.parents[1] / "report.html").exists()
+
+
+@pytest.mark.parametrize("name", ["status.json", "recipe.yaml"])
+@pytest.mark.parametrize("folder", [False, True])
+def test_a_run_that_lacks_a_file_is_not_left_out(
+    call: Call, copied: Path, tmp_path: Path, name: str, folder: bool
+) -> None:
+    shutil.copytree(copied, other := copied.with_name(f"{copied.name}-2"))
+    (other / name).unlink()
+    if folder:
+        (other / name).mkdir()
+    code, out, err = call("report", copied.parents[1], "--output", tmp_path / "page")
+    assert (code, out) == (2, "")
+    assert f"{other} is not a run: it has no {name}" in err
+    assert not (tmp_path / "page").exists()
 
 
 @pytest.mark.parametrize("name", ["trials.json", "cells.json"])

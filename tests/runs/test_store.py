@@ -164,7 +164,9 @@ def test_runs_that_build_on_each_other_move_together(tmp_path: Path) -> None:
     assert moved.base_run("autolora") == (tmp_path / "new" / "tiny" / base.path.name).resolve()
 
 
-def test_runs_are_listed_oldest_first_and_a_damaged_one_is_left_out_unless_it_is_the_newest(tmp_path: Path) -> None:
+def test_runs_are_listed_oldest_first_and_a_damaged_one_is_left_out_unless_it_is_the_newest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     old, new, middle = (made_at(opened(tmp_path), f"2026-01-0{day}") for day in (1, 3, 2))
     of_an_earlier_version(middle.path)
     of_an_earlier_version(new.path)
@@ -173,6 +175,13 @@ def test_runs_are_listed_oldest_first_and_a_damaged_one_is_left_out_unless_it_is
     assert runs(tmp_path, "small") == []
     (middle.path / "recipe.yaml").write_text("task: no-such-task\n")
     assert [run.path for run in runs(tmp_path)] == [old.path, new.path]
+    said = capsys.readouterr().err
+    assert said.startswith("note: a run is left out: ")
+    assert str(middle.path) in said
+    (middle.path / "recipe.yaml").unlink()
+    (middle.path / "search").mkdir(exist_ok=True)
+    assert [run.path for run in runs(tmp_path)] == [old.path, new.path]
+    assert f"{middle.path} is not a run: it has no recipe.yaml" in capsys.readouterr().err
     (new.path / "recipe.yaml").write_text("task: no-such-task\n")
     with pytest.raises(UserError, match="is not the resolved recipe of a run"):
         runs(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from autolora.errors import UserError
-from autolora.training.checkpoint import load_checkpoint, save_checkpoint
+from autolora.training.checkpoint import load_checkpoint, read_record, save_checkpoint
 
 TENSORS = {
     "float": torch.randn(2, 3),
@@ -87,3 +88,33 @@ def test_a_kill_while_writing_leaves_the_old_checkpoint(tmp_path: Path, monkeypa
     save_checkpoint(path, {"a": torch.ones(1)}, {"step": 3})
     assert load_checkpoint(path)[1] == {"step": 3}
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_one_file_in_anothers_place_is_refused(tmp_path: Path) -> None:
+    mine, other = tmp_path / "search" / "head.safetensors", tmp_path / "search" / "evidence.safetensors"
+    later = tmp_path / "retrain" / "head.safetensors"
+    for path in (mine, other, later):
+        path.parent.mkdir(exist_ok=True)
+        save_checkpoint(path, {path.name: torch.ones(1)}, RECORD)
+    for path in (other, later):
+        data = mine.read_bytes()
+        mine.write_bytes(path.read_bytes())
+        for read in (load_checkpoint, read_record):
+            with pytest.raises(UserError, match=rf"in another file's place: it was written as {path.parent.name}/"):
+                read(mine)
+        mine.write_bytes(data)
+    (tmp_path / "search").rename(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere").rename(tmp_path / "search")
+    assert load_checkpoint(mine)[1] == RECORD
+
+
+def test_files_of_earlier_versions_say_no_place(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    from autolora.training.checkpoint import _hash_of, _hash_with
+
+    tensors, text = {"a": torch.ones(2)}, json.dumps({"step": 3})
+    hashed = _hash_of(tensors)
+    path = tmp_path / "checkpoint.safetensors"
+    save_file(tensors, path, metadata={"checked": json.dumps([text, hashed, _hash_with(text, hashed)])})
+    assert load_checkpoint(path)[1] == {"step": 3}
