@@ -24,7 +24,7 @@ KILLED = {"autolora": (), "squeeze": ("--set", "method.name=squeeze", "--set", "
 SHORT = ("--set", "search.steps=8", "--set", "retrain.steps=12")
 # What people may edit: a command may do as it says.
 EDITED = ("adapter/README.md",)
-OURS = (".lock",)  # says who is at the run, and is written anew by whoever is
+OURS = (".lock", ".lock.json")  # say who is at the run, and are written anew by whoever is
 COMMANDS: tuple[tuple[str, ...], ...] = (
     ("report", "RUN", "--output", "page"),
     ("eval", "RUN"),
