@@ -144,7 +144,9 @@ def _format(names: object) -> str:
     if ".lora_down." in joined or ".lora.down." in joined:
         return f"a LoRA in kohya's format, and not in PEFT's; {_DIFFUSERS_TO_PEFT}"
     if "lora_A" in joined or "lora_B" in joined:
-        return f"a LoRA of diffusers, and not in PEFT's format: its scaling is not said in {CONFIG}; {_DIFFUSERS_TO_PEFT}"
+        return (
+            f"a LoRA of diffusers, and not in PEFT's format: its scaling is not said in {CONFIG}; {_DIFFUSERS_TO_PEFT}"
+        )
     return "no LoRA that is known here"
 
 

@@ -155,14 +155,18 @@ def _modules(config: Mapping[str, Any], file: TensorFile, others: tuple[str, ...
         rank, shape = _sizes(name, file.entries[a], file.entries[b], file.path)
         said = rank_of(name)
         if said != rank:
-            raise UserError(f"{file.path}: {name} has rank {rank}, and {CONFIG} says {str(said)[:40]}; have it sent anew")
+            raise UserError(
+                f"{file.path}: {name} has rank {rank}, and {CONFIG} says {str(said)[:40]}; have it sent anew"
+            )
         scaling = scaling_of(config, rank, alpha_of(name))
         yield Module(name, kind, a, b, rank, scaling, shape, name in pinned)
 
 
 def _module_name(tensor: str, path: Path) -> str:
     if not tensor.startswith(WRAPPED):
-        raise UserError(f"{path}: {tensor} is no name of PEFT's, which all begin with {WRAPPED}; save it with PEFT anew")
+        raise UserError(
+            f"{path}: {tensor} is no name of PEFT's, which all begin with {WRAPPED}; save it with PEFT anew"
+        )
     kind = _kind(tensor)
     name = tensor.removeprefix(WRAPPED)
     for end in KINDS[str(kind)]:

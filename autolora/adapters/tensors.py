@@ -65,7 +65,9 @@ class TensorFile:
             with path.open("rb") as file:
                 length = int.from_bytes(file.read(8), "little")
                 if length > LARGEST_HEADER:
-                    raise UserError(f"{path} cannot be loaded (its header would have {length} bytes); have it sent anew")
+                    raise UserError(
+                        f"{path} cannot be loaded (its header would have {length} bytes); have it sent anew"
+                    )
                 header = parse_json(file.read(length))
             with safe_open(str(path), framework="numpy"):  # every offset lies in the file, and fits its shape
                 pass

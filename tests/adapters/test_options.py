@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from peft import EvaConfig, LoraConfig
+from peft import EvaConfig, LoraConfig, PeftModel
 from safetensors.torch import load_file
 
 import autolora
@@ -58,7 +58,7 @@ CASES: dict[str, tuple[str, dict[str, Any], str, bool]] = {
     "conv1d": ("gpt2", {"target_modules": ["c_attn", "c_proj"], "fan_in_fan_out": True}, "h.1.attn.c_attn", False),
     "embedding": ("gpt2", {"target_modules": ["wte", "c_attn"], "fan_in_fan_out": True}, "transformer.wte", False),
     "embedding-kept": ("gpt2", {"target_modules": ["wte", "c_attn"], "fan_in_fan_out": True}, "h.1.attn.c_attn", False),
-    "tied-output": ("llama", {"target_modules": ["lm_head", "q_proj"]}, "lm_head", False),
+    "tied-output": ("gpt2", {"target_modules": ["lm_head", "c_attn"]}, "h.1.attn.c_attn", False),
     "shared-layers": ("albert", {"target_modules": ["query", "ffn"]}, "query", False),
     "trained-tokens": (
         "llama",
@@ -87,12 +87,17 @@ CASES: dict[str, tuple[str, dict[str, Any], str, bool]] = {
 UNMERGEABLE = ("activated",)
 
 
-def given(folder: Path, name: str) -> tuple[str, Path, torch.Tensor, dict[str, torch.Tensor]]:
-    """The kind of model, the adapter's folder, its outputs in the model that has been trained, and its updates."""
+UNIFORM = [
+    *((name, False) for name in CASES),
+    *((name, True) for name in ("patterns", "dora", "lora-bias", "convolutions")),
+]
+
+
+def given(folder: Path, name: str) -> tuple[str, Path, PeftModel]:
+    """The kind of model, the adapter's folder, and the model as it has been trained."""
     kind, options, zero, _ = CASES[name]
     adapted = write_adapter(folder / "adapter", base(kind), LoraConfig(r=4, lora_alpha=6, **options), zero=zero)
-    found = outputs(adapted, kind, **more(name))
-    return kind, folder / "adapter", found, updates(adapted)
+    return kind, folder / "adapter", adapted
 
 
 def more(name: str) -> dict[str, Any]:
@@ -100,11 +105,11 @@ def more(name: str) -> dict[str, Any]:
     return {"alora_offsets": [5, 3, None]} if name == "activated" else {}
 
 
-@pytest.mark.parametrize("uniform", [False, True], ids=["", "uniform"])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(("name", "uniform"), UNIFORM)
 @pytest.mark.filterwarnings("ignore")
 def test_all_the_energy_is_the_same_adapter(name: str, uniform: bool, tmp_path: Path) -> None:
-    kind, folder, wanted, _ = given(tmp_path, name)
+    kind, folder, adapted = given(tmp_path, name)
+    wanted = outputs(adapted, kind, **more(name))
     zero, stays = CASES[name][2:]
     ranks = autolora.compress(folder, "keep=1", tmp_path / "small", uniform=uniform)
     assert ranks.rule["share"] == pytest.approx(1, abs=1e-12)
@@ -115,17 +120,19 @@ def test_all_the_energy_is_the_same_adapter(name: str, uniform: bool, tmp_path: 
     atol = 1e-5 * float(wanted.abs().max())
     assert torch.allclose(outputs(found, kind, **more(name)), wanted, rtol=0, atol=atol)
     if name not in UNMERGEABLE:
-        assert torch.allclose(outputs(found.merge_and_unload(), kind), wanted, rtol=0, atol=atol)
+        # Where weights are shared, PEFT merges what it has not computed: into GPT-2's output layer, too.
+        merged, theirs = (outputs(each.merge_and_unload(), kind) for each in (found, adapted))
+        assert torch.allclose(merged, theirs, rtol=0, atol=atol)
     assert not torch.allclose(outputs(base(kind), kind), wanted, rtol=0, atol=1e-2)
     if uniform:
         assert read_json(tmp_path / "small" / "adapter_config.json")["rank_pattern"] == {}
 
 
-@pytest.mark.parametrize("uniform", [False, True], ids=["", "uniform"])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(("name", "uniform"), UNIFORM)
 @pytest.mark.filterwarnings("ignore")
 def test_half_of_it_is_the_truncated_decomposition(name: str, uniform: bool, tmp_path: Path) -> None:
-    kind, folder, _, wanted = given(tmp_path, name)
+    kind, folder, adapted = given(tmp_path, name)
+    wanted = updates(adapted)
     ranks = autolora.compress(folder, 0.5, tmp_path / "small", uniform=uniform)
     full = sum(sum(ranks.shapes[each]) for each in ranks) * 4
     assert 0 < ranks.parameters <= full / 2 or name == "patterns"
@@ -140,7 +147,7 @@ def test_half_of_it_is_the_truncated_decomposition(name: str, uniform: bool, tmp
 @pytest.mark.parametrize("name", ["modules-to-save", "bias-all", "dora", "trained-tokens", "lora-bias"])
 @pytest.mark.filterwarnings("ignore")
 def test_what_is_no_factor_stays_to_the_byte(name: str, tmp_path: Path) -> None:
-    _, folder, _, _ = given(tmp_path, name)
+    _, folder, _ = given(tmp_path, name)
     autolora.compress(folder, 0.5, tmp_path / "small")
     before = load_file(folder / "adapter_model.safetensors")
     after = load_file(tmp_path / "small" / "adapter_model.safetensors")
@@ -165,4 +172,4 @@ def test_tensors_keep_their_type(dtype: torch.dtype, tmp_path: Path) -> None:
     for module, update in found.items():
         u, sigma, v = torch.linalg.svd(wanted[module], full_matrices=False)
         best = (u[:, : ranks[module]] * sigma[: ranks[module]]) @ v[: ranks[module]]
-        assert torch.allclose(update, best, rtol=0, atol=3 * torch.finfo(dtype).eps * float(sigma[0]))
+        assert torch.allclose(update, best, rtol=0, atol=5 * max(torch.finfo(dtype).eps, 1e-13) * float(sigma[0]))
