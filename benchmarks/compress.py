@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -106,7 +105,7 @@ _UNIT = 1 if sys.platform == "darwin" else 1024  # bytes that ru_maxrss counts i
 _MEASURED = """
 import resource, sys
 import autolora.adapters.compress
-from autolora.__main__ import main
+from autolora.cli import main
 try:
     main()
 except SystemExit as end:
@@ -133,14 +132,13 @@ def main() -> None:
             written = ["--output", str(output)] if "--budget" in arguments else []
             given = arguments if not target else ["compress", *target, *arguments, *written]
             seconds, peak = measure(given, options.threads)
-            size = f"{(output / TENSORS).stat().st_size / 1e6:.0f}" if written else "-"
-            rows.append([name, f"{seconds:.1f}", f"{peak:.0f}", size])
+            size = round((output / TENSORS).stat().st_size / 1e6) if written else None
+            rows.append({"command": name, "seconds": round(seconds, 1), "peak MiB": round(peak), "MB written": size})
         before = (adapter / TENSORS).stat().st_size / 1e6
     print(f"{options.layers} layers, r = {options.rank}: {before:.0f} MB; {options.threads} thread(s), ", end="")
     print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
-    print(to_markdown(["command", "seconds", "peak MiB", "MB written"], rows))
+    print(to_markdown(rows))
 
 
 if __name__ == "__main__":
-    resource.getrusage(resource.RUSAGE_SELF)
     main()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from autolora.adapters.tensors import TensorFile
 from autolora.errors import UserError
-from autolora.lora.stored import CONFIG, TENSORS
+from autolora.lora.stored import CONFIG, TENSORS, WRAPPED
 
 LARGEST = 64 << 20  # bytes of a file that is read whole, or carried over
 CARRIED = (".json", ".md", ".txt", ".model", ".jinja", ".tiktoken", ".yaml", ".yml")  # tokenizer, card, licence, …
@@ -142,16 +142,14 @@ def _format(names: object) -> str:
     if "hada_w1" in joined or "lokr_w1" in joined or "oft_" in joined:
         return "an adapter of LyCORIS (LoHa, LoKr or OFT), and no LoRA; it cannot be compressed"
     if ".lora_down." in joined or ".lora.down." in joined:
-        return f"a LoRA in kohya's format, and not in PEFT's; {_DIFFUSERS_TO_PEFT}"
+        return f"a LoRA in kohya's format, not in PEFT's; kohya's networks/resize_lora.py resizes it, or: {_TO_PEFT}"
     if "lora_A" in joined or "lora_B" in joined:
-        return (
-            f"a LoRA of diffusers, and not in PEFT's format: its scaling is not said in {CONFIG}; {_DIFFUSERS_TO_PEFT}"
-        )
+        return f"a LoRA of diffusers, not in PEFT's format: no {CONFIG} says its scaling; {_TO_PEFT}"
     return "no LoRA that is known here"
 
 
-_DIFFUSERS_TO_PEFT = (
-    "load it in diffusers (pipe.load_lora_weights(…)), and write the part that is meant as PEFT does: "
-    "get_peft_model_state_dict(pipe.transformer) as adapter_model.safetensors, its names with base_model.model. in "
-    "front, and pipe.transformer.peft_config['default_0'].save_pretrained(…) (pipe.unet for Stable Diffusion)"
+_TO_PEFT = (
+    "in diffusers, after pipe.load_lora_weights(…), save peft.get_peft_model_state_dict(pipe.transformer) as "
+    f"{TENSORS}, {WRAPPED} put in front of its names, and pipe.transformer.peft_config[…].save_pretrained(…) beside it "
+    "(pipe.unet where there is one)"
 )

@@ -106,7 +106,7 @@ class StoredAdapter:
 
     @property
     def costs(self) -> dict[str, int]:
-        """n + m by module."""
+        """Parameters of one component, n + m, by module."""
         return {name: each.cost for name, each in self.modules.items()}
 
     def factors(self, name: str) -> Factors:
@@ -228,6 +228,6 @@ def _check_ties(folder: Path, config: Mapping[str, Any], modules: Mapping[str, M
     embedded = [each.name for each in modules.values() if each.kind == "embedding"]
     if config.get("ensure_weight_tying") and embedded:
         raise UserError(
-            f"{folder / CONFIG}: ensure_weight_tying makes PEFT give the output layer the factors of {embedded[0]}; the "
-            "two would be cut down apart; this cannot be compressed"
+            f"{folder / CONFIG}: ensure_weight_tying makes PEFT give the output layer the factors of {embedded[0]}; "
+            "the two would be cut down apart; this cannot be compressed"
         )

@@ -34,7 +34,7 @@ class Layer(Protocol):
 
     @property
     def scaling(self) -> float:
-        """s."""
+        """What the product of its factors is multiplied by, s."""
 
     @property
     def shape(self) -> tuple[int, int]:

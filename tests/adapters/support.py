@@ -78,7 +78,7 @@ def outputs(model: nn.Module, kind: str, **more: Any) -> Tensor:
 
 @torch.no_grad()
 def updates(adapted: PeftModel) -> dict[str, Tensor]:
-    """s B A of every module with LoRA, in float64, as PEFT merges it; convolutions flat, (m, n)."""
+    """The update s B A of every module with LoRA, in float64, as PEFT merges it; convolutions flat, (m, n)."""
     found = {}
     layers: dict[str, Any] = {**lora_layers(adapted)}
     for name, layer in layers.items():
