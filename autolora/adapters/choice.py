@@ -82,7 +82,7 @@ class Choice:
         Raises:
             UserError: A value is not finite, or every update is zero.
         """
-        energies = {name: adapter.components(name).sigma.square() for name in adapter.modules}
+        energies = {name: adapter.spectrum(name).square() for name in adapter.modules}
         total = float(sum(each.sum() for each in energies.values()))
         if not math.isfinite(total):
             raise UserError(f"{adapter.file.path}: its updates are too large for numbers")

@@ -10,23 +10,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
 from autolora.adapters.folder import find_adapter
 from autolora.adapters.settings import check_settings
 from autolora.adapters.tensors import Entry, TensorFile
-from autolora.allocation.components import Components, Factors, decompose
+from autolora.allocation.components import Components, Factors, decompose, spectrum
 from autolora.errors import RunError, UserError
 from autolora.lora.stored import CONFIG, TENSORS, WRAPPED, in_pattern, read_config, scaling_of
 
 # The ends of a module's two factors in PEFT's file.
 KINDS = {"linear": (".lora_A.weight", ".lora_B.weight"), "embedding": (".lora_embedding_A", ".lora_embedding_B")}
 BESIDE_FACTORS = (".lora_magnitude_vector", ".lora_B.bias")  # of DoRA, of lora_bias
+T = TypeVar("T")
 BASE = "base_layer."  # in front of what a module has of its own, as long as it is wrapped
 
 
@@ -128,8 +129,22 @@ class StoredAdapter:
         Raises:
             UserError: It has values that are not finite.
         """
+        return self._decomposed(name, decompose)
+
+    def spectrum(self, name: str) -> Tensor:
+        """Their singular values alone, σ.
+
+        Args:
+            name: The module's full name.
+
+        Raises:
+            UserError: It has values that are not finite.
+        """
+        return self._decomposed(name, spectrum)
+
+    def _decomposed(self, name: str, by: Callable[[Factors], T]) -> T:
         try:
-            return decompose(self.factors(name))
+            return by(self.factors(name))
         except RunError:
             raise UserError(
                 f"{self.file.path}: {name} has values that are not finite; the training that made it has diverged"
