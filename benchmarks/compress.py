@@ -83,7 +83,7 @@ def write_adapter(folder: Path, layers: int, rank: int) -> None:
     (folder / CONFIG).write_text(json.dumps(config), encoding="utf-8")
 
 
-def measure(arguments: list[str], threads: int) -> tuple[float, float]:
+def measure(arguments: list[str], threads: int) -> tuple[float, float, float]:
     """Run a command.
 
     Args:
@@ -91,14 +91,15 @@ def measure(arguments: list[str], threads: int) -> tuple[float, float]:
         threads: Of torch.
 
     Returns:
-        Seconds, and the peak resident size in MiB.
+        Seconds, those of them that the processor worked for it, and the peak resident size in MiB.
     """
     command = [sys.executable, "-c", _MEASURED, *arguments]
     start = time.perf_counter()
     done = subprocess.run(
         command, env={**os.environ, "OMP_NUM_THREADS": str(threads)}, capture_output=True, text=True, check=True
     )
-    return time.perf_counter() - start, int(done.stderr.split()[-1]) * _UNIT / (1 << 20)
+    worked, peak = done.stderr.split()[-2:]
+    return time.perf_counter() - start, float(worked), int(peak) * _UNIT / (1 << 20)
 
 
 _UNIT = 1 if sys.platform == "darwin" else 1024  # bytes that ru_maxrss counts in
@@ -110,7 +111,8 @@ try:
     main()
 except SystemExit as end:
     assert not end.code, end.code
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
+used = resource.getrusage(resource.RUSAGE_SELF)
+print(used.ru_utime + used.ru_stime, used.ru_maxrss, file=sys.stderr)
 """
 
 
@@ -131,9 +133,17 @@ def main() -> None:
             target = [] if name == "imports alone" else [str(adapter)]
             written = ["--output", str(output)] if "--budget" in arguments else []
             given = arguments if not target else ["compress", *target, *arguments, *written]
-            seconds, peak = measure(given, options.threads)
+            seconds, worked, peak = measure(given, options.threads)
             size = round((output / TENSORS).stat().st_size / 1e6) if written else None
-            rows.append({"command": name, "seconds": round(seconds, 1), "peak MiB": round(peak), "MB written": size})
+            rows.append(
+                {
+                    "command": name,
+                    "seconds": f"{seconds:.1f}",
+                    "of the processor": f"{worked:.1f}",
+                    "peak MiB": round(peak),
+                    "MB written": size,
+                }
+            )
         before = (adapter / TENSORS).stat().st_size / 1e6
     print(f"{options.layers} layers, r = {options.rank}: {before:.0f} MB; {options.threads} thread(s), ", end="")
     print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")

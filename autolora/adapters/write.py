@@ -12,6 +12,7 @@ import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -214,11 +215,11 @@ def _parts(adapter: StoredAdapter, cuts: Mapping[str, Cut]) -> Iterator[Part]:
             entry = file.entries[name]
             shape = (cut.rank, *entry.shape[1:]) if i == 0 else (entry.shape[0], cut.rank, *entry.shape[2:])
             width = entry.size // entry.numbers
-            yield Part(name, entry.dtype, shape, width * math.prod(shape), lambda cut=cut, i=i: factors.bytes(cut, i))
+            yield Part(name, entry.dtype, shape, width * math.prod(shape), partial(factors.bytes, cut, i))
     gone = adapter.modules.keys() - cuts.keys()
     for name in adapter.others:
         entry = file.entries[name]
-        yield Part(_unwrapped(name, gone), entry.dtype, entry.shape, entry.size, lambda name=name: file.raw(name))
+        yield Part(_unwrapped(name, gone), entry.dtype, entry.shape, entry.size, partial(file.raw, name))
 
 
 def _unwrapped(tensor: str, gone: set[str]) -> str:

@@ -171,7 +171,7 @@ def spectrum(factors: Factors) -> Tensor:
     """
     a, b = _finite(factors)
     r, t = (torch.linalg.qr(each, mode="r").R for each in (b, a.T))
-    sigma = torch.linalg.svdvals(r @ t.T)
+    sigma: Tensor = torch.linalg.svdvals(r @ t.T)
     return sigma[_alive(sigma, factors)] * factors.scaling
 
 
@@ -185,7 +185,7 @@ def _finite(factors: Factors) -> tuple[Tensor, Tensor]:
 
 def _alive(sigma: Tensor, factors: Factors) -> Tensor:
     """Which singular values are more than rounding."""
-    alive = sigma > sigma.new_tensor(torch.finfo(torch.float64).eps * max(len(factors.a), 1)) * sigma.max()
+    alive: Tensor = sigma > sigma.new_tensor(torch.finfo(torch.float64).eps * max(len(factors.a), 1)) * sigma.max()
     return alive & (factors.scaling != 0)  # a layer that is scaled to nothing has no update
 
 
