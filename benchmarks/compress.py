@@ -20,7 +20,7 @@ import torch
 
 from autolora.adapters.tensors import Part, to_bytes, write_tensors
 from autolora.lora.stored import CONFIG, TENSORS, WRAPPED
-from autolora.tables import to_markdown
+from autolora.tables import Row, to_markdown
 
 HIDDEN, INNER = 4096, 11008
 SHAPES = {  # (n, m)
@@ -127,7 +127,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.folder) as place:
         adapter = Path(place) / "adapter"
         write_adapter(adapter, options.layers, options.rank)
-        rows = []
+        rows: list[Row] = []
         for i, (name, arguments) in enumerate(COMMANDS.items()):
             output = Path(place) / str(i)
             target = [] if name == "imports alone" else [str(adapter)]
