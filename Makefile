@@ -18,7 +18,7 @@ ARGS ?=
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help install quickstart test test-lowest lint check bench bench-ranks fuzz torture clean reproduce-glue reproduce-nlg reproduce-ner
+.PHONY: help install quickstart test test-lowest lint check bench bench-ranks bench-compress fuzz torture clean reproduce-glue reproduce-nlg reproduce-ner
 .DEFAULT_GOAL := help
 
 help:
@@ -32,6 +32,7 @@ help:
 	@echo "make fuzz        damaged recipes, run folders and data files: each ends right or is refused"
 	@echo "make torture     100 kills and 20 full disks: each goes on to the bytes of a command that nothing stopped"
 	@echo "make bench-ranks what rules for ranks are worth on planted truth: 5 seeds, within 20 minutes on two cores"
+	@echo "make bench-compress seconds and memory of autolora compress on an adapter of a 7B model's size"
 	@echo "make reproduce-glue, reproduce-nlg, reproduce-ner"
 	@echo "                 the paper's comparison: methods by seeds on every task, one table; goes on where it was interrupted"
 	@echo "                 PROFILE=full (the paper's settings) or mini (small models), SEEDS=$(SEEDS), JOBS=$(JOBS) (trials at a time),"
@@ -100,6 +101,9 @@ bench: install
 
 bench-ranks: install
 	$(BIN)/python -m benchmarks.ranks $(ARGS)
+
+bench-compress: install
+	$(BIN)/python -m benchmarks.compress $(ARGS)
 
 # Both print seeds, and of each finding the command that brings it back: ARGS="--case runs:0:17"
 fuzz: install

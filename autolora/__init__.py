@@ -5,6 +5,7 @@
     result = autolora.run("quickstart")                   # search, retrain and evaluate a recipe
     ranks = autolora.find_ranks(model, train, validation, loss, autolora.Search(steps=200))
     ranks = autolora.squeeze(peft_model, batches, budget=0.5)    # of a LoRA in training, in place
+    ranks = autolora.compress("adapter", 0.5, "smaller")  # of one on disk, without its model and without data
     found = autolora.compare("quickstart", "autolora,lora:4", seeds=range(3))
 
 What is named here is imported when it is used: importing autolora itself imports nothing.
@@ -14,6 +15,7 @@ TYPE_CHECKING = False  # as typing's, whose import would cost more than all of t
 if TYPE_CHECKING:
     from typing import Any
 
+    from autolora.adapters.compress import compress
     from autolora.allocation.squeeze import squeeze
     from autolora.bilevel.find import find_ranks
     from autolora.comparison.api import compare
@@ -41,6 +43,7 @@ __all__ = [
     "Search",
     "UserError",
     "compare",
+    "compress",
     "find_ranks",
     "load_recipe",
     "other_ranks",
@@ -62,6 +65,7 @@ _PLACES = {
     "Search": "autolora.recipe.schema",
     "UserError": "autolora.errors",
     "compare": "autolora.comparison.api",
+    "compress": "autolora.adapters.compress",
     "find_ranks": "autolora.bilevel.find",
     "load_recipe": "autolora.experiment.preflight",
     "other_ranks": "autolora.experiment.ranks",

@@ -35,6 +35,7 @@ ROOMS = (  # from the ground up: a room imports from those before it only
     "tasks",
     "allocation",
     "bilevel",
+    "adapters",
     "runs",
     "evaluation",
     "context",

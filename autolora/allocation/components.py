@@ -147,16 +147,46 @@ def decompose(factors: Factors) -> Components:
     Raises:
         RunError: There is a value in it that is not finite.
     """
-    a, b = factors.a.double().cpu(), factors.b.double().cpu()
-    if not (a.isfinite().all() and b.isfinite().all()):
-        raise RunError("the factors hold values that are not finite: the training has diverged")
+    a, b = _finite(factors)
     q, r = torch.linalg.qr(b)
     p, t = torch.linalg.qr(a.T)
     x, sigma, yt = torch.linalg.svd(r @ t.T, full_matrices=False)
-    alive = sigma > sigma.new_tensor(torch.finfo(torch.float64).eps * max(len(a), 1)) * sigma.max()
-    alive &= factors.scaling != 0  # a layer that is scaled to nothing has no update
+    alive = _alive(sigma, factors)
     u, v = q @ x[:, alive], p @ yt.T[:, alive]
     return Components(u, sigma[alive] * factors.scaling, v, factors.scaling, len(a))
+
+
+@torch.no_grad()
+def spectrum(factors: Factors) -> Tensor:
+    """The σ of `decompose` alone, in a third of the time and without a matrix of the layer's size.
+
+    Args:
+        factors: Of one layer, on any device.
+
+    Returns:
+        Of shape (q,), float64, descending.
+
+    Raises:
+        RunError: There is a value in it that is not finite.
+    """
+    a, b = _finite(factors)
+    r, t = (torch.linalg.qr(each, mode="r").R for each in (b, a.T))
+    sigma: Tensor = torch.linalg.svdvals(r @ t.T)
+    return sigma[_alive(sigma, factors)] * factors.scaling
+
+
+def _finite(factors: Factors) -> tuple[Tensor, Tensor]:
+    """A and B in float64 on the CPU."""
+    a, b = factors.a.double().cpu(), factors.b.double().cpu()
+    if not (a.isfinite().all() and b.isfinite().all()):
+        raise RunError("the factors hold values that are not finite: the training has diverged")
+    return a, b
+
+
+def _alive(sigma: Tensor, factors: Factors) -> Tensor:
+    """Which singular values are more than rounding."""
+    alive: Tensor = sigma > sigma.new_tensor(torch.finfo(torch.float64).eps * max(len(factors.a), 1)) * sigma.max()
+    return alive & (factors.scaling != 0)  # a layer that is scaled to nothing has no update
 
 
 def pairs(factors: Factors) -> Components:

@@ -7,7 +7,7 @@ dropped, and balanced factors to train on. Layers that keep nothing become plain
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import cast
+from typing import Protocol, cast
 
 import torch
 from peft import LoraConfig, PeftModel
@@ -25,23 +25,39 @@ Replaced = dict[nn.Parameter, nn.Parameter | None]
 """The old parameters, and what took their places; None where the layer has no LoRA any more."""
 
 
-def ranks_of(components: Mapping[str, Components], kept: Mapping[str, Sequence[int]], **rule: object) -> Ranks:
+class Layer(Protocol):
+    """What ranks say of a layer; `Components` do."""
+
+    @property
+    def rank(self) -> int:
+        """k, the rank that it was trained at."""
+
+    @property
+    def scaling(self) -> float:
+        """What the product of its factors is multiplied by, s."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n, m), input and output features."""
+
+
+def ranks_of(layers: Mapping[str, Layer], kept: Mapping[str, Sequence[int]], **rule: object) -> Ranks:
     """The ranks of kept components, at the scaling of the layers.
 
     Args:
-        components: By full module name.
+        layers: By full module name.
         kept: Indices of the components that stay, by the same names.
         rule: What gave the ranks, JSON-able.
     """
-    rank = max(each.rank for each in components.values())
-    scalings = {name: each.scaling for name, each in components.items()}
+    rank = max(each.rank for each in layers.values())
+    scalings = {name: each.scaling for name, each in layers.items()}
     differ = {"scalings": scalings} if len(set(scalings.values())) > 1 else {}  # what one lora_alpha cannot say
     return Ranks(
-        {name: len(kept[name]) for name in components},
+        {name: len(kept[name]) for name in layers},
         initial_rank=rank,
-        lora_alpha=next(iter(scalings.values())) * rank,
-        shapes={name: each.shape for name, each in components.items()},
-        kept={name: tuple(kept[name]) for name in components},
+        lora_alpha=next((each for each in scalings.values() if each), 1.0) * rank,
+        shapes={name: each.shape for name, each in layers.items()},
+        kept={name: tuple(kept[name]) for name in layers},
         rule={**rule, **differ},
     )
 

@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from autolora import safe
 from autolora.cli.compare import compare
+from autolora.cli.compress import compress
 from autolora.cli.data import data
 from autolora.cli.eval import evaluate
 from autolora.cli.export import export
@@ -63,6 +64,7 @@ app.command("retrain")(retrain)
 app.command("eval")(evaluate)
 app.command("run")(run)
 app.command("compare")(compare)
+app.command("compress")(compress)
 app.command("report")(report)
 app.command("export")(export)
 app.add_typer(recipes_app, name="recipes")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -181,7 +182,7 @@ def rank_in(config: Mapping[str, Any], name: str) -> int:
     targets = config["target_modules"]
     whole = isinstance(targets, str)
     chosen = re.fullmatch(targets, name) is not None if whole else any(_means(target, name) for target in targets)
-    return int(_pattern(config, "rank_pattern", name, config["r"])) if chosen else 0
+    return int(in_pattern(config, "rank_pattern", config["r"])(name)) if chosen else 0
 
 
 def scaling_in(config: Mapping[str, Any], name: str) -> float:
@@ -191,14 +192,36 @@ def scaling_in(config: Mapping[str, Any], name: str) -> float:
         config: The content of adapter_config.json.
         name: The module's full name.
     """
-    rank = rank_in(config, name)
-    alpha = float(_pattern(config, "alpha_pattern", name, config["lora_alpha"]))
-    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+    return scaling_of(config, rank_in(config, name), in_pattern(config, "alpha_pattern", config["lora_alpha"])(name))
 
 
-def _pattern(config: Mapping[str, Any], key: str, name: str, default: float) -> float:
+def scaling_of(config: Mapping[str, Any], rank: int, alpha: float) -> float:
+    """The scaling that PEFT makes of a rank and an alpha: alpha / rank, or of a rank-stabilised LoRA alpha / √rank.
+
+    Args:
+        config: The content of adapter_config.json.
+        rank: From 1.
+        alpha: Likewise a module's own.
+    """
+    return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
+
+
+def in_pattern(config: Mapping[str, Any], key: str, default: float) -> Callable[[str], float]:
+    """What PEFT reads off one of its patterns for a module, by its full name: the value of the first key that fits.
+
+    Args:
+        config: The content of adapter_config.json.
+        key: rank_pattern or alpha_pattern.
+        default: Where no key fits.
+    """
     patterns: Mapping[str, float] = config.get(key) or {}
-    return next((value for pattern, value in patterns.items() if re.match(rf"(.*\.)?({pattern})$", name)), default)
+    return lambda name: next((value for each, value in patterns.items() if _compiled(each).match(name)), default)
+
+
+@lru_cache(maxsize=8192)  # re's own holds fewer than a large model has modules
+def _compiled(pattern: str) -> re.Pattern[str]:
+    """A key of PEFT's patterns, as PEFT reads it."""
+    return re.compile(rf"(.*\.)?({pattern})$")
 
 
 def _means(end: str, name: str) -> bool:

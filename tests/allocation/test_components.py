@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from autolora.allocation.components import Factors, components_of, decompose
+from autolora.allocation.components import Factors, components_of, decompose, spectrum
 from autolora.errors import UserError
 from autolora.lora.adapter import lora_layers
 from autolora.lora.selection import add_selection
@@ -79,3 +79,13 @@ def test_variants_of_lora_are_refused() -> None:
         components_of(lora_layers(merged))  # type: ignore[arg-type]
     with pytest.raises(UserError, match=r"^0 is a Linear, and no LoRA layer$"):
         components_of({"0": nn.Linear(2, 2)})
+
+
+def test_the_spectrum_alone_is_that_of_the_decomposition() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for n, m, k in ((30, 20, 4), (3, 20, 8), (20, 5, 8)):
+        a, b = torch.randn(k, n, generator=generator), torch.randn(m, k, generator=generator)
+        b[:, 1] = 0
+        factors = Factors(a, b, 1.5)
+        assert torch.allclose(spectrum(factors), decompose(factors).sigma, rtol=1e-12)
+    assert not len(spectrum(Factors(a, b, 0.0)))

@@ -43,7 +43,7 @@ def test_help_imports_no_heavy_library(command: tuple[str, ...], tmp_path: Path)
 
 def test_help_lists_every_command(tmp_path: Path) -> None:
     found = {command[0] for command in COMMANDS if command}
-    assert found >= {"search", "retrain", "eval", "run", "compare", "report", "export", "ranks", "recipes"}
+    assert found >= {"search", "retrain", "eval", "run", "compare", "compress", "report", "export", "ranks", "recipes"}
     shown = succeed("--help", cwd=tmp_path).stdout
     assert [command for command in sorted(found) if f" {command} " not in shown] == []
 
