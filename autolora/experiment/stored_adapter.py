@@ -322,8 +322,9 @@ def load_stored(stored: Stored, context: Context) -> PeftModel:
 
 def _peft_config(stored: Stored) -> LoraConfig:
     """A new one each time, as PEFT changes what it is given."""
-    found = copy.deepcopy(PeftConfig.from_pretrained(str(stored.folder)))
-    return cast(LoraConfig, found)
+    found = cast(LoraConfig, copy.deepcopy(PeftConfig.from_pretrained(str(stored.folder))))
+    found.base_model_name_or_path = None  # whatever it is called: else PEFT says that it is called otherwise here
+    return found
 
 
 @contextmanager
