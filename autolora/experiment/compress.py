@@ -29,18 +29,11 @@ from autolora.console import StageProgress
 from autolora.context.base import Context
 from autolora.context.predictions import predictions_of
 from autolora.errors import UserError
+from autolora.experiment.adapter_fit import check_built, check_classes, check_family, fitting, load_stored
 from autolora.experiment.base import settle_base
 from autolora.experiment.compressed import RANKS, RECORD, Compressed
 from autolora.experiment.prepare import prepare
-from autolora.experiment.stored_adapter import (
-    Stored,
-    check_built,
-    check_classes,
-    check_family,
-    fitting,
-    load_stored,
-    read_stored,
-)
+from autolora.experiment.stored_adapter import Stored, read_stored
 from autolora.files import replace_folder, write_json
 from autolora.lora.adapter import lora_layers, save_adapter
 from autolora.lora.ranks import Ranks
@@ -51,7 +44,7 @@ from autolora.model.load import base_name
 from autolora.recipe.schema import Recipe
 from autolora.recipe.stages import OF_PAIRS
 from autolora.registry import SCORES
-from autolora.runs.folders import is_run
+from autolora.runs.folders import run_of
 from autolora.runs.inventory import WHOLE, check_there, verify_below
 from autolora.runs.store import Run
 from autolora.tasks.scored import Scored, over_splits
@@ -136,18 +129,6 @@ def compress_with_data(
         _write(adapted, stored, context, found)
     context.compute.wait()
     return found
-
-
-def run_of(adapter: Path) -> Path | None:
-    """The run that a folder is, or is the adapter of; None where it is neither.
-
-    Args:
-        adapter: A run's folder, or an adapter's.
-    """
-    if is_run(adapter):
-        return adapter
-    parent = adapter.absolute().parent
-    return parent if adapter.name == "adapter" and is_run(parent) else None
 
 
 def _product(run: Path) -> Path:

@@ -24,6 +24,18 @@ def is_run(path: Path) -> bool:
     return (path / "recipe.yaml").is_file() and (path / "status.json").is_file()
 
 
+def run_of(adapter: Path) -> Path | None:
+    """The run that a folder is, or is the adapter of; None where it is neither.
+
+    Args:
+        adapter: A run's folder, or an adapter's.
+    """
+    if is_run(adapter):
+        return adapter
+    parent = adapter.absolute().parent
+    return parent if adapter.name == "adapter" and is_run(parent) else None
+
+
 def is_tuning(path: Path, root: Path) -> bool:
     """Whether a run was made to try a setting, and is reported nowhere.
 

@@ -17,9 +17,10 @@ from autolora.context.base import Context
 from autolora.errors import RunError, UserError
 from autolora.evaluation.loss import mean_loss
 from autolora.experiment import compress as module
+from autolora.experiment.adapter_fit import fitting, load_stored
 from autolora.experiment.compress import compress_with_data
 from autolora.experiment.compressed import Compressed
-from autolora.experiment.stored_adapter import fitting, load_stored, read_stored
+from autolora.experiment.stored_adapter import read_stored
 from autolora.lora.ranks import Ranks
 from autolora.lora.stored import TENSORS, lora_shapes, rank_in, read_config, read_shapes, scaling_in
 from autolora.methods import measure
@@ -50,7 +51,7 @@ def loss_of(model: nn.Module, context: Context, examples: Sequence[Any] | None =
 
 
 def updates(adapter: Path) -> dict[str, Tensor]:
-    """s B A of every layer, (m, n)."""
+    """The update s B A of every layer, (m, n)."""
     from safetensors.torch import load_file
 
     tensors, config = load_file(adapter / TENSORS), read_config(adapter)
@@ -75,7 +76,8 @@ def test_stock_peft_loads_what_was_measured(name: str, tmp_path: Path, monkeypat
     full = sum(4 * sum(shape) for shape in found.ranks.shapes.values())
     assert found.parameters == (full, found.ranks.parameters)
     assert 0 < found.ranks.parameters <= 0.4 * full
-    assert found.before and found.squeezed and found.healed
+    assert found.before
+    assert len(found.before) == len(found.squeezed) == len(found.healed)
     config = read_config(found.output)
     assert {layer: rank_in(config, layer) for layer in found.ranks} == dict(found.ranks)
     assert {scaling_in(config, layer) for layer in found.ranks.targets} == {2.0}
@@ -345,7 +347,7 @@ def test_an_adapter_that_was_never_trained_or_has_diverged_is_refused(
 def test_an_output_that_is_there_stays(tmp_path: Path) -> None:
     adapter, context = brought(tmp_path, "classification")
     before = {path.name: path.read_bytes() for path in adapter.iterdir()}
-    with pytest.raises(UserError, match="--output: .* is there already"):
+    with pytest.raises(UserError, match=r"--output: .* is there already"):
         compress_with_data(adapter, context.recipe, 0.4, adapter)
     assert {path.name: path.read_bytes() for path in adapter.iterdir()} == before
 
@@ -391,7 +393,7 @@ def test_names_of_classes_beside_an_adapter_count(tmp_path: Path) -> None:
     one = compress_with_data(adapter, unsaid, 1.0, tmp_path / "one")
     straight = compress_with_data_as_named(adapter, context, tmp_path / "two")
     assert one.before[0].value == pytest.approx(1 - cast(float, straight.before[0].value))
-    with pytest.raises(UserError, match="data.labels: the adapter was trained with the classes b, a, and the recipe"):
+    with pytest.raises(UserError, match=r"data\.labels: the adapter was trained with the classes b, a, and the recipe"):
         compress_with_data(adapter, context.recipe, 1.0, tmp_path / "three")
 
 
