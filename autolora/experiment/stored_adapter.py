@@ -66,6 +66,8 @@ def read_stored(folder: Path) -> Stored:
         if not (folder / name).is_file():
             pickled = " (it holds a pickle, adapter_model.bin, which is not read; save it anew as safetensors)"
             more = pickled if name == TENSORS and (folder / "adapter_model.bin").exists() else ""
+            inside = [path.name for path in sorted(folder.glob("*")) if (path / CONFIG).is_file()]
+            more += f"; it holds several, name one: {', '.join(inside)}" if inside else ""
             raise UserError(f"{folder} is no stored adapter: it has no {name}{more}")
     config = read_config(folder)
     refuse(folder / CONFIG, "cannot be compressed with data", list(_variants(config)))
@@ -86,7 +88,7 @@ def _variants(config: Mapping[str, Any]) -> Iterator[str]:
     for key, value in config.items():
         if key not in PLAIN and value not in (None, False, [], {}):
             yield f"{key} is {str(value)[:60]}, which a plain LoRA does not have"
-    if config.get("bias", "none") != "none":
+    if (config.get("bias") or "none") != "none":
         yield f"bias is {config['bias']!r}: a layer that keeps nothing would lose its trained bias"
     if (begun := config.get("init_lora_weights", True)) not in BEGINNINGS:
         yield (

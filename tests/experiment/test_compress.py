@@ -327,6 +327,7 @@ def test_what_is_asked_for_in_vain_is_refused(
 def test_what_is_no_adapter_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     adapter, context = brought(tmp_path, "classification")
     assert "has no adapter_config.json" in refused(tmp_path / "model", context.recipe, tmp_path, monkeypatch)
+    assert "it holds several, name one: brought" in refused(tmp_path, context.recipe, tmp_path, monkeypatch)
     (adapter / TENSORS).rename(adapter / "adapter_model.bin")
     assert "it holds a pickle" in refused(adapter, context.recipe, tmp_path, monkeypatch)
 
