@@ -173,7 +173,7 @@ def check_built(stored: Stored, context: Context) -> None:
     for name, layer in lora_layers(built).items():
         if not isinstance(layer, Linear) or not isinstance(layer.get_base_layer(), nn.Linear | Conv1D):
             kind = type(layer.get_base_layer()).__name__
-            raise UserError(f"{where}: {name} is a {kind}; only LoRA on linear layers can be decomposed")
+            raise UserError(f"{where}: {name} is no linear layer ({kind}), and LoRA on others is not decomposed")
         adapter_of(name, layer)
     refuse(
         stored.folder / TENSORS,
@@ -195,7 +195,7 @@ def load_stored(stored: Stored, context: Context) -> PeftModel:
     base = context.model()
     with _loading(stored.folder):
         adapted = PeftModel.from_pretrained(base, stored.folder, is_trainable=True, config=_peft_config(stored))
-    adapted = cast(PeftModel, adapted.float().to(context.compute.device))
+    adapted.float().to(context.compute.device)
     trained = {name: each for name, each in adapted.named_parameters() if each.requires_grad}
     if (name := not_finite(trained)) is not None:
         raise UserError(f"{stored.folder / TENSORS}: {name} holds values that are not finite; the adapter is of no use")

@@ -63,7 +63,7 @@ def write_adapter(adapter: Path, name: str, context: Context, **options: Any) ->
     adapted = get_peft_model(context.model(), LoraConfig(**settings))  # type: ignore[arg-type]
     with torch.no_grad():
         for key, parameter in adapted.named_parameters():
-            if ".lora_B." in key:
+            if key.endswith(".lora_B.default.weight"):
                 parameter.normal_(std=0.3).mul_(0.5 ** torch.arange(parameter.shape[1]))
             elif "lora_" not in key and parameter.requires_grad:
                 parameter.add_(torch.randn_like(parameter), alpha=0.1)

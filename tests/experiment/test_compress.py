@@ -405,3 +405,45 @@ def compress_with_data_as_named(adapter: Path, context: Context, output: Path) -
         return compress_with_data(adapter, context.recipe, 1.0, output)
     finally:
         (adapter.parent / "config.json").rename(adapter / "config.json")
+
+
+VARIANTS: dict[str, tuple[dict[str, Any], str]] = {
+    "DoRA": ({"use_dora": True}, "use_dora is True, which a plain LoRA does not have"),
+    "biases of LoRA": ({"lora_bias": True}, "lora_bias is True"),
+    "biases of its layers": ({"bias": "lora_only"}, "bias is 'lora_only'"),
+    "tokens": ({"trainable_token_indices": {"word_embeddings": [1]}}, "trainable_token_indices is"),
+    "an embedding": (
+        {"target_modules": ["query", "word_embeddings"]},
+        "word_embeddings is no linear layer (Embedding)",
+    ),
+    "PiSSA": ({"init_lora_weights": "pissa"}, "init_lora_weights is 'pissa', which changes the base model's weights"),
+}
+
+
+@pytest.mark.parametrize("what", VARIANTS)
+def test_variants_that_peft_has_written_are_refused_by_name(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options, message = VARIANTS[what]
+    adapter, context = brought(tmp_path, "classification", **options)
+    assert message in refused(adapter, context.recipe, tmp_path, monkeypatch)
+
+
+def test_what_chose_the_layers_and_more_of_the_head_stay_as_they_are(tmp_path: Path) -> None:
+    adapter, context = brought(
+        tmp_path,
+        "classification",
+        exclude_modules=["encoder.layer.1.intermediate.dense"],
+        modules_to_save=["bert.pooler"],
+        lora_dropout=0.2,
+    )
+    stored = read_stored(adapter)
+    assert stored.saved == ("bert.pooler", "classifier")
+    assert len(stored.layers) == 3
+    found = compress_with_data(adapter, context.recipe, 0.9, tmp_path / "small", heal=2)
+    again = read_stored(found.output)
+    assert (again.saved, again.names) == (stored.saved, ("a", "b"))
+    assert set(again.layers) == set(found.ranks.targets) <= set(stored.layers)
+    before, after = (stock(each, context) for each in (adapter, found.output))
+    pooler = "base_model.model.bert.pooler.modules_to_save.default.dense.weight"
+    assert not torch.equal(before.get_parameter(pooler), after.get_parameter(pooler))
