@@ -186,9 +186,11 @@ def _of_file(adapter: Path, asked: Asked, data: Path, options: Options) -> Recip
         raise UserError("--data-root is for a recipe's data; --data names the file itself")
     from autolora.experiment.data_recipe import data_recipe
     from autolora.experiment.stored_adapter import read_stored
+    from autolora.runs.folders import run_of
 
+    run = run_of(adapter)
     return data_recipe(
-        read_stored(adapter),
+        read_stored(adapter if run is None else run / "adapter"),
         data,
         evaluation=asked.evaluation,
         columns=[name.strip() for name in asked.columns.split(",")] if asked.columns else (),

@@ -36,6 +36,7 @@ from autolora.lora.exact import without_weights
 from autolora.lora.loading import peft_shapes
 from autolora.lora.stored import CONFIG, TENSORS, WRAPPED, tensor_faults
 from autolora.model.load import base_name
+from autolora.planted.kinds import seeded
 from autolora.recipe.schema import MethodSettings, Recipe
 from autolora.training.finite import not_finite
 
@@ -61,7 +62,7 @@ def fitting(recipe: Recipe, stored: Stored, *, elsewhere: bool = False) -> Recip
 
 
 def _recipe_faults(recipe: Recipe, stored: Stored, elsewhere: bool) -> Iterator[str]:
-    name, revision = base_name(recipe.model)
+    name, revision = base_name(seeded(recipe.model, recipe.seed))
     own, at = stored.config.get("base_model_name_or_path"), stored.config.get("revision")
     if own and not elsewhere and not _same_place(str(own), name):
         yield (

@@ -107,6 +107,10 @@ def test_a_run_says_itself_which_data_it_is_about(laboratory: Path, tmp_path: Pa
     with_data(run.path, Asked(budget="0.5", score="fisher"), tmp_path / "small", Options())
     record = json.loads((tmp_path / "small" / "compressed.json").read_text())
     assert (record["recipe"], record["seed"], record["examples"]) == ("tiny", 3, 60)
+    file, kind = laboratory / "data" / "train.jsonl", Options(overrides=("data.limits.train=20",))
+    with_data(run.path, Asked(budget="0.5", data=file), tmp_path / "of file", kind)
+    record = json.loads((tmp_path / "of file" / "compressed.json").read_text())
+    assert (record["recipe"], record["examples"]) == ("train", 16)  # of 20, a fifth is scored
     shutil.copytree(run.path / "adapter", tmp_path / "alone")
     with pytest.raises(UserError, match="is no run, whose recipe would say"):
         with_data(tmp_path / "alone", Asked(budget="0.5", score="fisher"), tmp_path / "other", Options())

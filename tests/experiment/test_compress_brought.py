@@ -11,7 +11,9 @@ import torch
 import transformers
 from peft import LoraConfig, get_peft_model
 
+from autolora.context.base import Context
 from autolora.errors import UserError
+from autolora.experiment.api import resolve
 from autolora.experiment.compress import compress_with_data
 from autolora.experiment.line import retrain, search
 from autolora.experiment.preflight import load_recipe
@@ -107,3 +109,17 @@ def test_a_run_without_an_adapter_is_refused(laboratory: Path, tmp_path: Path) -
     run, _ = tiny_run(laboratory, tmp_path / "runs", "lora:2")
     with pytest.raises(UserError, match="has no adapter yet; run: autolora retrain"):
         compress_with_data(run.path, run.recipe, 0.5, tmp_path / "small")
+
+
+def test_an_adapter_on_planted_truth_is_known_by_its_seed(tmp_path: Path) -> None:
+    changes = {"data__limits__train": 40, "data__limits__eval": 20, "method": {"name": "lora", "size": 4}}
+    recipe = resolve("planted/mixed", None, None, 1, {**changes, "retrain__epochs": None, "retrain__steps": 3})
+    context = Context(recipe, show=False)
+    run = Run.create(tmp_path / "runs", recipe)
+    for stage in (search, retrain):
+        stage(run, context)
+    found = compress_with_data(run.path, recipe, 0.5, tmp_path / "small", measure=False)
+    assert 0 < found.parameters[1] <= found.parameters[0] / 2
+    other = recipe.model_copy(update={"seed": 2})
+    with pytest.raises(UserError, match=r"model\.name is planted:.*, and the adapter was trained on planted:"):
+        compress_with_data(run.path, other, 0.5, tmp_path / "other")
