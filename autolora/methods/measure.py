@@ -13,6 +13,7 @@ from autolora.allocation.gates import Gates, measure_gates
 from autolora.allocation.rises import Rises
 from autolora.allocation.rows import Rows, rows_of
 from autolora.context.base import Context
+from autolora.errors import UserError
 from autolora.evaluation.loss import mean_loss
 from autolora.lora.adapter import lora_layers
 from autolora.recipe.schema import Recipe
@@ -29,6 +30,27 @@ def sample(examples: Sequence[Example], recipe: Recipe) -> list[Example]:
     """
     order = torch.randperm(len(examples), generator=generator(derive(recipe.seed, "ranks"))).tolist()
     return [examples[i] for i in order[: recipe.ranks.examples]]
+
+
+def held_out(examples: Sequence[Example], recipe: Recipe) -> tuple[list[Example], list[Example]]:
+    """The examples that are trained on, and the share `ranks.held_out` that a tolerance is measured on.
+
+    Args:
+        examples: Of the training split.
+        recipe: With the share and the seed.
+
+    Raises:
+        UserError: One of the two would be empty.
+    """
+    share = recipe.ranks.held_out
+    count = round(share * len(examples))
+    if not 0 < count < len(examples):
+        raise UserError(
+            f"ranks.held_out: {share} of {len(examples)} training examples leaves {len(examples) - count} "
+            f"to train on and {count} to measure the rise of the loss on; both need at least one"
+        )
+    order = torch.randperm(len(examples), generator=generator(derive(recipe.seed, "held out"))).tolist()
+    return [examples[i] for i in sorted(order[count:])], [examples[i] for i in sorted(order[:count])]
 
 
 def measured_gates(

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 from typing_extensions import override
@@ -28,14 +27,14 @@ from autolora.lora.targets import target_shapes
 from autolora.methods.autolora import AutoLora
 from autolora.methods.budgets import nearest_uniform
 from autolora.methods.chance import shuffled
-from autolora.methods.measure import measured_gates, sample, steps_to_measure, with_measuring
+from autolora.methods.measure import held_out, measured_gates, sample, steps_to_measure, with_measuring
 from autolora.methods.searched import head_state, restore
 from autolora.recipe.method import beginning_share, budget_of
 from autolora.recipe.schema import Recipe, Search
 from autolora.recipe.stages import RankRule
 from autolora.training.batches import Example
 from autolora.training.finetune import Finetuning, Training
-from autolora.training.seeds import derive, generator, seed_torch
+from autolora.training.seeds import derive, seed_torch
 
 
 class Squeeze(AutoLora):
@@ -93,17 +92,10 @@ class Squeeze(AutoLora):
         Args:
             context: Of the run.
         """
-        examples, rule = context.examples(self.recipe.data.splits.train), self.recipe.ranks
+        examples = context.examples(self.recipe.data.splits.train)
         if budget_of(self.recipe).tolerance is None:
             return examples, sample(examples, self.recipe)
-        count = round(rule.held_out * len(examples))
-        if not 0 < count < len(examples):
-            raise UserError(
-                f"ranks.held_out: {rule.held_out} of {len(examples)} training examples leaves {len(examples) - count} "
-                f"to train on and {count} to measure the rise of the loss on; both need at least one"
-            )
-        order = torch.randperm(len(examples), generator=generator(derive(self.recipe.seed, "held out"))).tolist()
-        return [examples[i] for i in sorted(order[count:])], [examples[i] for i in sorted(order[:count])]
+        return held_out(examples, self.recipe)
 
     @override
     def measured(self, context: Context) -> list[Example]:

@@ -98,7 +98,7 @@ def read_recipe(
 
 def override_recipe(
     recipe: Recipe,
-    overrides: Mapping[str, Any],
+    overrides: Sequence[str] | Mapping[str, Any],
     *,
     data_root: Path | None = None,
     model: str | None = None,

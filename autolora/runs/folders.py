@@ -63,6 +63,18 @@ def run_folders(root: Path, recipe_name: str | None = None) -> Iterator[Path]:
     return (path for path in found if held_run(path) and not (recipe_name is None and is_tuning(path, root)))
 
 
+def run_of(adapter: Path) -> Path | None:
+    """The run that a folder is, or is the adapter of; None where it is neither.
+
+    Args:
+        adapter: A run's folder, or an adapter's.
+    """
+    if is_run(adapter):
+        return adapter
+    parent = adapter.absolute().parent
+    return parent if adapter.name == "adapter" and is_run(parent) else None
+
+
 def is_tuning(path: Path, root: Path) -> bool:
     """Whether a run was made to try a setting, and is reported nowhere.
 
