@@ -1,4 +1,4 @@
-"""What a folder holds of a stored adapter, wherever it was trained, read without its weights: ``read_stored(folder)``.
+"""A stored adapter as a recipe sees it, wherever it was trained, read without its weights: ``read_stored(folder)``.
 
 Every kind of LoRA whose update is not s B A on a linear layer is refused by name.
 """
@@ -10,20 +10,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from autolora.adapters.stored import StoredAdapter
 from autolora.errors import UserError
 from autolora.files import file_hash, read_json
 from autolora.lora.config import ADDED
-from autolora.lora.stored import CONFIG, TENSORS, WRAPPED, Shape, read_config, read_shapes
+from autolora.lora.stored import CONFIG, TENSORS, WRAPPED, Shape
 
-# Entries of PEFT's configuration that a plain LoRA may have; any other one that says something is a variant's.
-PLAIN = {
-    *("task_type", "peft_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision"),
-    *("inference_mode", "r", "target_modules", "exclude_modules", "lora_alpha", "lora_dropout", "fan_in_fan_out"),
-    *("bias", "use_rslora", "modules_to_save", "init_lora_weights", "layers_to_transform", "layers_pattern"),
-    *("rank_pattern", "alpha_pattern", "qalora_group_size", "megatron_core", "runtime_config"),
-    *("eva_config", "loftq_config", "corda_config", "lora_ga_config"),  # of the initialisation, which is over
+# Of the settings that an adapter may have which is read without its model, those by which it is more than s B A on
+# linear layers; and what to do without data is said by `autolora.adapters`.
+MORE = {
+    "use_dora": "DoRA's magnitudes belong to the whole update",
+    "lora_bias": "a layer that keeps nothing would lose its trained bias",
+    "bias": "a layer that keeps nothing would lose its trained bias",
+    "alora_invocation_tokens": "it acts on some positions only",
+    "trainable_token_indices": "its trained tokens are part of the model",
+    "layer_replication": "it changes the model's layers",
+    "ensure_weight_tying": "what is tied is trained in two places",
 }
-BEGINNINGS = (True, False, None, "gaussian", "orthogonal", "eva")  # which leave the base model's weights as they are
 SHOWN = 3  # faults in a message
 
 
@@ -62,48 +65,30 @@ def read_stored(folder: Path) -> Stored:
     Raises:
         UserError: There is no adapter, it cannot be read, or it is of a kind that cannot be decomposed.
     """
-    for name in (CONFIG, TENSORS):
-        if not (folder / name).is_file():
-            pickled = " (it holds a pickle, adapter_model.bin, which is not read; save it anew as safetensors)"
-            more = pickled if name == TENSORS and (folder / "adapter_model.bin").exists() else ""
-            inside = [path.name for path in sorted(folder.glob("*")) if (path / CONFIG).is_file()]
-            more += f"; it holds several, name one: {', '.join(inside)}" if inside else ""
-            raise UserError(f"{folder} is no stored adapter: it has no {name}{more}")
-    config = read_config(folder)
-    refuse(folder / CONFIG, "cannot be compressed with data", list(_variants(config)))
-    shapes = read_shapes(folder)
-    ending = ".lora_A.weight"
-    layers = tuple(name.removeprefix(WRAPPED).removesuffix(ending) for name in sorted(shapes) if name.endswith(ending))
-    strange = [name for name in sorted(shapes) if not name.startswith(WRAPPED)]
-    if strange or not layers:
-        found = f"{strange[0]} is not named as PEFT names tensors" if strange else "there is no lora_A in it"
-        raise UserError(f"{folder / TENSORS} is no LoRA of PEFT's on linear layers: {found}")
-    return Stored(folder, config, shapes, layers, _saved(config, shapes), _class_names(folder))
+    found = StoredAdapter.open(folder)
+    refuse(found.folder, "can be compressed without data, but not with them", list(_more(found)))
+    shapes = {name: entry.shape for name, entry in found.file.entries.items()}
+    names = _class_names(found.folder)
+    return Stored(found.folder, found.config, shapes, tuple(sorted(found.modules)), _saved(found), names)
 
 
-def _variants(config: Mapping[str, Any]) -> Iterator[str]:
+def _more(found: StoredAdapter) -> Iterator[str]:
     """What makes it another thing than s B A on linear layers."""
-    if config.get("peft_type") != "LORA":
-        yield f"peft_type is {config.get('peft_type')!r}, and only LORA has components to choose among"
-    for key, value in config.items():
-        if key not in PLAIN and value not in (None, False, [], {}):
-            yield f"{key} is {str(value)[:60]}, which a plain LoRA does not have"
-    if (config.get("bias") or "none") != "none":
-        yield f"bias is {config['bias']!r}: a layer that keeps nothing would lose its trained bias"
-    if (begun := config.get("init_lora_weights", True)) not in BEGINNINGS:
-        yield (
-            f"init_lora_weights is {begun!r}, which changes the base model's weights whenever PEFT loads it; convert "
-            "it first (PEFT: save_pretrained with path_initial_model_for_weight_conversion)"
-        )
+    for key, why in MORE.items():
+        value = found.config.get(key)
+        if value and value != "none":
+            yield f"{key} is {str(value)[:60]!r}: {why}"
+    for module in found.modules.values():
+        if module.kind != "linear" or len(found.file.entries[module.a].shape) != 2:
+            yield f"{module.name} is no linear layer"
 
 
-def _saved(config: Mapping[str, Any], shapes: Mapping[str, Shape]) -> tuple[str, ...]:
+def _saved(adapter: StoredAdapter) -> tuple[str, ...]:
     """The modules whose own tensors are in the file; PEFT finds them by the ends of their names."""
+    config = adapter.config
     ends = (*(config.get("modules_to_save") or ()), *ADDED.get(config.get("task_type") or "", ()))
     found: dict[str, None] = {}
-    for name in shapes:
-        if ".lora_" in name:
-            continue
+    for name in adapter.others:
         parts = name.removeprefix(WRAPPED).split(".")
         modules = (".".join(parts[:i]) for i in range(1, len(parts)))
         if (module := next((each for each in modules if each.endswith(ends)), None)) is not None and ends:

@@ -226,20 +226,26 @@ CHANGED: dict[str, tuple[dict[str, Any], str]] = {
         {"task_type": "TOKEN_CLS"},
         "task_type is TOKEN_CLS, and the recipe's task classification is SEQ_CLS",
     ),
-    "AdaLoRA": ({"peft_type": "ADALORA"}, "peft_type is 'ADALORA', and only LORA has components"),
-    "DoRA": ({"use_dora": True}, "use_dora is True, which a plain LoRA does not have"),
-    "biases of LoRA": ({"lora_bias": True}, "lora_bias is True"),
-    "what only a later PEFT has": ({"use_whatever": [1]}, "use_whatever is [1], which a plain LoRA does not have"),
+    "AdaLoRA": ({"peft_type": "ADALORA"}, "peft_type is 'ADALORA', and only a LORA has"),
+    "DoRA": ({"use_dora": True}, "use_dora is 'True'"),
+    "biases of LoRA": ({"lora_bias": True}, "lora_bias is 'True'"),
+    "what only a later PEFT has": (
+        {"use_whatever": [1]},
+        "use_whatever is '[1]', a setting that this version of autolora does not know",
+    ),
     "trained biases": ({"bias": "all"}, "bias is 'all': a layer that keeps nothing would lose its trained bias"),
-    "tokens": ({"trainable_token_indices": [1]}, "trainable_token_indices is [1]"),
-    "experts": ({"target_parameters": ["experts.down"]}, "target_parameters is ['experts.down']"),
-    "a changed base": ({"init_lora_weights": "pissa"}, "init_lora_weights is 'pissa', which changes the base model's"),
+    "tokens": ({"trainable_token_indices": [1]}, "trainable_token_indices is '[1]'"),
+    "experts": ({"target_parameters": ["experts.down"]}, "target_parameters is \"['experts.down']\""),
+    "a changed base": (
+        {"init_lora_weights": "pissa"},
+        "init_lora_weights is 'pissa': PEFT changes the weights of the base model",
+    ),
     "no such layer": ({"target_modules": ["quarry"]}, "PEFT makes no adapter of its adapter_config.json"),
     "fewer layers": (
         {"target_modules": ["query"]},
         "bert.encoder.layer.0.intermediate.dense.lora_A.weight is not part of this adapter",
     ),
-    "another rank": ({"r": 3}, "lora_A.weight has the shape (4, 16), but should have (3, 16)"),
+    "another rank": ({"r": 3}, "has rank 4, and adapter_config.json says 3"),
     "no head": ({"modules_to_save": ["pooler"]}, "bert.pooler.dense.bias is missing"),
 }
 
@@ -326,8 +332,9 @@ def test_what_is_asked_for_in_vain_is_refused(
 
 def test_what_is_no_adapter_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     adapter, context = brought(tmp_path, "classification")
-    assert "has no adapter_config.json" in refused(tmp_path / "model", context.recipe, tmp_path, monkeypatch)
-    assert "it holds several, name one: brought" in refused(tmp_path, context.recipe, tmp_path, monkeypatch)
+    (tmp_path / "empty").mkdir()
+    assert "has no adapter_config.json" in refused(tmp_path / "empty", context.recipe, tmp_path, monkeypatch)
+    assert "has 1 adapter in folders of its own: brought" in refused(tmp_path, context.recipe, tmp_path, monkeypatch)
     (adapter / TENSORS).rename(adapter / "adapter_model.bin")
     assert "it holds a pickle" in refused(adapter, context.recipe, tmp_path, monkeypatch)
 
@@ -408,15 +415,18 @@ def compress_with_data_as_named(adapter: Path, context: Context, output: Path) -
 
 
 VARIANTS: dict[str, tuple[dict[str, Any], str]] = {
-    "DoRA": ({"use_dora": True}, "use_dora is True, which a plain LoRA does not have"),
-    "biases of LoRA": ({"lora_bias": True}, "lora_bias is True"),
+    "DoRA": ({"use_dora": True}, "use_dora is 'True'"),
+    "biases of LoRA": ({"lora_bias": True}, "lora_bias is 'True'"),
     "biases of its layers": ({"bias": "lora_only"}, "bias is 'lora_only'"),
     "tokens": ({"trainable_token_indices": {"word_embeddings": [1]}}, "trainable_token_indices is"),
     "an embedding": (
         {"target_modules": ["query", "word_embeddings"]},
-        "word_embeddings is no linear layer (Embedding)",
+        "word_embeddings is no linear layer",
     ),
-    "PiSSA": ({"init_lora_weights": "pissa"}, "init_lora_weights is 'pissa', which changes the base model's weights"),
+    "PiSSA": (
+        {"init_lora_weights": "pissa"},
+        "init_lora_weights is 'pissa': PEFT changes the weights of the base model",
+    ),
 }
 
 
