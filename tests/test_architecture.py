@@ -34,6 +34,7 @@ ROOMS = (  # from the ground up: a room imports from those before it only
     "data",
     "tasks",
     "allocation",
+    "adapters",
     "bilevel",
     "runs",
     "evaluation",

@@ -1,0 +1,1 @@
+"""Adapters as they lie on disk, anybody's: read, made smaller, merged into their model."""
