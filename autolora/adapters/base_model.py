@@ -153,7 +153,8 @@ def _own_config(folder: Path, base: PreTrainedConfig) -> dict[str, Any] | None:
 
 def _class_name(folder: Path, adapter: Mapping[str, Any], own: Mapping[str, Any] | None, base: PreTrainedConfig) -> str:
     mapped = (adapter.get("auto_mapping") or {}).get("base_model_class")
-    of_own, of_base = ((own or {}).get("architectures") or [None])[0], (base.architectures or [None])[0]
+    of_own = next(iter((own or {}).get("architectures") or ()), None)
+    of_base = next(iter(base.architectures or ()), None)
     task = AUTO_CLASSES.get(str(adapter.get("task_type")))
     name = of_own or task or mapped or of_base
     if not isinstance(name, str) or not re.fullmatch(r"\w+", name) or not hasattr(transformers, name):
@@ -182,7 +183,7 @@ def _head(
         return {}, []
     with torch.device("meta"):
         skeleton = getattr(transformers, name).from_config(base)
-    layer = output_layer(skeleton, base.num_labels)
+    layer = output_layer(skeleton, base.num_labels or 0)
     stored = shapes.get(f"{WRAPPED}{layer}.weight")
     if stored is None or stored[0] == base.num_labels:
         return {}, []

@@ -140,7 +140,7 @@ def _merged(
 
 def _resize(model: PreTrainedModel, shapes: Mapping[str, Shape]) -> None:
     """As many embeddings as the adapter has, which brings all of them where tokens were added."""
-    embeddings = model.get_input_embeddings()
+    embeddings: Any = model.get_input_embeddings()
     name = next(name for name, module in model.named_modules() if module is embeddings)
     stored = shapes.get(f"{WRAPPED}{name}.weight")
     if stored is not None and stored[0] != embeddings.weight.shape[0]:
@@ -171,7 +171,8 @@ def merge_layers(adapted: PeftModel, groups: list[list[str]] | None = None) -> i
         How many modules have been changed, those that were trained in full among them.
     """
     untie(adapted, groups or [])
-    adapted.base_model._check_merge_allowed()
+    tuner: Any = adapted.base_model
+    tuner._check_merge_allowed()
     count = sum(hasattr(module, "modules_to_save") for module in adapted.modules() if _wraps(module))
     for module in adapted.modules():
         if isinstance(module, BaseTunerLayer) and hasattr(module, "merge"):
@@ -215,7 +216,8 @@ def _explained(adapter: Path, model_class: str) -> Iterator[None]:
 
 def _check_written(folder: Path, merged: PreTrainedModel) -> None:
     """Make sure that transformers makes exactly this model of a folder."""
-    loaded, report = type(merged).from_pretrained(folder, device_map="meta", output_loading_info=True)
+    loader: Any = type(merged)
+    loaded, report = loader.from_pretrained(folder, device_map="meta", output_loading_info=True)
     wrong = [*report["missing_keys"], *report["unexpected_keys"], *(name for name, *_ in report["mismatched_keys"])]
     if wrong:
         raise UserError(f"the merged {type(merged).__name__} would not load as it is: {sorted(wrong)[0]} differs")

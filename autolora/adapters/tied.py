@@ -12,6 +12,7 @@ into the other, too.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import cast
 
 import torch
 from peft import PeftModel
@@ -57,9 +58,9 @@ def _changed(adapted: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     for name, module in adapted.named_modules(remove_duplicate=False):
         if isinstance(module, AuxiliaryTrainingWrapper):
             if hasattr(module, "token_adapter"):  # a module that is trained in full is a copy already
-                yield base_name(name), module.token_adapter
+                yield base_name(name), cast(nn.Module, module.token_adapter)
         elif isinstance(module, BaseTunerLayer):
-            yield base_name(name), module
+            yield base_name(name), cast(nn.Module, module)
 
 
 def innermost(layer: nn.Module) -> nn.Module:

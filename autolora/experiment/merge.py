@@ -137,7 +137,7 @@ def _check_base(run: Run, model: Model, base: BaseModel) -> None:
     drawn, config = base.loading.drawn, base.model.config
     new_head = TASKS.load(run.recipe.task).new_head and config.problem_type != "regression"
     if new_head and not base.loading.mismatched:  # as it was for the training
-        names = [str(name) for _, name in sorted(config.id2label.items())]
+        names = [str(name) for _, name in sorted((config.id2label or {}).items())]
         anew, _ = settle_head(base.model, own_label_names(model), names, drawn)
         drawn |= anew
     kept, found = read_base(run.path), weights_hash(base.model, drawn)
