@@ -99,6 +99,8 @@ def load_base(
     check_complete(loaded, loading, _saved_modules(shapes), model.name)
     if gguf:
         notes.append(f"{model.name} is a GGUF file, whose weights are quantised: they are de-quantised to float32")
+        if (quantizer := getattr(loaded, "hf_quantizer", None)) is not None:
+            quantizer.remove_quantization_config(loaded)  # else it is not written
     if quantised:
         loaded = loaded.dequantize(dtype=DTYPES[dtype] if dtype else None)
         notes.append(f"{model.name} is quantised ({quantised}): it is de-quantised to {str(loaded.dtype)[6:]}")
