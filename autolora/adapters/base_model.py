@@ -103,6 +103,7 @@ def load_base(
             quantizer.remove_quantization_config(loaded)  # else it is not written
     if quantised:
         loaded = loaded.dequantize(dtype=DTYPES[dtype] if dtype else None)
+        loaded._weight_conversions = None  # those of its quantised files; transformers goes back to the architecture's
         notes.append(f"{model.name} is quantised ({quantised}): it is de-quantised to {str(loaded.dtype)[6:]}")
     loaded.requires_grad_(False).eval()
     return BaseModel(loaded, loading, [*notes, *said])
