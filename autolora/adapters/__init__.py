@@ -1,1 +1,1 @@
-"""Adapters on disk: read a layer at a time, made smaller, written as stock PEFT loads them."""
+"""Adapters as they lie on disk, anybody's: read, made smaller, written as stock PEFT loads them, merged."""

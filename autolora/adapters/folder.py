@@ -140,7 +140,7 @@ def _format(names: object) -> str:
     """Whose format a file is in, by the names of its tensors, and what to do about it."""
     joined = " ".join(map(str, names))  # type: ignore[call-overload]
     if "hada_w1" in joined or "lokr_w1" in joined or "oft_" in joined:
-        return "an adapter of LyCORIS (LoHa, LoKr or OFT), and no LoRA; it cannot be compressed"
+        return "an adapter of LyCORIS (LoHa, LoKr or OFT), and no LoRA; it is not read here"
     if ".lora_down." in joined or ".lora.down." in joined:
         return f"a LoRA in kohya's format, not in PEFT's; kohya's networks/resize_lora.py resizes it, or: {_TO_PEFT}"
     if "lora_A" in joined or "lora_B" in joined:

@@ -16,6 +16,7 @@ from autolora.cli.compress import compress
 from autolora.cli.data import data
 from autolora.cli.eval import evaluate
 from autolora.cli.export import export
+from autolora.cli.merge import merge
 from autolora.cli.ranks import ranks
 from autolora.cli.recipes import app as recipes_app
 from autolora.cli.report import report
@@ -67,6 +68,7 @@ app.command("compare")(compare)
 app.command("compress")(compress)
 app.command("report")(report)
 app.command("export")(export)
+app.command("merge")(merge)
 app.add_typer(recipes_app, name="recipes")
 
 

@@ -14,7 +14,10 @@ from autolora.cli.options import RUNS, TargetArgument
 from autolora.console import document, warn
 from autolora.errors import UserError
 
-FormatOption = Annotated[str, typer.Option("--format", metavar="NAME", help="peft, axolotl, llama-factory or yaml.")]
+FormatOption = Annotated[
+    str,
+    typer.Option("--format", metavar="NAME", help="peft, axolotl, llama-factory, ms-swift, trl, torchtune or yaml."),
+]
 ConfigurationOption = Annotated[
     Path | None, typer.Option("--output", metavar="FILE", help="Write to FILE instead of standard output.")
 ]

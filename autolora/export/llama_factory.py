@@ -13,11 +13,11 @@ image-text, sequence-to-sequence or waveform models (model/loader.py).
 
 from __future__ import annotations
 
-import math
-
 from autolora.errors import UserError
 from autolora.export.base import CAUSAL_LM, Allocation, Exported, as_yaml, start_from_adapter
+from autolora.export.uniform import nearest_uniform_rank, rounded_note, uniform_note
 
+TOOL = "LLaMA-Factory"
 KEYS = (  # that this format may write; each is a field of LLaMA-Factory's arguments
     "model_name_or_path",
     "model_revision",
@@ -58,36 +58,19 @@ def export(found: Allocation) -> Exported:
         "lora_target": ", ".join(targets),
         "additional_target": ", ".join(found.head) or None,
     }
-    return as_yaml(found, values, [*_uniform(found, rank), *_rounded(wanted, alpha, rank), *_task(found)])
-
-
-def nearest_uniform_rank(found: Allocation) -> int:
-    """The mean rank of the layers that get LoRA, rounded (a half upwards)."""
-    targets = found.target_modules
-    return math.floor(sum(found.ranks[name] for name in targets) / len(targets) + 0.5)
+    notes = [*_uniform(found, rank), *rounded_note(TOOL, "lora_alpha", wanted, alpha, rank), *_task(found)]
+    return as_yaml(found, values, notes)
 
 
 def _uniform(found: Allocation, rank: int) -> list[str]:
-    targets = found.target_modules
-    ranks = [found.ranks[name] for name in targets]
-    if set(ranks) == {rank}:
+    said = uniform_note(TOOL, "lora_rank", found, rank)
+    if not said:
         return []
     return [
-        "LLaMA-Factory has one lora_rank for all layers and cannot express a rank per layer: this configuration has "
-        f"the nearest uniform rank, {rank} in {len(ranks)} layers (sum {rank * len(ranks)}), instead of ranks from "
-        f"{min(ranks)} to {max(ranks)} (sum {sum(ranks)}). Layers of rank 0 are left out of lora_target.",
+        *(f"{text} Layers of rank 0 are left out of lora_target." for text in said),
         "For the ranks themselves: "
         + start_from_adapter(found, "adapter_name_or_path")
         + " Leave create_new_adapter out; lora_rank, lora_alpha and lora_target are then not used.",
-    ]
-
-
-def _rounded(wanted: float, alpha: int, rank: int) -> list[str]:
-    if math.isclose(wanted, alpha):
-        return []
-    return [
-        f"LLaMA-Factory takes a whole number as lora_alpha: {wanted:.4g} is rounded to {alpha}, which makes the "
-        f"scaling {alpha / rank:.4g} instead of {wanted / rank:.4g}."
     ]
 
 

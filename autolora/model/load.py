@@ -59,8 +59,12 @@ def base_name(model: Model) -> tuple[str, str | None]:
     return (known.hub, None) if known else (model.name, model.revision)
 
 
-def _weight_file(name: str) -> dict[str, str]:
-    """What transformers has to be told of a bundled GGUF model, which it de-quantises."""
+def gguf_option(name: str) -> dict[str, str]:
+    """What transformers has to be told of a bundled GGUF model, which it de-quantises; nothing of another one.
+
+    Args:
+        name: As a recipe has it.
+    """
     known = bundled(name)
     return {"gguf_file": known.gguf} if known and known.gguf else {}
 
@@ -75,12 +79,12 @@ def load_tokenizer(model: Model, **options: Any) -> PreTrainedTokenizerBase:
     Raises:
         UserError: It cannot be loaded, or has nothing to pad with.
     """
-    with _opened(model) as place:
+    with opened(model) as place:
         tokenizer = AutoTokenizer.from_pretrained(
             place,
             revision=model.revision,
             trust_remote_code=model.trust_remote_code,
-            **_weight_file(model.name),
+            **gguf_option(model.name),
             **options,
         )
     if tokenizer.pad_token is None:
@@ -102,9 +106,9 @@ def is_encoder_decoder(model: Model) -> bool:
     Raises:
         UserError: Its configuration cannot be loaded.
     """
-    if _weight_file(model.name):
+    if gguf_option(model.name):
         return False  # GGUF files hold decoders, and take seconds to read
-    with _opened(model) as place:
+    with opened(model) as place:
         config = AutoConfig.from_pretrained(place, revision=model.revision, trust_remote_code=model.trust_remote_code)
     return bool(config.is_encoder_decoder)
 
@@ -157,7 +161,7 @@ def _load(
     model: Model, auto_class: str, head_config: dict[str, Any], device: str | None = None
 ) -> tuple[PreTrainedModel, Loading]:
     """The model as transformers loads it, and what became of the checkpoint's tensors."""
-    with _opened(model) as place:
+    with opened(model) as place:
         loaded, report = getattr(transformers, auto_class).from_pretrained(
             place,
             revision=model.revision,
@@ -166,7 +170,7 @@ def _load(
             ignore_mismatched_sizes=True,  # a classification checkpoint with another number of labels
             output_loading_info=True,
             device_map=device,
-            **_weight_file(model.name),
+            **gguf_option(model.name),
             **head_config,
         )
     if is_planted(model.name):  # not the folder that it lay in for a moment
@@ -184,21 +188,28 @@ def _settled_head(
     if "id2label" not in head_config:
         return frozenset(), ""
     names = list(head_config["id2label"].values())
-    anew, remark = settle_head(loaded, _own_names(model), names, loading.drawn)
+    anew, remark = settle_head(loaded, own_label_names(model), names, loading.drawn)
     layer = output_layer(loaded, len(names))
     if remark and not any(f"{layer}.".startswith(f"{name}.") for name in trained):
         raise UserError(f"model.head: {remark}, and is not trained; add it: [{', '.join([*trained, str(layer)])}]")
     return anew, remark
 
 
-def _own_names(model: Model) -> dict[int, str] | None:
-    """The names of the classes that the checkpoint's own configuration has; None where it has none."""
-    with _opened(model) as place:
+def own_label_names(model: Model) -> dict[int, str] | None:
+    """The names of the classes that the checkpoint's own configuration has; None where it has none.
+
+    Args:
+        model: The recipe's model section.
+
+    Raises:
+        UserError: Its configuration cannot be loaded.
+    """
+    with opened(model) as place:
         content, _ = PreTrainedConfig.get_config_dict(
             place,
             revision=model.revision,
             trust_remote_code=model.trust_remote_code,
-            **_weight_file(model.name),
+            **gguf_option(model.name),
         )
     own = content.get("id2label")
     return {int(i): str(name) for i, name in own.items()} if own else None
@@ -221,13 +232,13 @@ def load_skeleton(
     Raises:
         UserError: There is no such model, none can be made of its configuration, or its checkpoint does not fill it.
     """
-    if not _weight_file(model.name) and not model.trust_remote_code:
+    if not gguf_option(model.name) and not model.trust_remote_code:
         loaded, loading = _load(model, auto_class, head_config, "meta")
         check_complete(loaded, loading, head(loaded), model.name)
         return loaded
     options = {"trust_remote_code": model.trust_remote_code}
-    with _opened(model) as place:
-        config = AutoConfig.from_pretrained(place, revision=model.revision, **options, **_weight_file(model.name))
+    with opened(model) as place:
+        config = AutoConfig.from_pretrained(place, revision=model.revision, **options, **gguf_option(model.name))
         with torch.device("meta"):
             made: PreTrainedModel = getattr(transformers, auto_class).from_config(config, **options)
     return made
@@ -255,23 +266,34 @@ def check_length(model: PreTrainedModel, longest: int) -> None:
 
 
 def weights_hash(model: PreTrainedModel, leave_out: Collection[str]) -> str:
-    """SHA-256 over the names and bytes of the parameters.
+    """SHA-256 over the names of the parameters and their bytes in float32, in which every stage loads them.
 
     Args:
-        model: On any device.
+        model: On any device, in any precision.
         leave_out: Full names of (newly drawn) modules and parameters.
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         if not any(name == drawn or name.startswith(drawn + ".") for drawn in leave_out):
             digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+            digest.update(_wide(tensor.detach().cpu()).contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 
+def _wide(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
+
+
 @contextmanager
-def _opened(model: Model) -> Iterator[str]:
-    """What transformers loads, while it is there, without the library's noise and with errors explained."""
+def opened(model: Model) -> Iterator[str]:
+    """What transformers loads, while it is there, without the library's noise and with errors explained.
+
+    Args:
+        model: The recipe's model section.
+
+    Raises:
+        UserError: It is not installed, or the block cannot load it.
+    """
     with _explained(model), _quiet():
         if is_planted(model.name):
             with planted_folder(model.name) as folder:

@@ -231,14 +231,14 @@ CHANGED: dict[str, tuple[dict[str, Any], str]] = {
     "biases of LoRA": ({"lora_bias": True}, "lora_bias is 'True'"),
     "what only a later PEFT has": (
         {"use_whatever": [1]},
-        "use_whatever is '[1]', a setting that this version of autolora does not know",
+        "use_whatever is '[1]', a setting that this version",
     ),
     "trained biases": ({"bias": "all"}, "bias is 'all': a layer that keeps nothing would lose its trained bias"),
     "tokens": ({"trainable_token_indices": [1]}, "trainable_token_indices is '[1]'"),
     "experts": ({"target_parameters": ["experts.down"]}, "target_parameters is \"['experts.down']\""),
     "a changed base": (
         {"init_lora_weights": "pissa"},
-        "init_lora_weights is 'pissa': PEFT changes the weights of the base model",
+        "init_lora_weights is 'pissa': PEFT changes the weights",
     ),
     "no such layer": ({"target_modules": ["quarry"]}, "PEFT makes no adapter of its adapter_config.json"),
     "fewer layers": (
@@ -425,7 +425,7 @@ VARIANTS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "PiSSA": (
         {"init_lora_weights": "pissa"},
-        "init_lora_weights is 'pissa': PEFT changes the weights of the base model",
+        "init_lora_weights is 'pissa': PEFT changes the weights",
     ),
 }
 

@@ -175,7 +175,10 @@ def test_reading_and_writing_import_no_heavy_library(tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path\n"
         "from autolora.cli.export import export; from autolora.registry import EXPORT_FORMATS\n"
-        f"for name in EXPORT_FORMATS: export({str(run)!r}, name, None, Path('runs'))\n"
+        "from contextlib import suppress; from autolora.errors import UserError\n"
+        "for name in EXPORT_FORMATS:\n"
+        "    with suppress(UserError) if name == 'torchtune' else suppress():  # whose models have no such layers\n"
+        f"        export({str(run)!r}, name, None, Path('runs'))\n"
         "assert not {'torch', 'transformers', 'peft', 'datasets'} & set(sys.modules), sorted(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
