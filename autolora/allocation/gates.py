@@ -193,7 +193,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     """Inside, the model is in evaluation mode, without autocast; afterwards every module has its mode again.
 
     Args:
-        model: Any module; of one that accelerate prepared, the forward is its own again, without the autocast around it.
+        model: Any module; one that accelerate prepared has its own forward, without the autocast around it.
     """
     modes = {module: module.training for module in model.modules()}
     device = next((parameter.device.type for parameter in model.parameters()), "cpu")

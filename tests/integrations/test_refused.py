@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from peft import LoHaConfig, LoraConfig, get_peft_model
 from torch.utils.data import Dataset
+from transformers import TrainerControl, TrainerState
 
 from autolora.errors import UserError
 from autolora.integrations.checks import check
@@ -134,32 +135,34 @@ torch.distributed.destroy_process_group()
 """
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [({"world_size": 2}, "2 processes"), ({"fsdp": "full_shard"}, "FSDP"), ({"deepspeed": "ds.json"}, "DeepSpeed")],
+    ids=str,
+)
+def test_wrappers_that_hold_the_factors_are_refused(given: dict[str, Any], message: str) -> None:
+    arguments: Any = SimpleNamespace(
+        **{"world_size": 1, "fsdp": None, "deepspeed": None, "torch_compile": False, **given}
+    )
+    with pytest.raises(UserError, match=f"does not work with {message}: the wrapper"):
+        SqueezeCallback().on_train_begin(arguments, TrainerState(), TrainerControl(), model=model(), optimizer=None)
+
+
+@pytest.mark.slow
 def test_several_processes_are_refused_with_the_reason(tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    shared = {
-        "WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "OMP_NUM_THREADS": "1",
-        "GLOO_SOCKET_IFNAME": "lo",
-    }
-    root = str(Path(__file__).resolve().parents[2])
-    programs = [
-        subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, str(tmp_path)],
-            env={**os.environ, **shared, "RANK": rank, "LOCAL_RANK": rank, "PYTHONPATH": root},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in ("0", "1")
-    ]
-    for program in programs:
-        out, err = program.communicate(timeout=120)
-        assert program.returncode == 0, err
-        assert "refused: SqueezeCallback does not work with 2 processes: the wrapper around the model" in out
+    (tmp_path / "program.py").write_text(PROGRAM)
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "program.py", "out"],
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    message = "refused: SqueezeCallback does not work with 2 processes: the wrapper around the model"
+    assert done.stdout.count(message) == 2
 
 
 def test_nothing_of_the_model_changes_by_a_refusal(tmp_path: Path) -> None:
