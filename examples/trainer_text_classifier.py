@@ -1,4 +1,4 @@
-"""A text classifier with transformers' Trainer, whose LoRA is squeezed to half of its size in the middle of the training.
+"""A text classifier with Trainer, whose LoRA is squeezed to half of its size in the middle of the training.
 
     python examples/trainer_text_classifier.py
     python examples/trainer_text_classifier.py --model FacebookAI/roberta-base --head classifier --data reviews.jsonl
@@ -36,9 +36,9 @@ def options(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--model", help="a hub id or a folder; bundled MiniLM without it")
     parser.add_argument("--head", nargs="+", default=["classifier", "pooler"], help="modules trained in full")
     parser.add_argument("--data", type=Path, help="a .jsonl file with sentence and label")
-    parser.add_argument("--rows", type=int, default=6000, help="for training; 500 more are for evaluation")
-    parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--rows", type=int, default=4000, help="for training; 500 more are for evaluation")
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--rank", type=int, default=8)
     parser.add_argument("--budget", type=float, default=0.5, help="share of the LoRA's parameters that is kept")
     parser.add_argument("--at", type=float, default=0.5, help="share of the steps after which it is squeezed")
@@ -129,6 +129,7 @@ def main(given: Sequence[str] | None = None) -> None:
             report_to="none",
             logging_steps=50,
             disable_tqdm=True,
+            dataloader_pin_memory=torch.cuda.is_available(),
         ),
         train_dataset=training,
         data_collator=collator,

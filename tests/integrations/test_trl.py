@@ -19,7 +19,7 @@ from autolora.errors import UserError
 from autolora.integrations.transformers import SqueezeCallback
 from tests.integrations.trainers import STEPS, factors, ranks, trained
 
-WORDS = "the a cat dog house sees likes builds red blue small".split()
+WORDS = ["the", "a", "cat", "dog", "house", "sees", "likes", "builds", "red", "blue", "small"]
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
