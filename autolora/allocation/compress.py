@@ -6,6 +6,7 @@ dropped, and balanced factors to train on. Layers that keep nothing become plain
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import cast
 
@@ -72,6 +73,8 @@ def compress(adapted: PeftModel, components: Mapping[str, Components], kept: Map
             replaced |= dict.fromkeys(_weights(layer, adapter), None)
             adapted.set_submodule(PREFIX + name, layer.get_base_layer())
     ranks = {name: len(each) for name, each in kept.items() if each}
+    # A copy: the one that the model was made with is the user's, who may make the next model with it.
+    adapted.peft_config[adapter] = config = copy.deepcopy(config)
     rewrite(config, adapted, ranks, {name: components[name].scaling for name in ranks})
     tuner = cast(BaseTuner, adapted.base_model)
     tuner.targeted_module_names = [name for name in tuner.targeted_module_names if kept.get(name, True)]
