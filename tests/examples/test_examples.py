@@ -17,7 +17,7 @@ LINE = re.compile(r"^(before the squeeze|after the squeeze|at the end): ([\d,]+)
 
 SHORT = {
     "plain_loop.py": ["--steps", "40"],
-    "trainer_text_classifier.py": ["--steps", "4", "--rows", "64", "--batch-size", "4"],
+    "trainer_text_classifier.py": ["--steps", "4", "--rows", "64", "--held", "16", "--batch-size", "4"],
     "trl_sft.py": ["--steps", "6"],
 }
 
