@@ -21,12 +21,12 @@ from autolora.training.seeds import derive, generator
 
 
 def training_batches(
-    loader: DataLoader[Any], *, examples: int, batch_size: int, seed: int, device: torch.device | str
+    loader: Any, *, examples: int, batch_size: int, seed: int, device: torch.device | str
 ) -> list[Any]:
     """Some of a loader's examples, put together as it does.
 
     Args:
-        loader: Whose data set and collator are used. A data set with a length gives a sample, one without its first.
+        loader: A DataLoader, whose data set and collator are used. A data set with a length gives a sample, one without its first.
         examples: How many.
         batch_size: Examples a batch.
         seed: Of the sample, and of what the collator draws.

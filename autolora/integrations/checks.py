@@ -39,7 +39,7 @@ def check(model: Any, budget: Budget, likelihood: Likelihood | None) -> PeftMode
     layers = lora_layers(model)
     if not layers:
         raise UserError("the model has no LoRA layer to squeeze")
-    adapters = {adapter_of(name, cast(LoraLayer, layer)) for name, layer in layers.items()}
+    adapters = {adapter_of(name, layer) for name, layer in layers.items()}
     if any(getattr(model.peft_config[adapter], "bias", "none") == "lora_only" for adapter in adapters):
         raise UserError("an adapter with bias='lora_only' cannot be squeezed: a layer without LoRA would lose its bias")
     base = model.get_base_model()

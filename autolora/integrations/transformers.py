@@ -110,7 +110,7 @@ class SqueezeCallback(TrainerCallback):
         self._step, self._done_at, self._failed = step_of(self.at, state.max_steps), -1, ""
         for entry in state.log_history:
             if MARK in entry and entry.get("squeeze_at") == self.at:
-                self._done_at, self.ranks = entry["step"], Ranks.from_json(entry[MARK])
+                self._done_at, self.ranks = int(entry["step"]), Ranks.from_json(entry[MARK])
         if self._done_at < 0 and self._cut is not None and self._cut() is model:
             _log.warning("this model has been squeezed by this callback in an earlier train(), and stays as it is")
             self._step = 0
@@ -162,7 +162,7 @@ class SqueezeCallback(TrainerCallback):
         # The best so far was of another size: of the squeezed ones the best is to be found.
         state.best_metric = state.best_model_checkpoint = state.best_global_step = None
         sizes = {"parameters_before": before, "parameters_after": _size(model)}
-        mark = {MARK: self.ranks.to_json(), "squeeze_at": self.at, **sizes}
+        mark: dict[str, Any] = {MARK: self.ranks.to_json(), "squeeze_at": self.at, **sizes}
         state.log_history.append({"step": state.global_step, **mark})
         _log.info("squeezed after step %d: %s", state.global_step, sizes)
 
