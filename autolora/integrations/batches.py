@@ -26,7 +26,8 @@ def training_batches(
     """Some of a loader's examples, put together as it does.
 
     Args:
-        loader: A DataLoader, whose data set and collator are used. A data set with a length gives a sample, one without its first.
+        loader: A DataLoader, whose data set and collator are used. A data set with a length gives a sample, one
+            without gives its first.
         examples: How many.
         batch_size: Examples a batch.
         seed: Of the sample, and of what the collator draws.
