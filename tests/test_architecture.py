@@ -41,6 +41,7 @@ ROOMS = (  # from the ground up: a room imports from those before it only
     "context",
     "methods",
     "experiment",
+    "integrations",
     "export",
     "comparison",
     "report",

@@ -42,6 +42,21 @@ def test_the_python_page_runs_from_top_to_bottom(tmp_path: Path, capsys: pytest.
     assert names["EXACT"].scores([1, 2], [1, 3])[0].value == 0.5  # type: ignore[attr-defined]
 
 
+def test_the_page_on_integrations_runs_from_top_to_bottom(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("lightning", reason="pip install 'autolora[lightning]' brings it")
+    found = blocks("docs/integrations.md")
+    assert len(found) == 4
+    names: dict[str, Any] = {"folder": tmp_path, "__name__": "page"}
+    for block in found:
+        exec(compile(block, "docs/integrations.md", "exec"), names)
+    whole = names["get_peft_model"](names["base"](), names["lora"])
+    half = sum(p.numel() for name, p in whole.named_parameters() if "lora_" in name) / 2
+    sizes = [int(line) for line in capsys.readouterr().out.splitlines() if line.isdigit()]
+    assert len(sizes) == 2
+    assert all(0 < size <= half for size in [*sizes, names["ranks"].parameters])
+    assert all((tmp_path / name / "adapter_config.json").is_file() for name in ("adapter", "lightning", "accelerate"))
+
+
 TAGGING = """\
 task: tagging
 model: {name: ./model}
@@ -114,13 +129,16 @@ def test_the_groups_of_entry_points_are_named() -> None:
 
 def test_the_drawing_lists_the_rooms_in_their_order() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    drawing = text.partition("From the top:")[2].partition("`integrations`")[0]
+    drawing = text.partition("From the top:")[2].partition("`tests/test_architecture.py`")[0]
     listed = re.findall(r"^    (\w+(?:, \w+)*)  ", drawing, re.M)
     rooms = [room for line in listed for room in line.split(", ")]
     assert rooms == [room for room in reversed(ROOMS) if room != "__main__"]
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/equations.md", "docs/architecture.md"])
+@pytest.mark.parametrize(
+    "name",
+    ["README.md", "CONTRIBUTING.md", "docs/equations.md", "docs/architecture.md", "docs/integrations.md"],
+)
 def test_files_that_a_document_names_are_there(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
     named = set(re.findall(r"`((?:autolora|tests|docs|recipes|benchmarks)/[\w./-]+)`", text))

@@ -6,6 +6,7 @@ dropped, and balanced factors to train on. Layers that keep nothing become plain
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Protocol, cast
 
@@ -88,8 +89,9 @@ def compress(adapted: PeftModel, components: Mapping[str, Components], kept: Map
             replaced |= dict.fromkeys(_weights(layer, adapter), None)
             adapted.set_submodule(PREFIX + name, layer.get_base_layer())
     ranks = {name: len(each) for name, each in kept.items() if each}
-    _rewrite(config, ranks, components)
-    config.target_modules = exact_targets(adapted, list(ranks))
+    # A copy: the one that the model was made with is the user's, who may make the next model with it.
+    adapted.peft_config[adapter] = config = copy.deepcopy(config)
+    rewrite(config, adapted, ranks, {name: components[name].scaling for name in ranks})
     tuner = cast(BaseTuner, adapted.base_model)
     tuner.targeted_module_names = [name for name in tuner.targeted_module_names if kept.get(name, True)]
     return replaced
@@ -119,12 +121,20 @@ def _cut(layer: LoraLayer, adapter: str, components: Components, kept: Sequence[
     return replaced
 
 
-def _rewrite(config: LoraConfig, ranks: Mapping[str, int], components: Mapping[str, Components]) -> None:
-    """PEFT's configuration of these ranks and scalings; whatever else chose layers says nothing any more."""
+def rewrite(config: LoraConfig, adapted: nn.Module, ranks: Mapping[str, int], scalings: Mapping[str, float]) -> None:
+    """Make PEFT's configuration that of these ranks and scalings; whatever else chose layers says nothing any more.
+
+    Args:
+        config: Changed in place.
+        adapted: The model that it is for.
+        ranks: Above 0, by full module name; other layers are no targets.
+        scalings: By the same names.
+    """
     config.r = max(ranks.values())
     largest = next(name for name, rank in ranks.items() if rank == config.r)
-    config.lora_alpha = components[largest].scaling * config.r  # type: ignore[assignment]  # any number will do
+    config.lora_alpha = scalings[largest] * config.r  # type: ignore[assignment]  # any number will do
     config.use_rslora = False
     config.rank_pattern = {anchored(name): rank for name, rank in ranks.items()}
-    config.alpha_pattern = {anchored(name): components[name].scaling * rank for name, rank in ranks.items()}
+    config.alpha_pattern = {anchored(name): scalings[name] * rank for name, rank in ranks.items()}
     config.exclude_modules = config.layers_to_transform = config.layers_pattern = None
+    config.target_modules = exact_targets(adapted, list(ranks))

@@ -193,15 +193,20 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     """Inside, the model is in evaluation mode, without autocast; afterwards every module has its mode again.
 
     Args:
-        model: Any module.
+        model: Any module; one that accelerate prepared has its own forward, without the autocast around it.
     """
     modes = {module: module.training for module in model.modules()}
     device = next((parameter.device.type for parameter in model.parameters()), "cpu")
+    wrapped, original = model.__dict__.get("forward"), model.__dict__.get("_original_forward")
     model.eval()
     try:
+        if wrapped is not None and original is not None:
+            model.forward = original
         with torch.autocast(device, enabled=False):
             yield
     finally:
+        if wrapped is not None and original is not None:
+            model.forward = wrapped
         for module, mode in modes.items():
             module.training = mode
 

@@ -103,6 +103,16 @@ def _steps(model: nn.Module, optimizer: torch.optim.Optimizer, data: list[dict[s
     return loss
 
 
+def test_the_configuration_that_the_model_was_made_with_stays_as_it_is() -> None:
+    config = LoraConfig(r=3, lora_alpha=6, target_modules=["query"])
+    model = get_peft_model(BUILD["classification"][0](), config)
+    randomise(model)
+    before = config.to_dict()
+    autolora.squeeze(model, batches(), budget=0.5)
+    assert config.to_dict() == before
+    assert model.peft_config["default"].to_dict() != before
+
+
 def test_it_can_be_done_twice() -> None:
     model = adapted("llama", dtype=torch.float32)
     first = autolora.squeeze(model, batches(), budget=0.5)
