@@ -12,6 +12,21 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from autolora.cli.compress_data import (
+    Asked,
+    ColumnsOption,
+    DataOption,
+    EvalDataOption,
+    FromRecipeOption,
+    HealOption,
+    LabelOption,
+    NoMeasureOption,
+    ScoreOption,
+    TaskOption,
+    ToleranceOption,
+    with_data,
+)
+from autolora.cli.options import DataRootOption, ModelOption, Options, SeedOption, SetOption, TrustOption
 from autolora.console import line, screen
 from autolora.errors import UserError
 
@@ -45,8 +60,39 @@ def compress(
     output: FolderOption = None,
     uniform: UniformOption = False,
     dry_run: DryRunOption = False,
+    recipe: FromRecipeOption = None,
+    data: DataOption = None,
+    eval_data: EvalDataOption = None,
+    columns: ColumnsOption = None,
+    label: LabelOption = None,
+    task: TaskOption = None,
+    score: ScoreOption = None,
+    tolerance: ToleranceOption = None,
+    heal: HealOption = 0,
+    no_measure: NoMeasureOption = False,
+    set_: SetOption = None,
+    data_root: DataRootOption = None,
+    model: ModelOption = None,
+    seed: SeedOption = None,
+    trust_remote_code: TrustOption = False,
 ) -> None:
-    """Make a trained PEFT adapter smaller, without its model and without data."""
+    """Make a trained PEFT adapter smaller: by its spectrum alone, or by what data say each component is worth."""
+    asked = Asked(budget, tolerance, recipe, data, eval_data, columns, label, task, score, heal, not no_measure)
+    options = Options.given(set_, data_root, model, seed, None, trust_remote_code)
+    if not asked.wants_data:
+        asked.check_none(options)
+        return _without_data(adapter, budget, output, uniform=uniform, dry_run=dry_run)
+    if uniform or dry_run:
+        raise UserError(
+            "--dry-run and --uniform are for adapters as they are; with data leave them out, and pad what was written: "
+            "autolora compress DIR --budget 1 --uniform --output DIR2"
+        )
+    if output is None:
+        raise UserError("--output DIR says where the smaller adapter is written")
+    return with_data(adapter, asked, output, options)
+
+
+def _without_data(adapter: Path, budget: str | None, output: Path | None, *, uniform: bool, dry_run: bool) -> None:
     if not dry_run:
         _check_given(budget, output)
     from autolora.adapters.choice import Choice, read_budget

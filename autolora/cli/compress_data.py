@@ -1,7 +1,8 @@
 """What ``autolora compress`` does with data: `with_data`, and the options that only this has.
 
-if wants_data(recipe, data, tolerance, heal, score):
-    with_data(Path(adapter), asked, output, Options.given(set_, data_root, model, seed, None, trust), as_json=as_json)
+asked = Asked(budget="0.25", recipe="glue-mini/stsb")
+if asked.wants_data:
+    with_data(Path("my-adapter"), asked, Path("smaller"), Options())
 """
 
 from __future__ import annotations
@@ -13,9 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autolora import safe
 from autolora.cli.options import Options
-from autolora.console import document, hush, line, screen
+from autolora.console import hush, line, screen
 from autolora.errors import UserError
 
 if TYPE_CHECKING:
@@ -44,7 +44,8 @@ TaskOption = Annotated[
     str | None, typer.Option("--task", metavar="NAME", help="With --data: the task, where the adapter does not say it.")
 ]
 ScoreOption = Annotated[
-    str | None, typer.Option("--score", metavar="NAME", help="fisher (needs data) or spectrum.", show_default="fisher")
+    str | None,
+    typer.Option("--score", metavar="NAME", help="fisher (default with data) or spectrum.", show_default=False),
 ]
 ToleranceOption = Annotated[
     float | None,
@@ -90,10 +91,37 @@ class Asked:
     def wants_data(self) -> bool:
         """Whether something is asked for that cannot be done without data."""
         given = (self.recipe, self.data, self.evaluation, self.tolerance)
-        return any(each is not None for each in given) or self.heal > 0 or self.score == "fisher"
+        measured = self.score not in (None, "spectrum") or (self.budget or "").startswith("tolerance=")
+        return any(each is not None for each in given) or self.heal != 0 or measured
+
+    def check_none(self, options: Options) -> None:
+        """Make sure that nothing is said about data where there are to be none.
+
+        Args:
+            options: What the command line says of a recipe.
+
+        Raises:
+            UserError: Something is.
+        """
+        said = {
+            "--columns": self.columns,
+            "--label": self.label,
+            "--task": self.task,
+            "--no-measure": not self.measure or None,
+            "--set": options.overrides or None,
+            "--data-root": options.data_root,
+            "--model": options.model,
+            "--seed": options.seed,
+            "--trust-remote-code": options.trust or None,
+        }
+        if given := [name for name, value in said.items() if value is not None]:
+            raise UserError(
+                f"{given[0]} is about data, of which nothing else is said: add --recipe RECIPE, --data FILE or, of a "
+                "run, --score fisher; or leave it out"
+            )
 
 
-def with_data(adapter: Path, asked: Asked, output: Path, options: Options, *, as_json: bool = False) -> None:
+def with_data(adapter: Path, asked: Asked, output: Path, options: Options) -> None:
     """Compress an adapter with data, and show what came of it.
 
     Args:
@@ -101,7 +129,6 @@ def with_data(adapter: Path, asked: Asked, output: Path, options: Options, *, as
         asked: What the command line says.
         output: The folder of the smaller adapter.
         options: What it says about the recipe.
-        as_json: Print the record as JSON instead of the table.
 
     Raises:
         UserError: Something that is asked for cannot be done.
@@ -124,12 +151,7 @@ def with_data(adapter: Path, asked: Asked, output: Path, options: Options, *, as
         show=True,
         trust_remote_code=options.trust,
     )
-    if as_json:
-        from autolora.files import json_text
-
-        document(safe.json_text(json_text(found.record())) + "\n")
-    else:
-        _show(screen(), found)
+    _show(screen(), found)
     line(screen(stderr=True), f"wrote {found.output}")
 
 
@@ -142,6 +164,11 @@ def _budget(asked: Asked) -> dict[str, float]:
         return {"tolerance": asked.tolerance}
     if asked.budget is None:
         raise UserError("how large may it be? give --budget 0.25 (or rank=1, parameters=N), or --tolerance 0.1")
+    if asked.budget.startswith("keep="):
+        raise UserError(
+            f"--budget {asked.budget} is a share of the energy, which says nothing of data: give --budget 0.25 (or "
+            "rank=1, parameters=N), or --tolerance 0.1"
+        )
     return budget_words(asked.budget)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
@@ -12,7 +13,7 @@ import torch
 
 from autolora.causes import explained
 from autolora.comparison.processes import end_with_parent
-from autolora.console import hush
+from autolora.console import hush, warn
 from autolora.context.base import Context
 from autolora.errors import CANCELLED, FAILED
 from autolora.experiment.line import run_stages
@@ -54,10 +55,15 @@ def _work(run: Run, precision: Precision, threads: int | None, show: bool) -> No
             torch.set_num_threads(threads)
         run_whole(run, precision, show=show)
     except KeyboardInterrupt:
-        run.mark("cancelled")
+        with suppress(OSError):
+            run.mark("cancelled")
         raise
     except Exception as error:
-        run.mark("failed", error=_reason(error), traceback=traceback.format_exc())
+        reason = _reason(error)
+        try:
+            run.mark("failed", error=reason, traceback=traceback.format_exc())
+        except OSError as unkept:
+            warn(f"{run.path}: {reason} (which could not be kept in its status.json: {unkept.strerror})")
         sys.exit(FAILED)
 
 

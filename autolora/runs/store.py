@@ -25,7 +25,7 @@ import os
 import time
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -281,12 +281,16 @@ class Run:
             if seal is not None:
                 seal.close()
         except KeyboardInterrupt:
-            self._mark(name, "cancelled")
+            with suppress(OSError):
+                self._mark(name, "cancelled")
             raise
         except BaseException as error:
             told = explained(error, name) or error
-            self._mark(name, "failed", error=str(told), traceback=traceback.format_exc())
-            keep(told, self.path / STATUS)
+            with suppress(
+                OSError
+            ):  # of a full disk, say, which is not to hide the reason; it stays a run that was cut off
+                self._mark(name, "failed", error=str(told), traceback=traceback.format_exc())
+                keep(told, self.path / STATUS)
             if told is error:
                 raise
             raise told from error

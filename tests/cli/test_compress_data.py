@@ -11,10 +11,12 @@ import pytest
 
 from autolora.cli.compress_data import Asked, with_data
 from autolora.cli.options import Options
-from autolora.errors import RecipeError, UserError
+from autolora.errors import FAULT, RecipeError, UserError
 from autolora.experiment.data_recipe import data_recipe
 from autolora.experiment.line import retrain, search
 from autolora.experiment.stored_adapter import read_stored
+from autolora.lora.stored import TENSORS
+from tests.cli.support import Call
 from tests.experiment.adapters import NAMES, brought, edit_config
 from tests.laboratory import tiny_run
 from tests.own_data import text_of
@@ -31,8 +33,8 @@ def test_a_recipe_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     for words in ("as it was", "compressed", "healed, 2 steps", "accuracy", "640", str(record["parameters"]["after"])):
         assert words in shown
     assert "predicted rise of the loss, before any healing:" in shown
-    with_data(adapter, asked, tmp_path / "again", Options(overrides=("retrain.batch_size=2",)), as_json=True)
-    assert json.loads(capsys.readouterr().out) == record
+    with_data(adapter, asked, tmp_path / "again", Options(overrides=("retrain.batch_size=2",)))
+    assert json.loads((tmp_path / "again" / "compressed.json").read_text()) == record
 
 
 def test_a_file_is_enough_where_the_adapter_says_the_rest(tmp_path: Path) -> None:
@@ -152,3 +154,40 @@ def test_a_model_that_has_moved_is_named(tmp_path: Path) -> None:
         with_data(adapter, asked, tmp_path / "small", Options())
     with_data(adapter, asked, tmp_path / "small", Options(model=str(tmp_path / "moved")))
     assert (tmp_path / "small" / "adapter_model.safetensors").is_file()
+
+
+def test_the_command_compresses_with_data(call: Call, laboratory: Path, tmp_path: Path) -> None:
+    run, context = tiny_run(laboratory, tmp_path / "runs", "lora:4", "retrain.steps=6")
+    for stage in (search, retrain):
+        stage(run, context)
+    small = tmp_path / "small"
+    code, out, err = call("compress", run.path, "--budget", "0.5", "--heal", "2", "--output", small)
+    assert code == 0, err
+    assert "healed, 2 steps" in out
+    assert f"wrote {small}" in err
+    code, _, err = call("compress", small, "--budget", "1", "--uniform", "--output", tmp_path / "padded")
+    assert code == 0, err
+    said = ("--score", "fisher", "--budget", "fraction=0.5", "--heal", "2")
+    code, _, err = call("compress", run.path, *said, "--output", tmp_path / "same")
+    assert code == 0, err
+    assert (small / TENSORS).read_bytes() == (tmp_path / "same" / TENSORS).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--budget", "0.5", "--set", "seed=1"), "--set is about data, of which nothing else is said"),
+        (("--budget", "0.5", "--label", "x"), "--label is about data"),
+        (("--budget", "keep=0.9", "--score", "fisher"), "--budget keep=0.9 is a share of the energy"),
+        (("--budget", "0.5", "--score", "fisher", "--uniform"), "--dry-run and --uniform are for adapters as they are"),
+        (("--tolerance", "0.1", "--dry-run"), "--dry-run and --uniform are for adapters as they are"),
+    ],
+)
+def test_a_command_line_that_contradicts_itself_is_refused(
+    words: tuple[str, ...], message: str, call: Call, tmp_path: Path
+) -> None:
+    adapter, _ = brought(tmp_path, "classification")
+    code, out, err = call("compress", adapter, *words, "--output", tmp_path / "small")
+    assert (code, out) == (FAULT, "")
+    assert message in err
+    assert not (tmp_path / "small").exists()

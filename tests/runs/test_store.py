@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from autolora.errors import UserError
+from autolora.errors import RunError, UserError
 from autolora.lora.ranks import Ranks
+from autolora.runs import store
 from autolora.runs.folders import is_run, ranks_file
 from autolora.runs.inventory import FORMAT
 from autolora.runs.listing import runs
@@ -185,3 +188,23 @@ def test_runs_are_listed_oldest_first_and_a_damaged_one_is_left_out_unless_it_is
     (new.path / "recipe.yaml").write_text("task: no-such-task\n")
     with pytest.raises(UserError, match="is not the resolved recipe of a run"):
         runs(tmp_path)
+
+
+def test_a_status_that_cannot_be_written_does_not_hide_why_a_stage_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = opened(tmp_path)
+    write = store.write_state
+
+    def full(path: Path, content: dict[str, Any]) -> None:
+        if content.get("state") != "running":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(path, content)
+
+    monkeypatch.setattr(store, "write_state", full)
+    for reason in (RunError("diverged"), KeyboardInterrupt()):
+        with pytest.raises(type(reason)) as raised, run.stage("search"):
+            raise reason
+        assert raised.value is reason
+    assert run.stage_state("search") == "running"
+    assert run.live_process() is None
