@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from autolora.errors import UserError
 from autolora.export.base import CAUSAL_LM, Allocation, Exported, as_yaml, start_from_adapter
-from autolora.export.uniform import nearest_uniform_rank, rounded_note, uniform_note
+from autolora.export.uniform import nearest_uniform_rank, rounded_note, uniform_notes
 
 TOOL = "LLaMA-Factory"
 KEYS = (  # that this format may write; each is a field of LLaMA-Factory's arguments
@@ -63,15 +63,10 @@ def export(found: Allocation) -> Exported:
 
 
 def _uniform(found: Allocation, rank: int) -> list[str]:
-    said = uniform_note(TOOL, "lora_rank", found, rank)
-    if not said:
-        return []
-    return [
-        *(f"{text} Layers of rank 0 are left out of lora_target." for text in said),
-        "For the ranks themselves: "
-        + start_from_adapter(found, "adapter_name_or_path")
-        + " Leave create_new_adapter out; lora_rank, lora_alpha and lora_target are then not used.",
-    ]
+    trained = start_from_adapter(found, "adapter_name_or_path")
+    unused = "Leave create_new_adapter out; lora_rank, lora_alpha and lora_target are then not used."
+    instead = f"For the ranks themselves: {trained} {unused}"
+    return uniform_notes(TOOL, "lora_rank", found, rank, instead=instead, targets="lora_target")
 
 
 def _task(found: Allocation) -> list[str]:

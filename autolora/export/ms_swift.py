@@ -10,7 +10,7 @@ file become command-line arguments (cli/main.py). What is ``tuner_type`` here wa
 from __future__ import annotations
 
 from autolora.export.base import CAUSAL_LM, Allocation, Exported, as_yaml, number, start_from_adapter
-from autolora.export.uniform import nearest_uniform_rank, uniform_note
+from autolora.export.uniform import nearest_uniform_rank, uniform_notes
 from autolora.lora.config import target_expression
 
 TOOL = "ms-swift"
@@ -55,15 +55,9 @@ def export(found: Allocation) -> Exported:
 
 
 def _uniform(found: Allocation, rank: int) -> list[str]:
-    said = uniform_note(TOOL, "lora_rank", found, rank)
-    if not said:
-        return []
-    return [
-        *(f"{text} Layers of rank 0 are left out of target_regex." for text in said),
-        "For the ranks themselves: "
-        + start_from_adapter(found, "adapters")
-        + " lora_rank, lora_alpha and target_regex are then not used.",
-    ]
+    trained = start_from_adapter(found, "adapters")
+    instead = f"For the ranks themselves: {trained} lora_rank, lora_alpha and target_regex are then not used."
+    return uniform_notes(TOOL, "lora_rank", found, rank, instead=instead, targets="target_regex")
 
 
 def _task(found: Allocation) -> list[str]:

@@ -14,7 +14,7 @@ import re
 
 from autolora.errors import UserError
 from autolora.export.base import CAUSAL_LM, Allocation, Exported, as_yaml, number
-from autolora.export.uniform import nearest_uniform_rank, uniform_note
+from autolora.export.uniform import nearest_uniform_rank, uniform_notes
 
 TOOL = "torchtune"
 ATTENTION = {"q_proj": "q_proj", "k_proj": "k_proj", "v_proj": "v_proj", "o_proj": "output_proj"}  # by our name
@@ -74,10 +74,8 @@ def _place(found: Allocation) -> list[str]:
 
 
 def _uniform(found: Allocation, rank: int) -> list[str]:
-    return [
-        f"{text} torchtune loads no adapter that has other ranks; tools that do: --format peft, axolotl."
-        for text in uniform_note(TOOL, "lora_rank", found, rank)
-    ]
+    instead = "torchtune loads no adapter that has other ranks; tools that do: --format peft, axolotl."
+    return uniform_notes(TOOL, "lora_rank", found, rank, instead=instead)
 
 
 def _beside(found: Allocation, kinds: set[str]) -> list[str]:

@@ -9,7 +9,7 @@ full names. In Python its trainers take any LoraConfig as ``peft_config``, one w
 from __future__ import annotations
 
 from autolora.export.base import CAUSAL_LM, Allocation, Exported, as_yaml
-from autolora.export.uniform import nearest_uniform_rank, rounded_note, uniform_note
+from autolora.export.uniform import nearest_uniform_rank, rounded_note, uniform_notes
 from autolora.lora.config import target_expression
 
 TOOL = "TRL's command line"
@@ -54,15 +54,12 @@ def export(found: Allocation) -> Exported:
 
 
 def _uniform(found: Allocation, rank: int) -> list[str]:
-    said = uniform_note(TOOL, "lora_r", found, rank)
-    if not said:
-        return []
-    return [
-        *(f"{text} Layers of rank 0 are left out of lora_target_modules." for text in said),
+    instead = (
         f"TRL's trainers take the ranks themselves: autolora export {found.source} --format peft "
         "--output DIR/adapter_config.json, then in Python "
-        'SFTTrainer(model=…, peft_config=LoraConfig.from_pretrained("DIR"), …).',
-    ]
+        'SFTTrainer(model=…, peft_config=LoraConfig.from_pretrained("DIR"), …).'
+    )
+    return uniform_notes(TOOL, "lora_r", found, rank, instead=instead, targets="lora_target_modules")
 
 
 def _task(found: Allocation) -> list[str]:

@@ -20,22 +20,26 @@ def nearest_uniform_rank(found: Allocation) -> int:
     return math.floor(sum(found.ranks[name] for name in targets) / len(targets) + 0.5)
 
 
-def uniform_note(tool: str, key: str, found: Allocation, rank: int) -> list[str]:
-    """What one rank for all layers cannot express; nothing where it is the rank of all.
+def uniform_notes(tool: str, key: str, found: Allocation, rank: int, *, instead: str, targets: str = "") -> list[str]:
+    """What one rank for all layers cannot express, and what can; nothing where it is the rank of all.
 
     Args:
         tool: What the configuration is for.
         key: Its setting of the rank.
         found: What is exported.
         rank: From `nearest_uniform_rank`.
+        instead: How the tool comes to the ranks themselves.
+        targets: Its setting of the layers, where it can name them.
     """
     ranks = [found.ranks[name] for name in found.target_modules]
     if set(ranks) == {rank}:
         return []
+    left_out = f" Layers of rank 0 are left out of {targets}." if targets else ""
     return [
         f"{tool} has one {key} for all layers and cannot express a rank per layer: this configuration has "
         f"the nearest uniform rank, {rank} in {len(ranks)} layers (sum {rank * len(ranks)}), instead of ranks from "
-        f"{min(ranks)} to {max(ranks)} (sum {sum(ranks)})."
+        f"{min(ranks)} to {max(ranks)} (sum {sum(ranks)}).{left_out}",
+        instead,
     ]
 
 
