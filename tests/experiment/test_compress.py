@@ -336,7 +336,7 @@ def test_what_is_no_adapter_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
     assert "has no adapter_config.json" in refused(tmp_path / "empty", context.recipe, tmp_path, monkeypatch)
     assert "has 1 adapter in folders of its own: brought" in refused(tmp_path, context.recipe, tmp_path, monkeypatch)
     (adapter / TENSORS).rename(adapter / "adapter_model.bin")
-    assert "it holds a pickle" in refused(adapter, context.recipe, tmp_path, monkeypatch)
+    assert "is a pickle, which can run code" in refused(adapter, context.recipe, tmp_path, monkeypatch)
 
 
 def test_an_adapter_that_was_never_trained_or_has_diverged_is_refused(
