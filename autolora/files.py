@@ -55,7 +55,7 @@ def write_atomic(path: Path, data: str | bytes) -> None:
 
 @contextmanager
 def replace_folder(path: Path) -> Iterator[Path]:
-    """A new folder beside `path`, which takes its place when the block that fills it ends without an error.
+    """A new folder beside `path`, which takes its place when the block that fills it ends well, and goes when not.
 
     Args:
         path: The folder, which is replaced.
@@ -64,10 +64,14 @@ def replace_folder(path: Path) -> Iterator[Path]:
     for leftover in (fresh, old):
         shutil.rmtree(leftover, ignore_errors=True)
     fresh.mkdir(parents=True)
-    yield fresh
-    for part in sorted(fresh.rglob("*"), reverse=True):
-        sync(part)
-    sync(fresh)
+    try:
+        yield fresh
+        for part in sorted(fresh.rglob("*"), reverse=True):
+            sync(part)
+        sync(fresh)
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
     if path.exists():
         path.rename(old)
     fresh.rename(path)

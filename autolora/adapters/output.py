@@ -6,7 +6,6 @@ record, and with nothing beside what it names, is replaced.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,5 +65,3 @@ def written(output: Path, record: Mapping[str, object]) -> Iterator[Path]:
             write_json(fresh / RECORD, {"format": 1, **record, "files": sorted(_files(fresh))})
     except OSError as error:
         raise UserError(f"--output: {output} cannot be written: {error}") from error
-    finally:
-        shutil.rmtree(output.with_name(output.name + ".new"), ignore_errors=True)

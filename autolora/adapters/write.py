@@ -113,7 +113,7 @@ def write_adapter(
     ranks = ranks_of(adapter.modules, kept, **rule, **padded)
     carried, _ = beside(adapter.folder)
     try:
-        with _cleared(output), replace_folder(output) as fresh:
+        with replace_folder(output) as fresh:
             for path in carried:
                 shutil.copyfile(path, fresh / path.name)
             write_tensors(fresh / TENSORS, _parts(adapter, cuts), {**adapter.file.metadata, "format": "pt"})
@@ -186,20 +186,6 @@ def parameters_of(cuts: Mapping[str, Cut]) -> int:
         cuts: What each kept module becomes.
     """
     return sum(each.rank * each.module.cost for each in cuts.values())
-
-
-class _cleared:  # noqa: N801  # a context manager
-    """Removes what a failure leaves of a folder beside its place."""
-
-    def __init__(self, output: Path) -> None:
-        self.fresh = output.with_name(output.name + ".new")
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        if kind is not None:
-            shutil.rmtree(self.fresh, ignore_errors=True)
 
 
 def _ours(folder: Path) -> bool:

@@ -13,7 +13,6 @@ evaluation splits are looked at for the scores before and after, and for nothing
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -255,13 +254,7 @@ def _write(adapted: PeftModel, stored: Stored, context: Context, found: Compress
     """All files, or none."""
     own = stored.config.get("base_model_name_or_path")
     base = (str(own), stored.config.get("revision")) if own else base_name(context.pretrained)
-    fresh: Path | None = None
-    try:
-        with replace_folder(found.output) as fresh:
-            save_adapter(adapted, fresh, *base)
-            found.ranks.save(fresh / RANKS)
-            write_json(fresh / RECORD, found.record())
-    except BaseException:
-        if fresh is not None:
-            shutil.rmtree(fresh, ignore_errors=True)
-        raise
+    with replace_folder(found.output) as fresh:
+        save_adapter(adapted, fresh, *base)
+        found.ranks.save(fresh / RANKS)
+        write_json(fresh / RECORD, found.record())
