@@ -204,10 +204,18 @@ class Generation(Task):
     def logits(self, model: nn.Module, batch: TensorBatch) -> Tensor:
         """Those that predict the labels, (batch, positions of the labels, vocabulary), float32."""
         width = batch["labels"].shape[1]
-        inputs: dict[str, Tensor | int] = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+        inputs: dict[str, Any] = dict(self.inputs(batch))
         if _keeps_logits(model):  # the vocabulary's logits are made only where there is a label
             inputs["logits_to_keep"] = width + 1
         return full_precision(model(**inputs).logits[:, -width - 1 : -1])
+
+    def inputs(self, batch: TensorBatch) -> dict[str, Tensor]:
+        """What the model is called with to learn from a batch.
+
+        Args:
+            batch: Of training examples, as `collate` gives it.
+        """
+        return {name: batch[name] for name in ("input_ids", "attention_mask")}
 
     @override
     def loss(self, model: nn.Module, batch: TensorBatch) -> Tensor:
