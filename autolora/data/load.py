@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 
 import datasets
@@ -22,7 +23,7 @@ import numpy as np
 from autolora.console import warn
 from autolora.data.cells import Kind, cell
 from autolora.data.held_out import hold_out, part_of
-from autolora.data.sources import Opened, open_source
+from autolora.data.sources import Open, Opened, open_source
 from autolora.data.splits import Place, Report, Splits
 from autolora.data.spool import Column, spool
 from autolora.errors import UserError
@@ -81,16 +82,17 @@ def load_splits(
     held = [HELD_OUT] if data.splits.held_out is not None else []
     wanted = list(dict.fromkeys((data.splits.train, *data.splits.eval, *held) if only is None else only))
     names = list(dict.fromkeys(data.splits.train if name in held else name for name in wanted))
-    source = open_source(data, names, model)
+    source = _openers(data, names, model)
     rows: dict[str, Any] = {}
     reports: dict[str, Report] = {}
     for name in names:
         train = name == data.splits.train
-        opened = source(name, _columns(data, family, labelled, absent=not train))
+        named = data.evaluation is not None and data.evaluation.label is not None
+        opened = source[name](_columns(data.source_of(name), family, labelled, absent=not train and not named))
         has_labels = labelled and (train or _has_labels(opened, data, family, rows, reports))
         if labelled and not has_labels:
             warn(f"split {name!r} has no labels ({data.label!r}): it is predicted, not scored")
-            opened = source(name, _columns(data, family, labelled=False))
+            opened = source[name](_columns(data.source_of(name), family, labelled=False))
         counted = data.label if has_labels and family.named_labels else None
         found, report = spool(opened.parts, opened.columns, drop=data.missing == "drop", names_in=counted)
         report.labelled = has_labels
@@ -103,6 +105,26 @@ def load_splits(
     if held and data.splits.train in rows:
         _divide(rows, reports, data, seed, family)
     return Splits({name: rows[name] for name in wanted}, {name: reports[name] for name in wanted})
+
+
+def _openers(data: Data, names: Sequence[str], model: str) -> dict[str, Callable[[Sequence[Column]], Opened]]:
+    """What opens each split, which may lie in two data sets; its columns are called as in the training split's."""
+    found: dict[str, Callable[[Sequence[Column]], Opened]] = {}
+    for source in (data, *([data.source_of("")] if data.evaluation else [])):
+        there = [name for name in names if data.source_of(name) == source]
+        if there:
+            opens = open_source(source, there, model)
+            found |= {name: partial(_opened, opens, name, source, data) for name in there}
+    return found
+
+
+def _opened(opens: Open, split: str, source: Data, data: Data, columns: Sequence[Column]) -> Opened:
+    opened = opens(split, columns)
+    if source is data:
+        return opened
+    called = dict(zip((*source.columns, source.label), (*data.columns, data.label), strict=True))
+    kept = [replace(column, name=called.get(column.name, column.name)) for column in opened.columns]
+    return Opened(opened.parts, kept, {called.get(name, name): own for name, own in opened.names.items()})
 
 
 def _divide(rows: dict[str, Any], reports: dict[str, Report], data: Data, seed: int, family: Family) -> None:

@@ -7,6 +7,7 @@ well under three seconds. `where` gives the place (file and line, or option) of 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,13 +90,23 @@ def check_data(data: Data, where: Where, task: str | None = None, limit: Limit =
         limit: Of ranks; nor has it.
     """
     faults = _path_faults(data, where)
+    if data.evaluation is not None:
+        faults += [_elsewhere(fault, where) for fault in _path_faults(data.source_of(""), where)]
     if not faults:
         faults = _same_split(data, where)
         if data.generated is not None:
             faults += _generated_faults(data, where)
-        elif is_local(data):
-            faults += _local_faults(data, where)
+        else:
+            faults += _files_faults(data, where)
     return faults
+
+
+def _elsewhere(fault: Fault, where: Where) -> Fault:
+    """The same fault, of data.evaluation."""
+    field = fault.field
+    if field == "data.label" or field.startswith(("data.path", "data.columns")):
+        field = f"data.evaluation{field.removeprefix('data')}"
+    return replace(fault, field=field, where=where(field))
 
 
 def _path_faults(data: Data, where: Where) -> list[Fault]:
@@ -135,15 +146,35 @@ def _generated_faults(data: Data, where: Where) -> list[Fault]:
     return faults + _column_faults(data, {Path("the generated data"): GENERATED_COLUMNS[str(data.generated)]}, where)
 
 
-def _local_faults(data: Data, where: Where) -> list[Fault]:
+def _files_faults(data: Data, where: Where) -> list[Fault]:
+    """Of the splits that lie in files; those of data.evaluation may lie elsewhere, and others on the hub."""
+    faults: list[Fault] = []
+    train: Sequence[Path] = ()
+    for source in (data, *([data.source_of("")] if data.evaluation else [])):
+        if not is_local(source):
+            continue
+        splits = [(field, split) for field, split in _splits(data) if data.source_of(split) == source]
+        named = source is not data and data.evaluation is not None and data.evaluation.label is not None
+        found, files = _local_faults(source, splits, train, where, labelled=named)
+        train = train or files
+        faults += found if source is data else [_elsewhere(fault, where) for fault in found]
+    return faults
+
+
+def _local_faults(
+    data: Data, splits: Sequence[tuple[str, str]], train: Sequence[Path], where: Where, *, labelled: bool
+) -> tuple[list[Fault], Sequence[Path]]:
+    """What is wrong with splits in one folder, and the training split's files, where it is among them.
+
+    Evaluation splits may have no labels, unless it is said that they have.
+    """
     folder = data_folder(data)
     if not folder.is_dir():
-        return [_folder_fault(data, folder, where)]
+        return [_folder_fault(data, folder, where)], train
     faults: list[Fault] = []
     found: dict[Path, list[str]] = {}
     unlabelled: set[Path] = set()  # files of evaluation splits that have no labels at all
-    train: Sequence[Path] = ()
-    for field, split in _splits(data):
+    for field, split in splits:
         if field != "data.splits.train" and split == data.splits.train:
             continue  # a fault already
         try:
@@ -156,11 +187,11 @@ def _local_faults(data: Data, where: Where) -> list[Fault]:
         if field == "data.splits.train":
             train = files
             continue
-        if not any(data.label in names for names in columns.values()):
+        if not labelled and not any(data.label in names for names in columns.values()):
             unlabelled.update(files)
         if shared := next((mine for file in files for mine in train if file.samefile(mine)), None):
             faults.append(fault_at(field, f"{split!r} is the training split's file, {shared.name}", where))
-    return faults + _column_faults(data, found, where, unlabelled)
+    return faults + _column_faults(data, found, where, unlabelled), train
 
 
 def _folder_fault(data: Data, folder: Path, where: Where) -> Fault:

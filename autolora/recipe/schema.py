@@ -114,6 +114,24 @@ class Limits(Section):
     eval: ExampleCount | None = None
 
 
+class Elsewhere(Section):
+    """Another data set than the training split's. What is left out is as there, but where it lies."""
+
+    hub: HubId | None = None  # data set id on the Hugging Face hub
+    config: Name | None = None  # its configuration
+    revision: Revision | None = None
+    path: FilePath | None = None  # folder below data.root, as data.path
+    # What the columns are called there, in the order of data.columns; null: the same
+    columns: Annotated[tuple[Column, ...], Field(min_length=1, max_length=2, strict=False)] | None = None
+    label: Column | None = None  # null: as data.label
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if self.hub is None and self.path is None:
+            raise ValueError("one of hub or path must say where the evaluation splits are")
+        return self
+
+
 class Data(Section):
     """Where the examples come from, which columns are used, and how long an input may be."""
 
@@ -135,6 +153,7 @@ class Data(Section):
     encoding: Annotated[str, AfterValidator(_encoding)] = "utf-8"  # of text files
     missing: Literal["refuse", "drop"] = "refuse"  # what is done about rows with an empty cell
     splits: Splits = Splits()
+    evaluation: Elsewhere | None = None  # where the evaluation splits are, if that is another data set
     limits: Limits = Limits()
     max_length: Length = 128  # tokens of an example, with the special ones
 
@@ -145,6 +164,33 @@ class Data(Section):
         if self.generated is not None and (self.hub is not None or self.path is not None):
             raise ValueError("generated data has neither hub nor path")
         return self
+
+    @model_validator(mode="after")
+    def _evaluation_fits(self) -> Self:
+        other = self.evaluation
+        if other is None:
+            return self
+        if self.generated is not None:
+            raise ValueError("generated data brings its evaluation split; leave out data.evaluation")
+        if other.columns is not None and len(other.columns) != len(self.columns):
+            raise ValueError(
+                f"evaluation.columns are those of data.columns, {len(self.columns)} in their order, "
+                f"got {', '.join(other.columns)}"
+            )
+        return self
+
+    def source_of(self, split: str) -> Data:
+        """The section as it is where a split lies: that of `evaluation`, for an evaluation split of another data set.
+
+        Args:
+            split: Its name.
+        """
+        other = self.evaluation
+        if other is None or split == self.splits.train or split == HELD_OUT:
+            return self
+        changed = {name: getattr(other, name) for name in ("hub", "config", "revision", "path")}
+        changed |= {"columns": other.columns or self.columns, "label": other.label or self.label}
+        return self.model_copy(update={**changed, "evaluation": None})
 
 
 class Loss(Section):

@@ -1,0 +1,83 @@
+"""Evaluation splits of another data set than the training split's: `data.evaluation`."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.own_data import read, refusal, write
+
+TRAIN = [{"text": "trained on", "label": "yes"}, {"text": "and this", "label": "no"}]
+OTHER = [{"sentence": "of another set", "verdict": "no"}, {"sentence": "and one more", "verdict": "yes"}]
+
+
+def recipe(folder: Path, laboratory: Path, other: Any = OTHER, **evaluation: Any) -> Path:
+    settings = {"path": "other", "columns": ["sentence"], "label": "verdict", **evaluation}
+    files = {"train.jsonl": TRAIN, "../other/test.jsonl": other}
+    return write(folder, laboratory, files, splits={"train": "train", "eval": ["test"]}, evaluation=settings)
+
+
+def test_its_rows_come_under_the_training_splits_names_and_its_labels_are_the_same_classes(
+    tmp_path: Path, laboratory: Path
+) -> None:
+    splits = read(recipe(tmp_path, laboratory))
+    assert splits["train"] == {"text": ["trained on", "and this"], "label": ["yes", "no"]}
+    assert splits["test"] == {"text": ["of another set", "and one more"], "label": ["no", "yes"]}
+
+
+def test_columns_that_are_not_named_are_called_as_in_the_training_split(tmp_path: Path, laboratory: Path) -> None:
+    same = [{"text": "x", "label": "no"}]
+    assert read(recipe(tmp_path, laboratory, same, columns=None, label=None))["test"] == {
+        "text": ["x"],
+        "label": ["no"],
+    }
+
+
+def test_a_part_held_out_of_the_training_split_stays_beside_it(tmp_path: Path, laboratory: Path) -> None:
+    files = {
+        "train.jsonl": [*TRAIN, *({"text": f"{i}", "label": "no"} for i in range(8))],
+        "../other/test.jsonl": OTHER,
+    }
+    splits = {"train": "train", "eval": ["test", "held-out"], "held_out": 0.5}
+    evaluation = {"path": "other", "columns": ["sentence"], "label": "verdict"}
+    found = read(write(tmp_path, laboratory, files, splits=splits, evaluation=evaluation))
+    assert {name: len(rows["text"]) for name, rows in found.items()} == {"train": 5, "test": 2, "held-out": 5}
+
+
+def test_without_labels_it_is_predicted(tmp_path: Path, laboratory: Path) -> None:
+    rows = [{"sentence": "no verdict"}]
+    assert read(recipe(tmp_path, laboratory, rows, label=None))["test"] == {"text": ["no verdict"]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"columns": ["sentense"]}, "data.evaluation.columns: "),
+        ({"label": "verdikt", "columns": ["verdict"]}, "did you mean 'verdict'"),
+        ({"path": "elsewhere"}, "data.evaluation.path: there is no data folder"),
+        ({"path": "../other"}, "data.evaluation.path: must stay below data.root"),
+        ({"columns": ["sentence", "verdict"]}, "1 in their order"),
+        ({"path": None}, "one of hub or path"),
+    ],
+)
+def test_what_is_wrong_with_it_is_said_of_it(
+    changes: dict[str, Any], message: str, tmp_path: Path, laboratory: Path
+) -> None:
+    labelled = [*OTHER] if "label" not in changes else [{"verdict": "x", "label": "y"}]
+    found = refusal(recipe(tmp_path, laboratory, labelled, **changes))
+    assert message in found
+
+
+def test_a_cell_that_is_missing_there_is_named_by_its_file(tmp_path: Path, laboratory: Path) -> None:
+    assert "other/test.jsonl:2" in refusal(recipe(tmp_path, laboratory, [OTHER[0], {"sentence": "", "verdict": "no"}]))
+
+
+def test_the_training_splits_file_is_refused_there_too(tmp_path: Path, laboratory: Path) -> None:
+    path = write(
+        tmp_path,
+        laboratory,
+        {"train.jsonl": TRAIN},
+        splits={"train": "train", "eval": ["train.jsonl"]},
+        evaluation={"path": "data"},
+    )
+    assert "is the training split's file, train.jsonl" in refusal(path)
