@@ -99,6 +99,8 @@ def load_splits(
         report.names = opened.names.get(data.label) if counted else None
         report.all_rows = found
         _check_count(report, name)
+        if train and data.limits.characters is not None:
+            found, report = _short(found, report, data, counted)
         family.check_rows(found, data, report.places)
         rows[name] = _limited(found, data.limits.train, seed) if train else limited_examples(found, data, family, seed)
         reports[name] = report
@@ -211,6 +213,28 @@ def _check_count(report: Report, split: str) -> None:
             f"split {split!r}: {report.dropped} of {report.dropped + report.rows} rows are dropped, since a cell is "
             f"missing; the first: {report.first_dropped}"
         )
+
+
+def _short(rows: datasets.Dataset, report: Report, data: Data, counted: str | None) -> tuple[datasets.Dataset, Report]:
+    """The training rows that `data.limits.characters` leaves."""
+    limit = data.limits.characters or 0
+    names = [*data.columns, data.label]
+    cells = (cells for batch in rows.select_columns(names).iter(READ_AT_ONCE) for cells in zip(*batch.values(), strict=True))
+    kept = [row for row, each in enumerate(cells) if sum(map(_characters, each)) + len(each) - 1 <= limit]
+    left_out = len(rows) - len(kept)
+    if not kept:
+        raise UserError(f"data.limits.characters: none of {len(rows)} training rows has {limit} characters or fewer")
+    if left_out:
+        warn(f"{left_out} of {len(rows)} training rows have more than {limit} characters and are left out")
+    part = part_of(report, rows, kept, counted)
+    return part.all_rows, part
+
+
+def _characters(cell: Any) -> int:
+    """Of a text, or of all texts in a list or a mapping."""
+    if isinstance(cell, Mapping):
+        return sum(map(_characters, cell.values()))
+    return sum(map(_characters, cell)) if isinstance(cell, list) else len(str(cell or ""))
 
 
 def limited_examples(rows: datasets.Dataset, data: Data, family: Family, seed: int) -> datasets.Dataset:

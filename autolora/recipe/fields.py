@@ -97,6 +97,7 @@ Rank = Annotated[int, within(1, MAX_RANK, "no layer of any model has a larger sm
 Size = Annotated[int, within(1, MAX_RANK, "a rank, a width, or tokens of a prefix")]
 ParameterCount = Annotated[int, within(1, MAX_PARAMETERS, "no model has more parameters")]
 Length = Annotated[int, within(2, MAX_TOKENS, "one token is a special one; no model reads more")]
+Characters = Annotated[int, within(1, 16 * MAX_TOKENS, "no model reads a longer text")]
 NewTokens = Annotated[int, within(1, MAX_TOKENS, "no model writes more tokens")]
 Alpha = Annotated[Number, within(0, MAX_ALPHA, "LoRA's update is multiplied by lora_alpha / rank", above=True)]
 Rate = Annotated[

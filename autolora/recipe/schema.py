@@ -18,6 +18,7 @@ from autolora.recipe.fields import (
     MAX_FILES,
     BatchSize,
     Beams,
+    Characters,
     ExampleCount,
     FileName,
     FilePath,
@@ -112,6 +113,8 @@ class Limits(Section):
 
     train: ExampleCount | None = None
     eval: ExampleCount | None = None
+    # Training rows whose columns and label have more characters together, blanks between, are left out and counted.
+    characters: Characters | None = None
 
 
 class Elsewhere(Section):

@@ -81,3 +81,19 @@ def test_the_training_splits_file_is_refused_there_too(tmp_path: Path, laborator
         evaluation={"path": "data"},
     )
     assert "is the training split's file, train.jsonl" in refusal(path)
+
+
+def test_long_training_rows_are_left_out_with_their_blank_counted(
+    tmp_path: Path, laboratory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"text": "12345", "label": "yes"}, {"text": "123456", "label": "yes"}, {"text": "1", "label": "no"}]
+    files = {"train.jsonl": rows, "validation.jsonl": rows}
+    path = write(tmp_path, laboratory, files, limits={"characters": 9})
+    found = read(path)
+    assert (found["train"]["text"], found["validation"]["text"]) == (["12345", "1"], ["12345", "123456", "1"])
+    assert "1 of 3 training rows have more than 9 characters" in capsys.readouterr().err
+
+
+def test_where_all_rows_are_too_long_the_recipe_is_refused(tmp_path: Path, laboratory: Path) -> None:
+    path = write(tmp_path, laboratory, {"train.jsonl": TRAIN, "validation.jsonl": TRAIN}, limits={"characters": 3})
+    assert "none of 2 training rows has 3 characters or fewer" in refusal(path)
