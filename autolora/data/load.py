@@ -219,7 +219,8 @@ def _short(rows: datasets.Dataset, report: Report, data: Data, counted: str | No
     """The training rows that `data.limits.characters` leaves."""
     limit = data.limits.characters or 0
     names = [*data.columns, data.label]
-    cells = (cells for batch in rows.select_columns(names).iter(READ_AT_ONCE) for cells in zip(*batch.values(), strict=True))
+    batches = (batch.values() for batch in rows.select_columns(names).iter(READ_AT_ONCE))
+    cells = (cells for columns in batches for cells in zip(*columns, strict=True))
     kept = [row for row, each in enumerate(cells) if sum(map(_characters, each)) + len(each) - 1 <= limit]
     left_out = len(rows) - len(kept)
     if not kept:
