@@ -100,6 +100,7 @@ Length = Annotated[int, within(2, MAX_TOKENS, "one token is a special one; no mo
 Characters = Annotated[int, within(1, 16 * MAX_TOKENS, "no model reads a longer text")]
 NewTokens = Annotated[int, within(1, MAX_TOKENS, "no model writes more tokens")]
 Alpha = Annotated[Number, within(0, MAX_ALPHA, "LoRA's update is multiplied by lora_alpha / rank", above=True)]
+GradientNorm = Annotated[Number, within(0, 1e6, "a longer gradient is divergence, and is not shortened", above=True)]
 Rate = Annotated[
     Number, within(0, MAX_RATE, "Adam moves every weight by about the rate, and weights are below 1", above=True)
 ]

@@ -61,6 +61,9 @@ def contradictions(search: Search, ranks: RankRule, retrain: Retrain, method: Me
         said = f"per_rank would change what {_named(method)} goes on with: it was trained at lora_alpha / search.rank"
         yield "retrain.scaling", said, "take constant"
     yield from _beginning(search, retrain, method)
+    if search.selects and search.weights.max_grad_norm is not None:
+        said = "the search differentiates through its steps, which are not those of shortened gradients"
+        yield "search.weights.max_grad_norm", said, "leave it out; retrain.weights.max_grad_norm is the retraining's"
 
 
 def _method(search: Search, method: MethodSettings) -> Found:

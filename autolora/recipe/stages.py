@@ -15,6 +15,7 @@ from autolora.recipe.fields import (
     Epsilon,
     ExampleCount,
     Fraction,
+    GradientNorm,
     InnerRate,
     ParameterCount,
     Probability,
@@ -67,6 +68,7 @@ class Weights(Schedule):
     """The optimiser of V (LoRA factors and head): AdamW."""
 
     learning_rate: Rate = 1e-4
+    max_grad_norm: GradientNorm | None = None  # longer gradients are shortened to this 2-norm; null: none is
 
 
 class Selection(Schedule):

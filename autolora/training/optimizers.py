@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, AdamW
 from transformers import get_scheduler
 
-from autolora.recipe.schema import Schedule
+from autolora.recipe.schema import Schedule, Weights
 from autolora.training.finite import norm
 
 _STATE = ("step", "exp_avg", "exp_avg_sq")
@@ -33,6 +33,7 @@ class ScheduledOptimizer:
             list(self.named.values()), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
         )
         self.base = settings.learning_rate
+        self.max_norm = settings.max_grad_norm if isinstance(settings, Weights) else None
         self.norms: tuple[Tensor, Tensor] | None = None  # of the last gradients, and of the parameters after them
         self.multiplier = _multiplier(self.optimizer, settings, total)
 
@@ -53,10 +54,13 @@ class ScheduledOptimizer:
             before_zero: Called after it, while the parameters still have their gradients.
         """
         self.optimizer.param_groups[0]["lr"] = self.learning_rate(step)
+        length = norm(gradients)
+        if self.max_norm is not None:
+            gradients = _shortened(gradients, length, self.max_norm)
         for parameter, gradient in zip(self.named.values(), gradients, strict=True):
             parameter.grad = gradient
         self.optimizer.step()
-        self.norms = norm(gradients), norm([parameter.detach() for parameter in self.named.values()])
+        self.norms = length, norm([parameter.detach() for parameter in self.named.values()])
         before_zero()
         self.optimizer.zero_grad(set_to_none=True)
 
@@ -106,6 +110,11 @@ class ScheduledOptimizer:
                 state = {key: tensors[f"{name}#{key}"] for key in _STATE if f"{name}#{key}" in tensors}
                 if state:
                     self.optimizer.state[parameter] = {k: v.to(parameter.device).clone() for k, v in state.items()}
+
+
+def _shortened(gradients: Sequence[Tensor], length: Tensor, most: float) -> Sequence[Tensor]:
+    """Gradients of this common 2-norm at `most`, where it is longer: as `torch.nn.utils.clip_grad_norm_` does it."""
+    return torch._foreach_mul(list(gradients), (most / (length + 1e-6)).clamp(max=1.0))
 
 
 def norms_of(optimizer: ScheduledOptimizer, gradients: str, parameters: str) -> dict[str, Tensor]:

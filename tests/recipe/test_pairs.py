@@ -96,6 +96,7 @@ def test_what_goes_together_is_taken(sections: Mapping[str, Any], word: str) -> 
         ({"search": {"meta_learning": False}}, "autolora:budget=rank=1", ["method.budget"]),
         ({"retrain": {"start": "searched", "scaling": "per_rank"}}, "autolora", ["retrain.scaling"]),
         ({"retrain": {"start": "searched", "scaling": "per_rank"}}, "lora:4", ["retrain.scaling"]),
+        ({"search": {"weights": {"max_grad_norm": 1.0}}}, "autolora", ["search.weights.max_grad_norm"]),
         ({"retrain": {"scaling": "per_rank"}}, "squeeze:budget=rank=1", ["retrain.scaling"]),
         ({}, "squeeze", ["ranks.budget"]),
         ({}, "lora:4:at=0.5", ["method.at"]),

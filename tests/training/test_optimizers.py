@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from autolora.recipe.schema import Schedule
+from autolora.recipe.schema import Schedule, Weights
 from autolora.training.optimizers import ScheduledOptimizer, mend
 
 TOTAL = 100
@@ -71,6 +71,26 @@ def test_steps_are_those_of_torchs_optimiser(decoupled: bool, kind: type[torch.o
         reference.step()
     for mine, other in zip(ours.named.values(), theirs, strict=True):
         assert torch.allclose(mine, other, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("most", [0.5, 100.0])
+def test_long_gradients_are_shortened_together_as_torch_does_it(most: float) -> None:
+    rng = torch.Generator().manual_seed(0)
+    named = {name: torch.nn.Parameter(torch.randn(3, generator=rng)) for name in ("a", "b")}
+    theirs = [torch.nn.Parameter(p.detach().clone()) for p in named.values()]
+    ours = ScheduledOptimizer(named, Weights(learning_rate=0.5, schedule="constant", max_grad_norm=most), TOTAL)
+    reference = torch.optim.AdamW(theirs, lr=0.5, weight_decay=0.0)
+    for step in range(5):
+        ours.apply(_gradients(step), step)
+        for parameter, gradient in zip(theirs, _gradients(step), strict=True):
+            parameter.grad = gradient
+        length = torch.nn.utils.clip_grad_norm_(theirs, most)
+        assert ours.norms is not None
+        torch.testing.assert_close(ours.norms[0], length)  # what is watched is the whole gradient
+        reference.param_groups[0]["lr"] = ours.learning_rate(step)
+        reference.step()
+    for mine, other in zip(ours.named.values(), theirs, strict=True):
+        torch.testing.assert_close(mine, other)
 
 
 def test_moments_are_zero_before_the_first_step_and_torchs_after_it() -> None:
