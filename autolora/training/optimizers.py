@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,13 +25,22 @@ class ScheduledOptimizer:
         settings: Learning rate, weight decay and schedule.
         total: Steps of the stage, for the schedule.
         decoupled: Whether weight decay is decoupled (AdamW), or part of the gradient (Adam).
+        factors: What the learning rate of a parameter is multiplied by, by name; 1 where nothing is said.
     """
 
-    def __init__(self, named: Mapping[str, Tensor], settings: Schedule, total: int, *, decoupled: bool = True) -> None:
+    def __init__(
+        self,
+        named: Mapping[str, Tensor],
+        settings: Schedule,
+        total: int,
+        *,
+        decoupled: bool = True,
+        factors: Mapping[str, float] | None = None,
+    ) -> None:
         self.named = dict(named)
         kind = AdamW if decoupled else Adam
         self.optimizer = kind(
-            list(self.named.values()), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+            _groups(self.named, factors or {}), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
         )
         self.base = settings.learning_rate
         self.norms: tuple[Tensor, Tensor] | None = None  # of the last gradients, and of the parameters after them
@@ -52,7 +62,8 @@ class ScheduledOptimizer:
             step: From 0.
             before_zero: Called after it, while the parameters still have their gradients.
         """
-        self.optimizer.param_groups[0]["lr"] = self.learning_rate(step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate(step) * group["factor"]
         for parameter, gradient in zip(self.named.values(), gradients, strict=True):
             parameter.grad = gradient
         self.optimizer.step()
@@ -78,7 +89,8 @@ class ScheduledOptimizer:
             warmup: Steps.
         """
         self.named = dict(named)
-        self.optimizer.param_groups[0]["params"] = list(self.named.values())
+        (group,) = self.optimizer.param_groups  # those who renew have one rate for all
+        group["params"] = list(self.named.values())
         present = set(self.named.values())
         for parameter in [p for p in self.optimizer.state if p not in present]:
             del self.optimizer.state[parameter]
@@ -106,6 +118,14 @@ class ScheduledOptimizer:
                 state = {key: tensors[f"{name}#{key}"] for key in _STATE if f"{name}#{key}" in tensors}
                 if state:
                     self.optimizer.state[parameter] = {k: v.to(parameter.device).clone() for k, v in state.items()}
+
+
+def _groups(named: Mapping[str, Tensor], factors: Mapping[str, float]) -> list[dict[str, Any]]:
+    """The parameters by what multiplies their learning rate."""
+    found: dict[float, list[Tensor]] = {}
+    for name, parameter in named.items():
+        found.setdefault(factors.get(name, 1.0), []).append(parameter)
+    return [{"params": parameters, "factor": factor} for factor, parameters in found.items()]
 
 
 def norms_of(optimizer: ScheduledOptimizer, gradients: str, parameters: str) -> dict[str, Tensor]:
