@@ -115,7 +115,9 @@ def save_adapter(
     config = adapted.peft_config["default"]
     config.base_model_name_or_path, config.revision = base, revision
     with replace_folder(path) as fresh:
-        adapted.save_pretrained(str(fresh), save_embedding_layers=False, state_dict=state)  # the vocabulary is the base model's
+        adapted.save_pretrained(
+            str(fresh), save_embedding_layers=False, state_dict=state
+        )  # the vocabulary is the base model's
         _sort_config(fresh / "adapter_config.json")
         # The model's class, the head's size and the names of its classes, which the base model's own configuration
         # does not have.

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from peft import LoraConfig
 
 FORMAT = 2  # of the JSON file; 1, without a number in it, had no shapes, no scaling and no kept components
+STORED = "stored_rank"  # in the rule of ranks whose adapter is written at another one
 Scaling = Literal["constant", "per_rank", "rank_stabilised"]
 _FIRST_FORMAT_RULE = ("constraint", "threshold", "selection", "metric", "grid", "share", "budget")
 
@@ -148,6 +149,16 @@ class Ranks(Mapping[str, int]):
         if rank is not None and scaling == "constant":
             lora_alpha = lora_alpha * self.initial_rank / rank
         return replace(self, lora_alpha=lora_alpha, scaling=scaling)
+
+    def at(self, rank: int) -> Ranks:
+        """Every layer with LoRA at one rank, and the scaling that it has: one for all.
+
+        Args:
+            rank: Above 0.
+        """
+        (scale,) = {self.scale(name) for name in self.targets}
+        by_name = {name: rank if own else 0 for name, own in self.by_name.items()}
+        return Ranks(by_name, initial_rank=rank, lora_alpha=scale * rank, shapes=self.shapes)
 
     def to_lora_config(self, **options: Any) -> LoraConfig:
         """A stock `peft.LoraConfig` of exactly these ranks and scalings.

@@ -69,7 +69,7 @@ class PeftMethod(Method):
         self.configure(config)
         return add_adapter(model, ranks, config)
 
-    def configure(self, config: LoraConfig) -> None:  # noqa: B027  # most methods take LoRA as it is
+    def configure(self, config: LoraConfig) -> None:  # most methods take LoRA as it is
         """Change what `at_ranks` asks of PEFT.
 
         Args:

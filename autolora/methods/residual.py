@@ -5,16 +5,17 @@ A₀, B₀  what they begin as
 
     y = (W - s B₀ A₀) x + s B A x        at the beginning, and with A = A₀ and B = B₀, that of the pretrained model
 
-- ``pissa:R`` (Meng et al. 2024): W = U diag(σ) Vᵀ; A₀ = diag(√(σ / s)) Vᵀ and B₀ = U diag(√(σ / s)), of the r largest σ.
+- ``pissa:R`` (Meng et al. 2024): W = U diag(σ) Vᵀ; A₀ = diag(√(σ / s)) Vᵀ, B₀ = U diag(√(σ / s)), of the r largest σ.
 - ``olora:R`` (Büyükakyüz 2024): W = Q R; A₀ is the first r rows of R, B₀ the first r columns of Q.
 
 Both are what PEFT computes, to the bit; PEFT's OLoRA takes the weights of GPT-2's Conv1D layers, which are stored
-transposed, for those of linear layers, and here they are turned first. A₀ and B₀ are kept beside the checkpoint, so that
-a resumed run has the same W - s B₀ A₀ whatever a decomposition would give the second time.
+transposed, for those of linear layers, and here they are turned first. A₀ and B₀ are kept beside the checkpoint: a
+resumed run has the same W - s B₀ A₀, whatever a decomposition would give the second time.
 
 What is written is the difference to the pretrained weights, s (B A - B₀ A₀), as plain LoRA of rank 2 r on the model as
-everybody has it: factors [A; A₀] and [B, -B₀], at the scaling s. It is PEFT's conversion (`path_initial_model_for_weight_
-conversion`), which drops trained heads. The parameters that are counted are those that are trained, of rank r.
+everybody has it: factors [A; A₀] and [B, -B₀], at the scaling s. That is what PEFT converts such adapters to, too, but
+PEFT drops a trained head on the way. The parameters that are counted are those that are trained, of rank r. Where the
+base is in bfloat16, W - s B₀ A₀ is rounded to it, and what is written differs from what was trained by that rounding.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import copy
 import time
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -37,7 +39,7 @@ from autolora.context.steps import add_seconds
 from autolora.errors import UserError
 from autolora.lora.adapter import PREFIX, in_adapter, save_adapter, set_factors
 from autolora.lora.config import lora_config
-from autolora.lora.ranks import Ranks
+from autolora.lora.ranks import STORED, Ranks
 from autolora.methods.variants import OneRank
 from autolora.model.load import base_name
 from autolora.training.checkpoint import load_checkpoint, read_record, save_checkpoint
@@ -60,6 +62,10 @@ class Residual(OneRank):
             rank: r.
             scaling: s.
         """
+
+    @override
+    def scaled(self, ranks: Ranks) -> Ranks:
+        return replace(super().scaled(ranks), rule={STORED: 2 * self.size})
 
     @override
     def training(self, ranks: Ranks, model: PreTrainedModel, head: Sequence[str], context: Context) -> Training:
@@ -95,7 +101,7 @@ class Residual(OneRank):
             (a, b), keys = _pair(first, name), [f"{PREFIX}{name}.lora_{x}.default.weight" for x in "AB"]
             state[keys[0]] = torch.cat([state[keys[0]], a.to(state[keys[0]])])
             state[keys[1]] = torch.cat([state[keys[1]], -b.to(state[keys[1]])], dim=1)
-        own, wide = trained.peft_config["default"], lora_config(doubled(ranks))
+        own, wide = trained.peft_config["default"], lora_config(ranks.at(2 * self.size))
         changed = copy.deepcopy(own)
         for key in ("r", "lora_alpha", "rank_pattern", "alpha_pattern"):
             setattr(changed, key, getattr(wide, key))
@@ -107,7 +113,7 @@ class Residual(OneRank):
 
     @override
     def load(self, base: PreTrainedModel, context: Context) -> nn.Module:
-        return self.load_at(doubled(self.run.ranks()), base, context)
+        return self.load_at(self.run.ranks().at(2 * self.size), base, context)
 
     @override
     def parameters(self, trained: nn.Module, head: Sequence[str]) -> dict[str, int]:
@@ -136,17 +142,6 @@ class Olora(Residual):
     def factors(weight: Tensor, rank: int, scaling: float) -> Factors:
         q, r = torch.linalg.qr(weight)
         return r[:rank].contiguous(), q[:, :rank].contiguous()
-
-
-def doubled(ranks: Ranks) -> Ranks:
-    """The ranks of what is written, at the same scaling.
-
-    Args:
-        ranks: Of what is trained, all the same.
-    """
-    name = ranks.targets[0]
-    rank, scaling = 2 * ranks[name], ranks.scale(name)
-    return Ranks(dict.fromkeys(ranks, rank), initial_rank=rank, lora_alpha=scaling * rank, shapes=ranks.shapes)
 
 
 @torch.no_grad()
@@ -182,11 +177,15 @@ def _check_layers(method: str, model: nn.Module, names: Sequence[str]) -> None:
     for name in names:
         layer = model.get_submodule(name)
         weight = getattr(layer, "weight", None)
-        if not isinstance(layer, nn.Linear | Conv1D) or type(weight) is not nn.Parameter or weight.dtype not in FLOATING:
+        if (
+            not isinstance(layer, nn.Linear | Conv1D)
+            or type(weight) is not nn.Parameter
+            or weight.dtype not in FLOATING
+        ):
             raise UserError(
-                f"{method}: {name} is a {type(layer).__name__} with weights of {getattr(weight, 'dtype', 'no type')}, and "
-                "a part of them cannot be taken out exactly; load the model without quantization, leave the layer out "
-                "of the targets, or take lora"
+                f"{method}: {name} is a {type(layer).__name__} with weights of {getattr(weight, 'dtype', 'no type')}, "
+                "and a part of them cannot be taken out exactly; load the model without quantization, leave the layer "
+                "out of the targets, or take lora"
             )
         if others := [each for each in owners[id(weight)] if each != f"{name}.weight"]:
             raise UserError(

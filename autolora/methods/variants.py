@@ -14,8 +14,8 @@ Where they differ from PEFT's own helpers, which are optimisers, while here ever
 - PEFT's LoRA-FA optimiser gives Adam g (A Aᵀ)⁻¹ / s² in place of B's gradient g, which the paper's algorithm has not. A
   is drawn with independent entries, so A Aᵀ is near a multiple of the identity wherever n is much larger than r; Adam
   does not see a factor, so what is left of the correction is small. It also computes the correction in bfloat16.
-- PEFT's LoRA+ optimiser lets all vectors learn as fast as B, a head's bias among them; here the head is trained alike by
-  every method, and the ratio is B's alone.
+- PEFT's LoRA+ optimiser lets all vectors learn as fast as B, a head's bias among them; here every method trains
+  the head alike, and the ratio is B's alone.
 """
 
 from __future__ import annotations
@@ -73,12 +73,12 @@ class OneRank(RankedLora):
             ) from error
 
     def scaled(self, ranks: Ranks) -> Ranks:
-        """The ranks with the scaling that they are trained with: the recipe's.
+        """The ranks with the scaling that they are trained with: the recipe's, as alpha / rank.
 
         Args:
             ranks: With that of the search.
         """
-        return ranks.scaled(self.recipe.retrain_alpha, self.recipe.retrain.scaling)
+        return ranks.scaled(self.recipe.retrain_alpha, self.recipe.retrain.scaling).at(self.size)
 
     def training(self, ranks: Ranks, model: PreTrainedModel, head: Sequence[str], context: Context) -> Training:
         """See `adapt`.

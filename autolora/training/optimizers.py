@@ -40,7 +40,10 @@ class ScheduledOptimizer:
         self.named = dict(named)
         kind = AdamW if decoupled else Adam
         self.optimizer = kind(
-            _groups(self.named, factors or {}), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+            _groups(self.named, factors or {}),
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            fused=True,
         )
         self.base = settings.learning_rate
         self.norms: tuple[Tensor, Tensor] | None = None  # of the last gradients, and of the parameters after them
