@@ -70,6 +70,7 @@ def retrain(run: Run, context: Context, *, anew: bool = False) -> Path:
                 seed=run.recipe.seed,
                 identity=context.identity("retrain", settings.model_dump(mode="json"), *method.identity()),
                 callback=training.callback,
+                factors=training.factors,
             )
             if training.prepare:
                 training.prepare(steps.weights)

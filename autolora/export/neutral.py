@@ -7,6 +7,7 @@ from autolora.export.base import Allocation, Exported, as_yaml, number
 _SCALING = {
     "constant": "The update of every layer is multiplied by lora_alpha / initial_rank.",
     "per_rank": "The update of a layer is multiplied by lora_alpha / its rank.",
+    "rank_stabilised": "The update of a layer is multiplied by lora_alpha / the square root of its rank.",
 }
 
 

@@ -17,13 +17,21 @@ from typing import Any
 from autolora.errors import UserError
 from autolora.export.base import Allocation
 from autolora.files import parse_json
-from autolora.lora.ranks import Ranks
+from autolora.lora.ranks import STORED, Ranks
 from autolora.lora.stored import TENSORS, check_config, lora_shapes, rank_in, read_shapes, scaling_in, tensor_faults
 from autolora.model.inspect import bundled
 from autolora.runs.folders import ranks_file
 from autolora.runs.inventory import WHOLE, check_there, verify_below
 from autolora.runs.store import Run
 
+# How other tools come to what these methods do beside giving a rank.
+BESIDE_RANKS = {
+    "dora": "set use_dora: true beside them",
+    "pissa": "set init_lora_weights: pissa beside them",
+    "olora": "set init_lora_weights: olora beside them",
+    "lora-fa": "A is frozen, as PEFT's create_lorafa_optimizer has it",
+    "lora-plus": "B learns faster than A, as with PEFT's create_loraplus_optimizer",
+}
 _DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, re.error)
 
 
@@ -43,7 +51,8 @@ def read_allocation(run: Run) -> Allocation:
     own, searched = _read_adapter(run.path / "adapter"), _read_adapter(run.path / "search" / "adapter")
     lora = own is not None and own.get("peft_type") == "LORA"
     if own is not None and lora:
-        _agree(run.path / "adapter", own, ranks, ranks_file(run.path))
+        stored = ranks.at(ranks.rule[STORED]) if STORED in ranks.rule else ranks
+        _agree(run.path / "adapter", own, stored, ranks_file(run.path))
     config = own or searched
     head, task_type, fan_in_fan_out = _facts(run, config)
     known = bundled(recipe.model.name)
@@ -56,9 +65,21 @@ def read_allocation(run: Run) -> Allocation:
         dropout=recipe.retrain_dropout,
         head=head,
         fan_in_fan_out=fan_in_fan_out,
-        adapter=str(run.path / "adapter") if lora else None,
-        remarks=() if config else (_unknown(run),),
+        adapter=str(run.path / "adapter") if lora and STORED not in ranks.rule else None,
+        remarks=(*_of_method(run, ranks), *(() if config else (_unknown(run),))),
     )
+
+
+def _of_method(run: Run, ranks: Ranks) -> Iterator[str]:
+    """What the configuration of a plain LoRA does not say of the run's method."""
+    method = run.recipe.method.name
+    if method in BESIDE_RANKS:
+        yield f"The run's method is {method}, and ranks are not all of it: {BESIDE_RANKS[method]}."
+    if STORED in ranks.rule:
+        yield (
+            f"The run's adapter is the difference to the pretrained weights, of rank {ranks.rule[STORED]}: it is used "
+            "as it is, and training does not go on from it at these ranks."
+        )
 
 
 def _unknown(run: Run) -> str:
@@ -131,7 +152,9 @@ def _scaling_faults(config: Mapping[str, Any], ranks: Ranks) -> Iterator[str]:
 def _factor_faults(folder: Path, ranks: Ranks) -> Iterator[str]:
     if ranks.shapes and (folder / TENSORS).exists():
         wanted, found = lora_shapes(ranks, ranks.shapes), read_shapes(folder)
-        yield from tensor_faults({name: shape for name, shape in found.items() if ".lora_" in name}, wanted)
+        yield from tensor_faults(
+            {name: shape for name, shape in found.items() if ".lora_A." in name or ".lora_B." in name}, wanted
+        )
 
 
 def _anew(folder: Path) -> str:

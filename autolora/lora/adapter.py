@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -100,7 +100,9 @@ def set_factors(adapted: nn.Module, name: str, a: Tensor, b: Tensor | None = Non
         layer.lora_B["default"].weight.copy_(b)
 
 
-def save_adapter(adapted: PeftModel, path: Path, base: str, revision: str | None = None) -> None:
+def save_adapter(
+    adapted: PeftModel, path: Path, base: str, revision: str | None = None, state: Mapping[str, Tensor] | None = None
+) -> None:
     """Write the adapter beside its place and swap it in, so that there is never half of one.
 
     Args:
@@ -108,11 +110,14 @@ def save_adapter(adapted: PeftModel, path: Path, base: str, revision: str | None
         path: The adapter's folder.
         base: The pretrained model, as the adapter should name it.
         revision: Its revision on the hub.
+        state: By the names of the adapted model, what is written instead of its own tensors.
     """
     config = adapted.peft_config["default"]
     config.base_model_name_or_path, config.revision = base, revision
     with replace_folder(path) as fresh:
-        adapted.save_pretrained(str(fresh), save_embedding_layers=False)  # the vocabulary is the base model's
+        adapted.save_pretrained(
+            str(fresh), save_embedding_layers=False, state_dict=state
+        )  # the vocabulary is the base model's
         _sort_config(fresh / "adapter_config.json")
         # The model's class, the head's size and the names of its classes, which the base model's own configuration
         # does not have.

@@ -54,12 +54,14 @@ def lora_config(
         raise UserError(
             "no layer kept a component: all ranks are 0, there is nothing to retrain; lower search.threshold"
         )
+    stabilised = ranks.scaling == "rank_stabilised"  # PEFT takes the root itself
     return LoraConfig(
         r=ranks.initial_rank,
         lora_alpha=ranks.lora_alpha,  # type: ignore[arg-type]  # PEFT says int, and scales by any number
         target_modules=target_expression(kept),
         rank_pattern={anchored(name): ranks[name] for name in kept},
-        alpha_pattern={anchored(name): ranks.alpha(name) for name in kept},
+        alpha_pattern={anchored(name): ranks.lora_alpha if stabilised else ranks.alpha(name) for name in kept},
+        use_rslora=stabilised,
         lora_dropout=dropout,
         modules_to_save=list(head) or None,
         task_type=task_type,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -125,13 +125,27 @@ def trained_faults(adapted: nn.Module, targets: Sequence[str], head: Sequence[st
         yield f"model.head: PEFT would not train {', '.join(frozen)}; leave it out, or name the modules in it"
 
 
-def counted_parameters(adapted: nn.Module, ranks: Ranks, head: Sequence[str]) -> dict[str, int]:
+def factors_cost(rank: int, inputs: int, outputs: int) -> int:
+    """Parameters of a layer's factors A and B.
+
+    Args:
+        rank: Of the layer.
+        inputs: Its features.
+        outputs: Likewise.
+    """
+    return rank * (inputs + outputs)
+
+
+def counted_parameters(
+    adapted: nn.Module, ranks: Ranks, head: Sequence[str], cost: Callable[[int, int, int], int] = factors_cost
+) -> dict[str, int]:
     """How many parameters an adapter trains, counted from its tensors, which must be those that the ranks give.
 
     Args:
         adapted: In PEFT's wrapping, after its training.
         ranks: That it was made for.
         head: Full names of the head's modules.
+        cost: What is trained of a layer, by its rank, inputs and outputs.
 
     Returns:
         As `trainable_parameters`.
@@ -142,7 +156,7 @@ def counted_parameters(adapted: nn.Module, ranks: Ranks, head: Sequence[str]) ->
     counts = trainable_parameters(adapted, head)
     faults = list(trained_faults(adapted, ranks.targets, head))
     layers: dict[str, Any] = {**lora_layers(adapted)}
-    wanted = sum(ranks[name] * (layers[name].in_features + layers[name].out_features) for name in layers)
+    wanted = sum(cost(ranks[name], layer.in_features, layer.out_features) for name, layer in layers.items())
     if (found := counts["trainable_parameters"] - counts["head_parameters"]) != wanted:
         faults.append(f"{found} LoRA parameters were trained, where the ranks give {wanted}")
     if faults:

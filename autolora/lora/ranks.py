@@ -5,8 +5,10 @@
 | r_l | rank of layer l | int, 0: no LoRA |
 | k | rank that the search began with (`initial_rank`) | int |
 | α | `lora_alpha` | float |
-| s_l | what layer l's update B A is multiplied by: α / k (scaling "constant") or α / r_l ("per_rank") | float |
+| s_l | what layer l's update B A is multiplied by, by its scaling, see below | float |
 | n_l, m_l | input and output features of layer l (`shapes`) | ints |
+
+s_l is α / k (scaling "constant"), α / r_l ("per_rank"), or α / √r_l ("rank_stabilised", rsLoRA's).
 
     ranks = Ranks({"bert.encoder.layer.0.attention.self.query": 3}, initial_rank=8, lora_alpha=16.0)
     ranks.save(Path("ranks.json"))
@@ -17,6 +19,7 @@ A `Ranks` is a mapping of full module names to ranks, in the model's order: ``di
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -32,7 +35,8 @@ if TYPE_CHECKING:
     from peft import LoraConfig
 
 FORMAT = 2  # of the JSON file; 1, without a number in it, had no shapes, no scaling and no kept components
-Scaling = Literal["constant", "per_rank"]
+STORED = "stored_rank"  # in the rule of ranks whose adapter is written at another one
+Scaling = Literal["constant", "per_rank", "rank_stabilised"]
 _FIRST_FORMAT_RULE = ("constraint", "threshold", "selection", "metric", "grid", "share", "budget")
 
 
@@ -44,7 +48,7 @@ class Ranks(Mapping[str, int]):
         by_name: The rank by full module name, in the model's order; 0 where a layer gets no LoRA.
         initial_rank: k, what the ranks are out of; where they are given by a rule, what the scaling refers to.
         lora_alpha: α.
-        scaling: "constant" or "per_rank", see above.
+        scaling: "constant", "per_rank" or "rank_stabilised", see above.
         shapes: (n_l, m_l) by the same names; empty where they are not known.
         kept: Which of the k components were kept (0-based, ascending) by the same names; empty where the ranks do not
             come from choosing among components.
@@ -122,6 +126,8 @@ class Ranks(Mapping[str, int]):
         Args:
             rank: Above 0.
         """
+        if self.scaling == "rank_stabilised":
+            return self.lora_alpha * math.sqrt(rank)
         return self.lora_alpha * rank / self.initial_rank if self.scaling == "constant" else self.lora_alpha
 
     def scale(self, name: str) -> float:
@@ -137,12 +143,22 @@ class Ranks(Mapping[str, int]):
 
         Args:
             lora_alpha: α.
-            scaling: "constant" or "per_rank".
+            scaling: One of `Scaling`.
             rank: What a constant scaling divides α by; None for `initial_rank`.
         """
         if rank is not None and scaling == "constant":
             lora_alpha = lora_alpha * self.initial_rank / rank
         return replace(self, lora_alpha=lora_alpha, scaling=scaling)
+
+    def at(self, rank: int) -> Ranks:
+        """Every layer with LoRA at one rank, and the scaling that it has: one for all.
+
+        Args:
+            rank: Above 0.
+        """
+        (scale,) = {self.scale(name) for name in self.targets}
+        by_name = {name: rank if own else 0 for name, own in self.by_name.items()}
+        return Ranks(by_name, initial_rank=rank, lora_alpha=scale * rank, shapes=self.shapes)
 
     def to_lora_config(self, **options: Any) -> LoraConfig:
         """A stock `peft.LoraConfig` of exactly these ranks and scalings.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 
-from peft import PeftModel
+from peft import LoraConfig, PeftModel
 from torch import nn
 from transformers import PreTrainedModel
 from typing_extensions import override
@@ -15,10 +15,10 @@ from autolora.context.fit import check_fit
 from autolora.errors import UserError
 from autolora.lora.adapter import add_adapter, save_adapter, uses_conv1d
 from autolora.lora.config import lora_config
-from autolora.lora.exact import counted_parameters
+from autolora.lora.exact import counted_parameters, factors_cost
 from autolora.lora.loading import adapter_shapes, check_tensors, load_adapter, peft_shapes
 from autolora.lora.ranks import Ranks
-from autolora.lora.stored import read_config
+from autolora.lora.stored import Shape, read_config
 from autolora.lora.targets import target_shapes
 from autolora.methods.base import Method
 from autolora.methods.faults import explained
@@ -66,7 +66,25 @@ class PeftMethod(Method):
             task_type=context.task.peft_task_type,
             fan_in_fan_out=uses_conv1d(model, list(ranks)),
         )
+        self.configure(config)
         return add_adapter(model, ranks, config)
+
+    def configure(self, config: LoraConfig) -> None:  # most methods take LoRA as it is
+        """Change what `at_ranks` asks of PEFT.
+
+        Args:
+            config: Of plain LoRA; changed in place.
+        """
+
+    def stored_shapes(self, base: PreTrainedModel, ranks: Ranks, head: Sequence[str]) -> dict[str, Shape]:
+        """The tensors that the method's adapter has, by the name in PEFT's file.
+
+        Args:
+            base: The pretrained model, not adapted yet.
+            ranks: The rank by full module name.
+            head: Full names of the head's modules.
+        """
+        return adapter_shapes(base, ranks, head)
 
     def load_at(self, ranks: Ranks, base: PreTrainedModel, context: Context) -> nn.Module:
         """As `load`: the adapter must have these ranks and scalings, and the head.
@@ -81,7 +99,7 @@ class PeftMethod(Method):
         """
         head = context.head(base)
         with explained(self.run):
-            wanted = adapter_shapes(base, ranks, head)
+            wanted = self.stored_shapes(base, ranks, head)
             adapted = self.at_ranks(ranks, base, head, context)
             load_adapter(adapted, self.run.path / "adapter", wanted, ranks, head)
             return adapted.to(context.compute.device)
@@ -106,7 +124,18 @@ class RankedLora(PeftMethod):
 
     @override
     def parameters(self, trained: nn.Module, head: Sequence[str]) -> dict[str, int]:
-        return counted_parameters(trained, self.run.ranks(), head)
+        return counted_parameters(trained, self.run.ranks(), head, self.cost)
+
+    @staticmethod
+    def cost(rank: int, inputs: int, outputs: int) -> int:
+        """How many parameters of a layer are trained.
+
+        Args:
+            rank: Of the layer.
+            inputs: Its features.
+            outputs: Likewise.
+        """
+        return factors_cost(rank, inputs, outputs)
 
     def given(self, by_name: Mapping[str, int], shapes: Mapping[str, tuple[int, int]], **rule: object) -> Ranks:
         """Ranks that are given by a rule, at the scaling of the search: lora_alpha / k.

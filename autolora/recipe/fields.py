@@ -104,6 +104,7 @@ GradientNorm = Annotated[Number, within(0, 1e6, "a longer gradient is divergence
 Rate = Annotated[
     Number, within(0, MAX_RATE, "Adam moves every weight by about the rate, and weights are below 1", above=True)
 ]
+RateRatio = Annotated[Number, within(1, 10_000, "LoRA+ is about a B that learns faster than A; at 1 it is LoRA")]
 InnerRate = Annotated[Number, within(0, MAX_RATE, "as a learning rate; at 0 V' is V")]
 Decay = Annotated[Number, within(0, MAX_DECAY, "a step takes learning_rate times it off a weight")]
 Epsilon = Annotated[Number, within(1e-12, 10, "less is lost in rounding, and more is no derivative any more")]

@@ -19,7 +19,9 @@ from autolora.registry import METHODS
 from autolora.words import did_you_mean
 
 SEARCHED = ("autolora", "no-constraint", "sigmoid", "no-meta")  # at most search.rank components a layer
-SIZED: dict[str, int | None] = {"lora": None, "lora-grid": 16, "svd": None}  # method.size is a rank; its default
+VARIANTS = ("rslora", "dora", "pissa", "olora", "lora-fa", "lora-plus")  # LoRA at one rank, in another way
+# method.size is a rank; its default
+SIZED: dict[str, int | None] = {"lora": None, "lora-grid": 16, "svd": None, **dict.fromkeys(VARIANTS)}
 SQUEEZES = ("squeeze", "squeeze-uniform", "squeeze-shuffled", "fisher-scratch")  # begin at rank k: method.size
 BUDGETED = ("autolora", *SQUEEZES, "lora-matched", "random", "adalora", "svd", "eva")  # take method.budget
 MAX_SEEDS = 1000  # of a comparison
@@ -130,8 +132,9 @@ def label(method: MethodSettings) -> str:
     at = "" if method.at is None else f":at={shortest(method.at)}"
     budget = "".join(f":budget={name}={shortest(value)}" for name, value in method.budget.given.items())
     rate = "" if method.learning_rate is None else f":learning_rate={shortest(method.learning_rate)}"
+    ratio = "" if method.ratio is None else f":ratio={shortest(method.ratio)}"
     targets = method.targets if isinstance(method.targets, str) else "+".join(method.targets or ())
-    return f"{method.name}{size}{at}{budget}{rate}{f':targets={targets}' if targets else ''}"
+    return f"{method.name}{size}{at}{budget}{rate}{ratio}{f':targets={targets}' if targets else ''}"
 
 
 def shortest(value: float) -> str:

@@ -73,6 +73,8 @@ def _method(search: Search, method: MethodSettings) -> Found:
         yield "search.estimator", said, f"name an estimator, or take {SQUEEZES[0]}"
     if ours and method.at is not None and method.name not in SQUEEZES:
         yield "method.at", f"{method.name} squeezes nothing", f"leave it out, or take {SQUEEZES[0]}"
+    if ours and method.ratio is not None and method.name != "lora-plus":
+        yield "method.ratio", f"{method.name} trains A and B at one rate", "leave it out, or take lora-plus"
     if ours and method.budget.given and method.name not in BUDGETED:
         yield "method.budget", f"{method.name} has no budget", f"leave it out; these have one: {', '.join(BUDGETED)}"
 

@@ -31,6 +31,7 @@ from autolora.recipe.fields import (
     NGram,
     Probability,
     Rate,
+    RateRatio,
     RecipeName,
     Revision,
     Section,
@@ -206,9 +207,11 @@ class MethodSettings(Section):
     """What finds the ranks and what is trained: AutoLoRA, or what it is compared with (`autolora.methods`)."""
 
     name: Annotated[str, one_of(METHODS)] = "autolora"
-    # Rank (lora, svd; squeeze begins with it), width (houlsby, pfeiffer), length (prefix); null: the method's own
+    # Rank (lora, rslora, dora, pissa, olora, lora-fa, lora-plus, svd; squeeze begins with it), width (houlsby,
+    # pfeiffer), length (prefix); null: the method's own
     size: Size | None = None
     learning_rate: Rate | None = None  # of the retraining; null: the method's own, or retrain.weights'
+    ratio: RateRatio | None = None  # of lora-plus: B's learning rate over that of all else; null: 16
     at: Share | None = None  # instead of search.at, for squeeze and its controls
     budget: BudgetSettings = BudgetSettings()  # instead of ranks.budget
     targets: Targets | None = None  # the layers that this method adapts; null: model.target_modules

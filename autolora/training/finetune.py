@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from torch import Tensor, nn
@@ -47,6 +47,7 @@ class Training:
         initial_passes: Forward passes over batches that it took to make it.
         begin: The first step, where the model has been trained so far already.
         prepare: Called with the optimiser before that step, to go on with what there is of its state.
+        factors: What the learning rate of a parameter is multiplied by, by its name in the model; 1 of all others.
     """
 
     model: nn.Module
@@ -55,6 +56,7 @@ class Training:
     initial_passes: int = 0
     begin: int = 0
     prepare: Callable[[ScheduledOptimizer], None] | None = None
+    factors: Mapping[str, float] = field(default_factory=dict)
 
 
 class Finetuning:
@@ -69,6 +71,7 @@ class Finetuning:
         seed: The recipe's.
         identity: See `Trainable`.
         callback: Called after every optimiser step.
+        factors: See `Training`.
     """
 
     def __init__(
@@ -82,11 +85,12 @@ class Finetuning:
         seed: int,
         identity: str = "",
         callback: Callback | None = None,
+        factors: Mapping[str, float] | None = None,
     ) -> None:
         self.gradients, self.train, self.seed, self.identity = gradients, train, derive(seed, "retrain"), identity
         self.callback = callback
         trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        self.weights = ScheduledOptimizer(trainable, settings, total)
+        self.weights = ScheduledOptimizer(trainable, settings, total, factors=factors)
 
     def advance(self, step: int) -> dict[str, Tensor]:
         """One gradient and one optimiser step.

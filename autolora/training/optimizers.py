@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,13 +25,25 @@ class ScheduledOptimizer:
         settings: Learning rate, weight decay and schedule.
         total: Steps of the stage, for the schedule.
         decoupled: Whether weight decay is decoupled (AdamW), or part of the gradient (Adam).
+        factors: What the learning rate of a parameter is multiplied by, by name; 1 where nothing is said.
     """
 
-    def __init__(self, named: Mapping[str, Tensor], settings: Schedule, total: int, *, decoupled: bool = True) -> None:
+    def __init__(
+        self,
+        named: Mapping[str, Tensor],
+        settings: Schedule,
+        total: int,
+        *,
+        decoupled: bool = True,
+        factors: Mapping[str, float] | None = None,
+    ) -> None:
         self.named = dict(named)
         kind = AdamW if decoupled else Adam
         self.optimizer = kind(
-            list(self.named.values()), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+            _groups(self.named, factors or {}),
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            fused=True,
         )
         self.base = settings.learning_rate
         self.max_norm = settings.max_grad_norm if isinstance(settings, Weights) else None
@@ -53,7 +66,8 @@ class ScheduledOptimizer:
             step: From 0.
             before_zero: Called after it, while the parameters still have their gradients.
         """
-        self.optimizer.param_groups[0]["lr"] = self.learning_rate(step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate(step) * group["factor"]
         length = norm(gradients)
         if self.max_norm is not None:
             gradients = _shortened(gradients, length, self.max_norm)
@@ -82,7 +96,8 @@ class ScheduledOptimizer:
             warmup: Steps.
         """
         self.named = dict(named)
-        self.optimizer.param_groups[0]["params"] = list(self.named.values())
+        (group,) = self.optimizer.param_groups  # those who renew have one rate for all
+        group["params"] = list(self.named.values())
         present = set(self.named.values())
         for parameter in [p for p in self.optimizer.state if p not in present]:
             del self.optimizer.state[parameter]
@@ -115,6 +130,14 @@ class ScheduledOptimizer:
 def _shortened(gradients: Sequence[Tensor], length: Tensor, most: float) -> Sequence[Tensor]:
     """Gradients of this common 2-norm at `most`, where it is longer: as `torch.nn.utils.clip_grad_norm_` does it."""
     return torch._foreach_mul(list(gradients), (most / (length + 1e-6)).clamp(max=1.0))
+
+
+def _groups(named: Mapping[str, Tensor], factors: Mapping[str, float]) -> list[dict[str, Any]]:
+    """The parameters by what multiplies their learning rate."""
+    found: dict[float, list[Tensor]] = {}
+    for name, parameter in named.items():
+        found.setdefault(factors.get(name, 1.0), []).append(parameter)
+    return [{"params": parameters, "factor": factor} for factor, parameters in found.items()]
 
 
 def norms_of(optimizer: ScheduledOptimizer, gradients: str, parameters: str) -> dict[str, Tensor]:

@@ -85,10 +85,10 @@ def trained_run(laboratory: Path, output: Path, method: str, *overrides: str) ->
     return run, context
 
 
-def resumed_run(
+def interrupted_run(
     laboratory: Path, output: Path, method: str, monkeypatch: pytest.MonkeyPatch, *overrides: str
-) -> tuple[Run, Context]:
-    """The same, but interrupted between two checkpoints, and gone on with as a new process would."""
+) -> Run:
+    """A run whose training was interrupted between two checkpoints."""
     run, context = tiny_run(laboratory, output, method, *overrides)
     advance = Finetuning.advance
 
@@ -103,7 +103,14 @@ def resumed_run(
             retrain(run, context)
     assert run.stage_state("retrain") == "cancelled"
     assert not (run.path / "adapter").exists()
-    again = Run.open(run.path)
+    return run
+
+
+def resumed_run(
+    laboratory: Path, output: Path, method: str, monkeypatch: pytest.MonkeyPatch, *overrides: str
+) -> tuple[Run, Context]:
+    """The same, gone on with as a new process would."""
+    again = Run.open(interrupted_run(laboratory, output, method, monkeypatch, *overrides).path)
     context = Context(again.recipe, show=False)
     retrain(again, context)
     return again, context
