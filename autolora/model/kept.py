@@ -95,6 +95,7 @@ class Kept:
             from autolora.lora.quantised import settle_quantised
 
             settle_quantised(loaded)
+            del loaded.config.quantization_config  # an adapter's config.json is about the model, not how it was kept
         if self.dtype is not torch.float32:  # for whatever was not told while it was loaded
             narrow(loaded, self.dtype, head(loaded))
 
@@ -159,17 +160,20 @@ def _told_of(tell: Callable[[PreTrainedModel], None]) -> Iterator[None]:
         PreTrainedModel._get_dtype_plan = own
 
 
-def set_reference(model: nn.Module, tensors: Callable[[], dict[str, torch.Tensor]]) -> None:
+Reference = Callable[[nn.Module], dict[str, torch.Tensor]]
+
+
+def set_reference(model: nn.Module, tensors: Reference) -> None:
     """Tell a model where its checkpoint's own values are found, because it keeps others.
 
     Args:
         model: As it was loaded.
-        tensors: Gives them by the names of the model's state, in the precision of the files.
+        tensors: Given the model, gives them by the names of its state, in the precision of the files.
     """
     model.__dict__["_reference"] = tensors
 
 
-def reference_of(model: nn.Module) -> Callable[[], dict[str, torch.Tensor]] | None:
+def reference_of(model: nn.Module) -> Reference | None:
     """See `set_reference`; None where the model keeps the checkpoint's own values."""
-    found: Callable[[], dict[str, torch.Tensor]] | None = model.__dict__.get("_reference")
+    found: Reference | None = model.__dict__.get("_reference")
     return found

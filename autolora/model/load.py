@@ -18,6 +18,7 @@ from typing import Any
 import torch
 import transformers
 from safetensors import SafetensorError
+from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from autolora.causes import is_memory
@@ -30,6 +31,7 @@ from autolora.model.kept import FLOAT32, HeadOf, Kept, reference_of, set_referen
 from autolora.planted.checkpoint import planted_folder
 from autolora.planted.kinds import is_planted
 from autolora.recipe.schema import Model
+from autolora.training.recompute import recompute_layers
 
 CPU = torch.device("cpu")
 
@@ -160,8 +162,10 @@ def load_model(
     with kept.while_loading(head):
         loaded, loading = _load(model, auto_class, head_config, **options)
     kept.settle(loaded, head)
+    if model.gradient_checkpointing:
+        recompute_layers(loaded)
     if not kept.exact:
-        set_reference(loaded, partial(_as_stored, model, auto_class, head_config, loaded, loading.drawn))
+        set_reference(loaded, partial(_as_stored, model, auto_class, head_config, loading.drawn))
     trained = head(loaded)
     check_complete(loaded, loading, trained, model.name)
     # After the model is built: RoBERTa counts its positions from the padding id that it is built with.
@@ -181,7 +185,7 @@ def attention(model: Model) -> dict[str, str]:
 
 
 def _as_stored(
-    model: Model, auto_class: str, head_config: dict[str, Any], loaded: PreTrainedModel, drawn: Collection[str]
+    model: Model, auto_class: str, head_config: dict[str, Any], drawn: Collection[str], loaded: nn.Module
 ) -> dict[str, torch.Tensor]:
     """The state of a model as its checkpoint has it, with what was drawn; the files are read again."""
     with torch.random.fork_rng(devices=[]):
@@ -306,7 +310,7 @@ def weights_hash(model: PreTrainedModel, leave_out: Collection[str]) -> str:
     """
     reference = reference_of(model)
     digest = hashlib.sha256()
-    for name, tensor in sorted((reference() if reference else model.state_dict()).items()):
+    for name, tensor in sorted((reference(model) if reference else model.state_dict()).items()):
         if not any(name == drawn or name.startswith(drawn + ".") for drawn in leave_out):
             digest.update(name.encode())
             digest.update(_wide(tensor.detach().cpu()).contiguous().numpy().tobytes())
