@@ -15,6 +15,7 @@ from autolora.data.load import content_hash, load_splits
 from autolora.data.splits import Splits
 from autolora.lora.targets import all_linear, default_targets, head_modules
 from autolora.model.identity import architecture, tokenizer_hash
+from autolora.model.kept import Kept, kept_as
 from autolora.model.load import (
     Loaded,
     is_encoder_decoder,
@@ -138,11 +139,23 @@ class Context:
         """The splits that `examples` was asked for."""
         return self._examples
 
+    @cached_property
+    def kept(self) -> Kept:
+        """How the frozen base is kept."""
+        trained = METHODS.load(self.recipe.method.name).trains_base
+        return kept_as(self.pretrained, self.compute.precision, trained=trained)
+
     def model(self) -> PreTrainedModel:
         """The pretrained model with a new head, the same one every time, on the device."""
         seed_torch(derive(self.recipe.seed, "model"))
         loaded = load_model(
-            self.pretrained, self.task.auto_class, self.task.head_config(), self.tokenizer.pad_token_id, self.head
+            self.pretrained,
+            self.task.auto_class,
+            self.task.head_config(),
+            self.tokenizer.pad_token_id,
+            self.head,
+            self.kept,
+            self.compute.device,
         )
         if loaded.remark and self.main and loaded.remark not in self._said:
             self._said.add(loaded.remark)

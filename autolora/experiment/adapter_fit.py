@@ -33,6 +33,7 @@ from autolora.experiment.stored_adapter import SHOWN, Stored, listed, refuse
 from autolora.lora.adapter import lora_layers
 from autolora.lora.config import matched
 from autolora.lora.exact import without_weights
+from autolora.lora.frozen import widen_rest
 from autolora.lora.loading import peft_shapes
 from autolora.lora.stored import CONFIG, TENSORS, WRAPPED, tensor_faults
 from autolora.model.load import base_name
@@ -196,7 +197,8 @@ def load_stored(stored: Stored, context: Context) -> PeftModel:
     base = context.model()
     with _loading(stored.folder):
         adapted = PeftModel.from_pretrained(base, stored.folder, is_trainable=True, config=_peft_config(stored))
-    adapted.float().to(context.compute.device)
+    widen_rest(adapted)
+    adapted.to(context.compute.device)
     trained = {name: each for name, each in adapted.named_parameters() if each.requires_grad}
     if (name := not_finite(trained)) is not None:
         raise UserError(f"{stored.folder / TENSORS}: {name} holds values that are not finite; the adapter is of no use")

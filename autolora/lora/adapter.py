@@ -22,6 +22,7 @@ from transformers.pytorch_utils import Conv1D
 
 from autolora.files import replace_folder, write_json
 from autolora.lora.config import exact_type
+from autolora.lora.frozen import as_float32, widen_rest
 from autolora.lora.ranks import Ranks
 
 PREFIX = "base_model.model."  # of every module's name in PEFT's wrapping
@@ -39,8 +40,9 @@ def add_adapter(model: PreTrainedModel, ranks: Ranks, config: LoraConfig) -> Pef
         RuntimeError: PEFT made another one.
     """
     exact_type(model, config)
-    adapted = get_peft_model(model, config)
-    adapted.float()  # adapter weights in the model's float32
+    with as_float32(model):
+        adapted = get_peft_model(model, config)
+    widen_rest(adapted)
     assert_ranks(adapted, ranks)
     return adapted
 

@@ -184,4 +184,9 @@ def without_weights(model: PreTrainedModel) -> PreTrainedModel:
     for tensor in (*model.parameters(), *model.buffers()):
         empty = torch.empty_like(tensor, device="meta")
         memo[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
-    return copy.deepcopy(model, memo)
+    made = copy.deepcopy(model, memo)
+    for name, module in list(made.named_modules()):  # bitsandbytes' packs carry what an empty tensor does not
+        if isinstance(module, nn.Linear) and not module.weight.is_floating_point():
+            plain = nn.Linear(module.in_features, module.out_features, module.bias is not None, device="meta")
+            made.set_submodule(name, plain)
+    return made

@@ -23,6 +23,7 @@ from autolora.context.base import Context
 from autolora.errors import UserError
 from autolora.lora.adapter import base_name, in_adapter, uses_conv1d
 from autolora.lora.config import exact_type, target_expression
+from autolora.lora.frozen import as_float32, widen_rest
 from autolora.lora.loading import check, check_tensors, head_shapes
 from autolora.lora.parameters import trainable_parameters
 from autolora.lora.ranks import Ranks
@@ -77,7 +78,9 @@ class AdaLora(Budgeted, PeftMethod):
             fan_in_fan_out=uses_conv1d(model, names),
         )
         exact_type(model, config)
-        adapted = get_peft_model(model, config).float()
+        with as_float32(model):
+            adapted = get_peft_model(model, config)
+        widen_rest(adapted)
         _tuner(adapted).rankallocator.target_bgt = budget
         weight = config.orth_reg_weight
         factors = [(p, ".lora_A." in n) for n, p in adapted.named_parameters() if ".lora_A." in n or ".lora_B." in n]

@@ -47,6 +47,7 @@ class Full(Subset):
     """
 
     saves_model = True
+    trains_base = True
     default_learning_rate = 2e-5
 
     @override

@@ -229,13 +229,18 @@ def _whole(number: bytes) -> int:
 
 def checkpoint_shapes(folder: Path) -> dict[str, list[int]]:
     """Shape of every parameter, from the headers of the safetensors files; empty where there are none."""
+    return {name: shape for file in _files(folder) for name, (shape, _) in _header(file).items()}
+
+
+def checkpoint_dtypes(folder: Path) -> set[str]:
+    """The types of all matrices, as safetensors calls them (F32, BF16); empty where there are no such files."""
+    return {dtype for file in _files(folder) for shape, dtype in _header(file).values() if len(shape) > 1}
+
+
+def _files(folder: Path) -> list[Path]:
     if (folder / WEIGHTS).is_file():
-        files = [folder / WEIGHTS]
-    elif (folder / INDEX).is_file():
-        files = _shards(folder)
-    else:
-        return {}
-    return {name: shape for file in files for name, shape in _header(file).items()}
+        return [folder / WEIGHTS]
+    return _shards(folder) if (folder / INDEX).is_file() else []
 
 
 def _shards(folder: Path) -> list[Path]:
@@ -250,12 +255,14 @@ def _shards(folder: Path) -> list[Path]:
     return [folder / file for file in files]
 
 
-def _header(file: Path) -> dict[str, list[int]]:
+def _header(file: Path) -> dict[str, tuple[list[int], str]]:
+    """Shape and type of every tensor."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(str(file), framework="numpy") as tensors:
-            return {name: tensors.get_slice(name).get_shape() for name in tensors.keys()}  # noqa: SIM118
+            slices = {name: tensors.get_slice(name) for name in tensors.keys()}  # noqa: SIM118
+            return {name: (each.get_shape(), each.get_dtype()) for name, each in slices.items()}
     except SafetensorError as error:
         raise UserError(f"{file} is no whole safetensors file ({error}); was it downloaded completely?") from None
 

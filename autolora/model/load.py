@@ -10,6 +10,7 @@ import io
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import torch
 import transformers
 from safetensors import SafetensorError
+from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from autolora.causes import is_memory
@@ -25,9 +27,13 @@ from autolora.model.complete import Loading, check_complete
 from autolora.model.explain import loading_error
 from autolora.model.heads import output_layer, settle_head
 from autolora.model.inspect import bundled, bundled_folder
+from autolora.model.kept import FLOAT32, HeadOf, Kept, reference_of, set_reference
 from autolora.planted.checkpoint import planted_folder
 from autolora.planted.kinds import is_planted
 from autolora.recipe.schema import Model
+from autolora.training.recompute import recompute_layers
+
+CPU = torch.device("cpu")
 
 
 def source(name: str) -> str:
@@ -115,7 +121,7 @@ def is_encoder_decoder(model: Model) -> bool:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A pretrained model with its task head, in float32 on the CPU.
+    """A pretrained model with its task head, in float32 on the CPU where nothing else was asked for.
 
     Args:
         model: The model.
@@ -133,7 +139,9 @@ def load_model(
     auto_class: str,
     head_config: dict[str, Any],
     pad_token_id: int | None,
-    head: Callable[[PreTrainedModel], Sequence[str]],
+    head: HeadOf,
+    kept: Kept = FLOAT32,
+    device: torch.device = CPU,
 ) -> Loaded:
     """The pretrained model with a new task head, drawn from torch's generator; nothing else is drawn.
 
@@ -143,11 +151,21 @@ def load_model(
         head_config: Of the task's head, see `Task.head_config`.
         pad_token_id: The tokenizer's, by which models find the last token of a padded text.
         head: Gives the full names of a model's modules that are trained in full.
+        kept: How the frozen base is kept.
+        device: Where a quantised base is to be; others are on the CPU.
 
     Raises:
         UserError: It cannot be loaded, or lacks something that is not trained.
     """
-    loaded, loading = _load(model, auto_class, head_config)
+    options = kept.options(partial(load_skeleton, model, auto_class, head_config, head), head, device)
+    options |= attention(model)
+    with kept.while_loading(head):
+        loaded, loading = _load(model, auto_class, head_config, **options)
+    kept.settle(loaded, head)
+    if model.gradient_checkpointing:
+        recompute_layers(loaded)
+    if not kept.exact:
+        set_reference(loaded, partial(_as_stored, model, auto_class, head_config, loading.drawn))
     trained = head(loaded)
     check_complete(loaded, loading, trained, model.name)
     # After the model is built: RoBERTa counts its positions from the padding id that it is built with.
@@ -157,19 +175,37 @@ def load_model(
     return Loaded(loaded, loading.drawn | anew, remark)
 
 
+def attention(model: Model) -> dict[str, str]:
+    """What `from_pretrained` has to be told of the attention's implementation.
+
+    Args:
+        model: The recipe's model section.
+    """
+    return {} if model.attn_implementation == "auto" else {"attn_implementation": model.attn_implementation}
+
+
+def _as_stored(
+    model: Model, auto_class: str, head_config: dict[str, Any], drawn: Collection[str], loaded: nn.Module
+) -> dict[str, torch.Tensor]:
+    """The state of a model as its checkpoint has it, with what was drawn; the files are read again."""
+    with torch.random.fork_rng(devices=[]):
+        whole, _ = _load(model, auto_class, head_config, dtype="auto")
+    state: dict[str, torch.Tensor] = whole.state_dict()
+    return state | {name: tensor for name, tensor in loaded.state_dict().items() if name in drawn}
+
+
 def _load(
-    model: Model, auto_class: str, head_config: dict[str, Any], device: str | None = None
+    model: Model, auto_class: str, head_config: dict[str, Any], **options: Any
 ) -> tuple[PreTrainedModel, Loading]:
-    """The model as transformers loads it, and what became of the checkpoint's tensors."""
+    """The model as transformers loads it, in float32, and what became of the checkpoint's tensors."""
     with opened(model) as place:
         loaded, report = getattr(transformers, auto_class).from_pretrained(
             place,
             revision=model.revision,
             trust_remote_code=model.trust_remote_code,
-            dtype=torch.float32,
             ignore_mismatched_sizes=True,  # a classification checkpoint with another number of labels
             output_loading_info=True,
-            device_map=device,
+            **{"dtype": torch.float32, **options},
             **gguf_option(model.name),
             **head_config,
         )
@@ -233,7 +269,7 @@ def load_skeleton(
         UserError: There is no such model, none can be made of its configuration, or its checkpoint does not fill it.
     """
     if not gguf_option(model.name) and not model.trust_remote_code:
-        loaded, loading = _load(model, auto_class, head_config, "meta")
+        loaded, loading = _load(model, auto_class, head_config, device_map="meta")
         check_complete(loaded, loading, head(loaded), model.name)
         return loaded
     options = {"trust_remote_code": model.trust_remote_code}
@@ -266,14 +302,15 @@ def check_length(model: PreTrainedModel, longest: int) -> None:
 
 
 def weights_hash(model: PreTrainedModel, leave_out: Collection[str]) -> str:
-    """SHA-256 over the names of the parameters and their bytes in float32, in which every stage loads them.
+    """SHA-256 over the names of the parameters and their bytes in float32, as they are on disk.
 
     Args:
-        model: On any device, in any precision.
+        model: On any device, however it is kept.
         leave_out: Full names of (newly drawn) modules and parameters.
     """
+    reference = reference_of(model)
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in sorted((reference(model) if reference else model.state_dict()).items()):
         if not any(name == drawn or name.startswith(drawn + ".") for drawn in leave_out):
             digest.update(name.encode())
             digest.update(_wide(tensor.detach().cpu()).contiguous().numpy().tobytes())

@@ -5,7 +5,15 @@ from __future__ import annotations
 import unicodedata
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 from pydantic_core import PydanticCustomError
 
 from autolora.errors import UserError
@@ -136,7 +144,24 @@ FileName = Annotated[str, Field(pattern=rf"^{WORD}$", max_length=100)]
 Targets = Annotated[tuple[Name, ...], Field(min_length=1, max_length=10_000, strict=False)] | Literal["all-linear"]
 
 
+LATER = "later"  # marks a field that recipes of earlier versions did not have
+WHOLE = {"whole": True}  # the context of a dump with every field in it
+
+
 class Section(BaseModel):
-    """Base of all sections: frozen, strict types, no unknown keys."""
+    """Base of all sections: frozen, strict types, no unknown keys.
+
+    What recipes depend on is told from their dumps: keys of runs, identities of checkpoints. There a field that came
+    later (``Annotated[…, LATER]``) is left out while it is at its default, so that earlier runs are still found.
+    """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    @model_serializer(mode="wrap")
+    def _without_later(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
+        values: dict[str, Any] = handler(self)
+        if info.context == WHOLE:
+            return values
+        fields = type(self).model_fields
+        same = [name for name in values if LATER in fields[name].metadata and values[name] == fields[name].default]
+        return {name: value for name, value in values.items() if name not in same}

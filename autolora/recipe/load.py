@@ -20,6 +20,7 @@ from typing import Any
 
 from autolora.errors import Fault, RecipeError
 from autolora.recipe.document import Document, read_document
+from autolora.recipe.fields import WHOLE
 from autolora.recipe.messages import dotted_names, section_at, show, unknown_key_hint, validation_faults
 from autolora.recipe.method import target_limit
 from autolora.recipe.plain_yaml import dump
@@ -133,7 +134,7 @@ def _options(data_root: Path | None, model: str | None, seed: int | None) -> lis
 
 def dump_recipe(recipe: Recipe) -> str:
     """The recipe as YAML, every default written out; it reads back to an equal recipe."""
-    return dump(recipe.model_dump(mode="json"))
+    return dump(recipe.model_dump(mode="json", context=WHOLE))
 
 
 class _Places:

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from autolora.recipe.fields import (
+    LATER,
     MAX_FILES,
     BatchSize,
     Beams,
@@ -59,6 +60,15 @@ class Model(Section):
     target_modules: Targets | None = None
     head: Annotated[tuple[Name, ...], Field(min_length=1, max_length=1000, strict=False)] | Literal["auto"] = "auto"
     trust_remote_code: bool = False
+    # How the frozen base is kept; auto: in 16 bits where its files are and passes are in bfloat16, else in float32.
+    base_dtype: Annotated[Literal["auto", "float32", "bfloat16"], LATER] = "auto"
+    quantization: Annotated[Literal["nf4", "int8"] | None, LATER] = None  # of its linear layers, by bitsandbytes
+    double_quantization: Annotated[bool, LATER] = True  # of nf4's scales, too, as QLoRA has it
+    gradient_checkpointing: Annotated[bool, LATER] = False  # activations are computed twice instead of kept
+    attn_implementation: Annotated[
+        Literal["auto", "eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"], LATER
+    ] = "auto"  # auto: transformers' choice for the architecture
+    torch_compile: Annotated[bool, LATER] = False  # the model's passes in training
 
 
 JOIN = " + "  # between the files of a split

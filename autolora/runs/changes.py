@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from autolora.errors import UserError
+from autolora.recipe.fields import WHOLE
 from autolora.recipe.schema import Recipe
 from autolora.runs.store import Run
 
@@ -35,10 +36,10 @@ def _searched_with(recipe: Recipe) -> dict[str, object]:
     values = {
         "task": recipe.task,
         "seed": recipe.seed,
-        "method": recipe.method.model_dump(),
-        "search": recipe.search.model_dump(exclude={"checkpoint_every", "log_every"}),
-        "data": recipe.data.model_dump(exclude={"root": True, "splits": {"eval"}, "limits": {"eval"}}),
-        "loss": recipe.loss.model_dump(),
+        "method": recipe.method.model_dump(context=WHOLE),
+        "search": recipe.search.model_dump(exclude={"checkpoint_every", "log_every"}, context=WHOLE),
+        "data": recipe.data.model_dump(exclude={"root": True, "splits": {"eval"}, "limits": {"eval"}}, context=WHOLE),
+        "loss": recipe.loss.model_dump(context=WHOLE),
     }
     return dict(_flat(values))
 

@@ -108,9 +108,10 @@ class Gradients:
         self._count(1, 2)
         sums: list[Tensor] = []
         for loss in self._losses(batch, seed, False):
-            grads = torch.autograd.grad(loss, weights, create_graph=True, materialize_grads=True)
-            dot = torch.stack([(g * v).sum() for g, v in zip(grads, vector, strict=True)]).sum()
-            sums = _added(sums, torch.autograd.grad(dot, wrt, materialize_grads=True), wrt)
+            with twice_differentiable_attention():  # layers that are recomputed choose their kernels again
+                grads = torch.autograd.grad(loss, weights, create_graph=True, materialize_grads=True)
+                dot = torch.stack([(g * v).sum() for g, v in zip(grads, vector, strict=True)]).sum()
+                sums = _added(sums, torch.autograd.grad(dot, wrt, materialize_grads=True), wrt)
         zero = torch.zeros((), device=wrt[0].device)
         return self._over_processes(zero, sums or [torch.zeros_like(tensor) for tensor in wrt])[1]
 
