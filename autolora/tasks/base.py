@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from autolora.training.sampling import Sampled
 
 WHOLE = "all"
+IGNORED = -100  # label of what a loss leaves out
 Purpose = Literal["train", "eval"]
 Wrong = tuple[str, str, str]  # of a recipe: the dotted field, the rule with the value, and what to do
 

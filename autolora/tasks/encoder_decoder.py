@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 from typing_extensions import override
@@ -22,10 +22,11 @@ from typing_extensions import override
 from autolora.console import warn
 from autolora.errors import UserError
 from autolora.registry import LINEARISERS, TASKS
-from autolora.tasks.base import Purpose, Task, full_precision
+from autolora.tasks.base import Purpose, Task
 from autolora.tasks.decoding import decode, inner_model
 from autolora.tasks.encoding import Packer, beginning, columns_of, in_batches
 from autolora.tasks.generation import IGNORED, Generation
+from autolora.tasks.token_loss import Pass
 from autolora.training.batches import Example, TensorBatch
 
 
@@ -114,14 +115,13 @@ class EncoderDecoderGeneration(Generation):
         return batch
 
     @override
-    def logits(self, model: nn.Module, batch: TensorBatch) -> Tensor:
-        """Those that predict the labels, (batch, positions of the labels, vocabulary), float32."""
+    def prediction(self, model: nn.Module, batch: TensorBatch) -> Pass:
+        """Likewise; the decoder is called with what it has said so far."""
         config, labels = inner_model(model).config, batch["labels"]
-        # What the decoder has said so far, (examples, positions): the labels one position later.
+        # The labels one position later, (examples, positions).
         decoder = labels.new_full(labels.shape, config.decoder_start_token_id)
         decoder[:, 1:] = labels[:, :-1].masked_fill(labels[:, :-1] == IGNORED, config.pad_token_id)
-        inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
-        return full_precision(model(**inputs, decoder_input_ids=decoder).logits)
+        return Pass({**self.inputs(batch), "decoder_input_ids": decoder}, slice(None))
 
     @override
     def predict(self, model: nn.Module, batch: TensorBatch, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:

@@ -22,7 +22,8 @@ from autolora.metrics.compute import score
 from autolora.recipe.schema import Data
 from autolora.registry import LINEARISERS
 from autolora.tables import Cell
-from autolora.tasks.base import WHOLE, Purpose, Task, full_precision
+from autolora.tasks.base import IGNORED as IGNORED
+from autolora.tasks.base import WHOLE, Purpose, Task
 from autolora.tasks.decoding import decode
 from autolora.tasks.encoding import Packer, beginning, columns_of, in_batches
 from autolora.tasks.scored import Scored
@@ -32,10 +33,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedTokenizerBase
 
+    from autolora.tasks.token_loss import Pass, TokenScores
     from autolora.training.batches import Example, TensorBatch
     from autolora.training.sampling import Sampled
-
-IGNORED = -100  # label of what the loss leaves out
 
 
 class Generation(Task):
@@ -201,13 +201,20 @@ class Generation(Task):
             batch["labels"] = labels[:, min(example["prompt"] for example in examples) :]
         return batch
 
-    def logits(self, model: nn.Module, batch: TensorBatch) -> Tensor:
-        """Those that predict the labels, (batch, positions of the labels, vocabulary), float32."""
+    def prediction(self, model: nn.Module, batch: TensorBatch) -> Pass:
+        """The pass that predicts the labels of a batch.
+
+        Args:
+            model: Adapted or not.
+            batch: Of training examples, as `collate` gives it.
+        """
+        from autolora.tasks.token_loss import Pass
+
         width = batch["labels"].shape[1]
         inputs: dict[str, Any] = dict(self.inputs(batch))
         if _keeps_logits(model):  # the vocabulary's logits are made only where there is a label
             inputs["logits_to_keep"] = width + 1
-        return full_precision(model(**inputs).logits[:, -width - 1 : -1])
+        return Pass(inputs, slice(-width - 1, -1))
 
     def inputs(self, batch: TensorBatch) -> dict[str, Tensor]:
         """What the model is called with to learn from a batch.
@@ -217,25 +224,39 @@ class Generation(Task):
         """
         return {name: batch[name] for name in ("input_ids", "attention_mask")}
 
+    def logits(self, model: nn.Module, batch: TensorBatch) -> Tensor:
+        """Those that predict the labels, (batch, positions of the labels, vocabulary), float32, all of them.
+
+        Args:
+            model: Adapted or not.
+            batch: Of training examples.
+        """
+        return self.prediction(model, batch).logits(model)
+
     @override
     def loss(self, model: nn.Module, batch: TensorBatch) -> Tensor:
-        from torch.nn import functional as F
+        from autolora.tasks.token_loss import token_loss
 
-        return F.cross_entropy(
-            self.logits(model, batch).flatten(0, 1),
-            batch["labels"].flatten(),
-            ignore_index=IGNORED,
-            reduction="sum",
-            label_smoothing=self.loss_settings.label_smoothing,
-        )
+        smoothing = self.loss_settings.label_smoothing
+        return token_loss(model, self.prediction(model, batch), batch["labels"], smoothing)
 
     @override
     def sampled_loss(self, model: nn.Module, batch: TensorBatch, draws: torch.Generator) -> Sampled:
         """A token for every one of the outputs, each after what the data has before it, drawn independently."""
-        from autolora.training.sampling import Sampled, sampled_categorical
+        from autolora.tasks.token_loss import sampled_token_loss
 
-        wanted = batch["labels"] != IGNORED
-        return Sampled(sampled_categorical(self.logits(model, batch), draws, wanted), int(wanted.sum()))
+        return sampled_token_loss(model, self.prediction(model, batch), batch["labels"], draws)
+
+    def token_scores(self, model: nn.Module, batch: TensorBatch) -> TokenScores:
+        """What the model makes of every label, without generation.
+
+        Args:
+            model: In evaluation mode.
+            batch: Of training examples.
+        """
+        from autolora.tasks.token_loss import token_scores
+
+        return token_scores(model, self.prediction(model, batch), batch["labels"])
 
     @override
     def predict(self, model: nn.Module, batch: TensorBatch, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:

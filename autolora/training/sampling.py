@@ -45,7 +45,7 @@ def sampled_categorical(logits: Tensor, draws: torch.Generator, counts: Tensor |
     flat = logits.reshape(-1, logits.shape[-1])
     if counts is not None:
         flat = flat[counts.reshape(-1)]
-    return F.cross_entropy(flat, _drawn(flat.detach(), draws), reduction="sum")
+    return F.cross_entropy(flat, drawn(flat.detach(), uniform_numbers(len(flat), draws)), reduction="sum")
 
 
 def sampled_gaussian(mean: Tensor, draws: torch.Generator) -> Tensor:
@@ -62,9 +62,24 @@ def sampled_gaussian(mean: Tensor, draws: torch.Generator) -> Tensor:
     return (mean - (mean.detach() + noise)).square().sum() / 2
 
 
-def _drawn(logits: Tensor, draws: torch.Generator) -> Tensor:
-    """One class for every row, by inverting the distribution function at a uniform number."""
-    uniform = torch.rand(len(logits), 1, generator=draws, dtype=torch.float64).to(logits)
+def uniform_numbers(units: int, draws: torch.Generator) -> Tensor:
+    """What a class is drawn by, of shape (units, 1), float64 on the CPU.
+
+    Args:
+        units: How many classes are to be drawn.
+        draws: A CPU generator.
+    """
+    return torch.rand(units, 1, generator=draws, dtype=torch.float64)
+
+
+def drawn(logits: Tensor, uniform: Tensor) -> Tensor:
+    """One class for every row, by inverting the distribution function at a uniform number.
+
+    Args:
+        logits: f, of shape (units, classes).
+        uniform: One of `uniform_numbers` for each unit.
+    """
+    numbers = uniform.to(logits)
     below = logits.softmax(-1).cumsum(-1)
-    found = torch.searchsorted(below, uniform * below[:, -1:], right=True)
+    found = torch.searchsorted(below, numbers * below[:, -1:], right=True)
     return found.clamp_max(logits.shape[-1] - 1).squeeze(-1)

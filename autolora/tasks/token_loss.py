@@ -1,0 +1,187 @@
+"""Cross-entropy of a language model's tokens without all their logits in memory at once.
+
+| symbol | meaning |
+|---|---|
+| N | positions that have a label (not -100) |
+| V | vocabulary |
+
+    loss = Σ over N of -log softmax(head(h))[label]
+
+The logits of a pass, float32, take 4 · positions · V bytes, and their loss and its gradient several times as much:
+at 128 k tokens in the vocabulary more than the model. Beyond `WHOLE` bytes the hidden states of the N labelled
+positions are taken instead, `CHUNK` bytes of logits are made of some of them at a time, and once more in the backward
+pass. The result is the same but for the order of the sums; it is differentiable twice. Up to `WHOLE` bytes, or where a
+model's logits can be made as a whole only (which is said), everything is as it would be without any of this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from autolora.console import warn
+from autolora.tasks.base import IGNORED, full_precision
+from autolora.tasks.hidden_states import HiddenStates, before_head, vocabulary
+from autolora.tasks.output_head import OutputHead
+from autolora.training.sampling import Sampled, drawn, sampled_categorical, uniform_numbers
+
+WHOLE = 256 * 2**20  # bytes of float32 logits that are made at once
+CHUNK = 64 * 2**20  # bytes of float32 logits that are made at a time where there are more
+_said: set[tuple[str, str]] = set()
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A model's pass that predicts labels.
+
+    Args:
+        inputs: What the model is called with.
+        positions: Those of its logits that predict the labels.
+    """
+
+    inputs: Mapping[str, Any]
+    positions: slice
+
+    def logits(self, model: nn.Module) -> Tensor:
+        """All of them, (examples, positions, vocabulary), float32.
+
+        Args:
+            model: Adapted or not.
+        """
+        return full_precision(model(**self.inputs).logits[:, self.positions])
+
+
+class TokenScores(NamedTuple):
+    """What a model makes of every label.
+
+    Args:
+        log_probabilities: log softmax(f)[label], (examples, positions), float32; 0 where there is no label.
+        hits: Whether the label is the most probable token, likewise; false where there is none.
+    """
+
+    log_probabilities: Tensor
+    hits: Tensor
+
+
+def token_loss(model: nn.Module, given: Pass, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """The summed cross-entropy of the labels, a float32 scalar with its graph.
+
+    Args:
+        model: Adapted or not.
+        given: The pass.
+        labels: (examples, positions), `IGNORED` where there is none.
+        label_smoothing: ε: the target is (1 - ε) of the label and ε of all tokens alike.
+    """
+    found = _labelled(model, given, labels)
+    if found is None:
+        logits, wanted = given.logits(model).flatten(0, 1), labels.flatten()
+        return F.cross_entropy(logits, wanted, ignore_index=IGNORED, reduction="sum", label_smoothing=label_smoothing)
+    targets = labels[labels != IGNORED]
+
+    def part(logits: Tensor, of: slice) -> Tensor:
+        return F.cross_entropy(logits, targets[of], reduction="sum", label_smoothing=label_smoothing)
+
+    return _summed(found, part)
+
+
+def sampled_token_loss(model: nn.Module, given: Pass, labels: Tensor, draws: torch.Generator) -> Sampled:
+    """Σ -log p(ŷ) over the labelled positions, ŷ drawn from the model's own prediction, independently.
+
+    Args:
+        model: Adapted or not.
+        given: The pass.
+        labels: (examples, positions); they say which positions count, no more.
+        draws: A CPU generator, which gives the same numbers whatever is in memory at once.
+    """
+    wanted = labels != IGNORED
+    found = _labelled(model, given, labels)
+    if found is None:
+        return Sampled(sampled_categorical(given.logits(model), draws, wanted), int(wanted.sum()))
+    uniform = uniform_numbers(len(found.hidden), draws)
+    targets: dict[int, Tensor] = {}  # drawn once, not again in the backward pass
+
+    def part(logits: Tensor, of: slice) -> Tensor:
+        if of.start not in targets:
+            targets[of.start] = drawn(logits.detach(), uniform[of])
+        return F.cross_entropy(logits, targets[of.start], reduction="sum")
+
+    return Sampled(_summed(found, part), len(found.hidden))
+
+
+@torch.no_grad()
+def token_scores(model: nn.Module, given: Pass, labels: Tensor) -> TokenScores:
+    """The log-probability of every label, and whether the model would have said it; without a graph.
+
+    Args:
+        model: In evaluation mode.
+        given: The pass.
+        labels: (examples, positions), `IGNORED` where there is none.
+    """
+    wanted = labels != IGNORED
+    targets = labels[wanted]
+    found = _labelled(model, given, labels)
+    if found is None:
+        parts = [_scored(given.logits(model)[wanted], targets)]
+    else:
+        parts = [_scored(found.head.logits(found.hidden[of]), targets[of]) for of in found.chunks()]
+    scores, hits = (torch.cat(each) for each in zip(*parts, strict=True))
+    return TokenScores(
+        scores.new_zeros(labels.shape).masked_scatter(wanted, scores),
+        hits.new_zeros(labels.shape).masked_scatter(wanted, hits),
+    )
+
+
+def _scored(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    return -F.cross_entropy(logits, targets, reduction="none"), logits.argmax(-1) == targets
+
+
+@dataclass(frozen=True)
+class _Labelled:
+    """The hidden states (N, width) of the labelled positions, and what makes logits of them."""
+
+    hidden: Tensor
+    head: OutputHead
+    rows: int  # of a chunk
+
+    def chunks(self) -> Iterator[slice]:
+        for begin in range(0, max(1, len(self.hidden)), self.rows):
+            yield slice(begin, begin + self.rows)
+
+
+def _labelled(model: nn.Module, given: Pass, labels: Tensor) -> _Labelled | None:
+    """None where the logits are made as a whole: because they are small, or because there is no other way."""
+    classes = vocabulary(model)
+    size = 4 * labels.numel() * classes
+    if size <= WHOLE:
+        return None
+    found = before_head(model, given.inputs)
+    if isinstance(found, HiddenStates):
+        hidden = found.hidden[:, given.positions][labels != IGNORED]
+        return _Labelled(hidden, found.head, max(1, CHUNK // (4 * classes)))
+    name = type(model.get_base_model() if hasattr(model, "get_base_model") else model).__name__  # type: ignore[operator]
+    if (name, found) not in _said:
+        _said.add((name, found))
+        warn(
+            f"{name} {found}; so all logits of a micro-batch stand in memory at once, {size / 2**30:.1f} GiB and their "
+            "gradient; a lower data.max_length or a higher gradient_accumulation makes them less"
+        )
+    return None
+
+
+def _summed(found: _Labelled, part: Callable[[Tensor, slice], Tensor]) -> Tensor:
+    """The sum of a loss over all chunks; the backward pass makes their logits anew."""
+
+    def made(hidden: Tensor, of: slice) -> Tensor:
+        return part(found.head.logits(hidden), of)
+
+    losses: list[Tensor] = [
+        checkpoint(made, found.hidden[of], of, use_reentrant=False)  # type: ignore[no-untyped-call]
+        for of in found.chunks()
+    ]
+    return torch.stack(losses).sum()
