@@ -204,12 +204,12 @@ class Generation(Task):
     def logits(self, model: nn.Module, batch: TensorBatch) -> Tensor:
         """Those that predict the labels, (batch, positions of the labels, vocabulary), float32."""
         width = batch["labels"].shape[1]
-        inputs: dict[str, Any] = dict(self.inputs(batch))
+        inputs = self.inputs(batch)
         if _keeps_logits(model):  # the vocabulary's logits are made only where there is a label
             inputs["logits_to_keep"] = width + 1
         return full_precision(model(**inputs).logits[:, -width - 1 : -1])
 
-    def inputs(self, batch: TensorBatch) -> dict[str, Tensor]:
+    def inputs(self, batch: TensorBatch) -> dict[str, Any]:
         """What the model is called with to learn from a batch.
 
         Args:
