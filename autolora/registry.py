@@ -145,6 +145,7 @@ TASKS: Registry[type[Task]] = Registry(
     "task",
     "autolora.tasks.base:Task",
     {
+        "chat": "autolora.tasks.chat:Chat",
         "classification": "autolora.tasks.classification:Classification",
         "generation": "autolora.tasks.generation:Generation",
         "imitation": "autolora.tasks.imitation:Imitation",

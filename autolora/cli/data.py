@@ -66,6 +66,7 @@ def data(
 def _context(target: str, options: Options) -> Context:
     """Of a recipe, or of a run with the names of its classes; no run is begun."""
     from autolora.console import hush
+    from autolora.experiment.columns import find_columns
     from autolora.experiment.preflight import check_data
     from autolora.recipe.load import read_recipe
     from autolora.recipe.shipped import find_recipe
@@ -85,6 +86,7 @@ def _context(target: str, options: Options) -> Context:
         model=options.model,
         seed=options.seed,
         checks={"data": check_data},  # of the model the tokenizer is all that is needed
+        find=find_columns,
     )
     hush()
     from autolora.context.base import Context

@@ -88,11 +88,14 @@ def _submit(target: str | None, options: Options) -> None:
 def _score(task: str, predictions: Path, options: Options) -> None:
     """Print the table of another system's outputs, and write it and the predictions beside it."""
     from autolora.cli.show import written
+    from autolora.experiment.columns import find_columns
     from autolora.files import write_records
     from autolora.recipe.load import read_recipe
     from autolora.recipe.shipped import find_task
 
-    recipe = read_recipe(find_task(task), options.overrides, data_root=options.data_root, seed=options.seed)
+    recipe = read_recipe(
+        find_task(task), options.overrides, data_root=options.data_root, seed=options.seed, find=find_columns
+    )
     from autolora.evaluation.external import score_file
     from autolora.tables import render, write_table
 

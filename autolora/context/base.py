@@ -26,7 +26,7 @@ from autolora.model.load import (
 )
 from autolora.model.remote_code import allow_code
 from autolora.planted.kinds import seeded
-from autolora.recipe.schema import Model, Recipe, Steps
+from autolora.recipe.schema import Data, Model, Recipe, Steps
 from autolora.registry import ESTIMATORS, METHODS, METRICS, SCORES, TASKS
 from autolora.runs.base import Base
 from autolora.tasks.base import Purpose, Task
@@ -35,6 +35,8 @@ from autolora.training.batches import BatchStream, Example
 from autolora.training.compute import Compute
 from autolora.training.gradients import Gradients
 from autolora.training.seeds import derive, seed_torch
+
+LATER = ("template", "packing")  # fields of data that came later: not said, they leave a recipe what it was
 
 
 class Context:
@@ -205,7 +207,13 @@ class Context:
         return names
 
     def stream(
-        self, examples: Sequence[Example], settings: Steps, label: str, batch_size: int | None = None
+        self,
+        examples: Sequence[Example],
+        settings: Steps,
+        label: str,
+        batch_size: int | None = None,
+        *,
+        padded: bool = False,
     ) -> BatchStream:
         """Batches for a stage, on the device.
 
@@ -214,10 +222,11 @@ class Context:
             settings: The stage's, with batch size and gradient accumulation.
             label: What the order of the batches is drawn for: the same label gives the same order.
             batch_size: Instead of the one in `settings`.
+            padded: Whether each example has a row of its own, whatever the recipe says of packing.
         """
         return BatchStream(
             examples,
-            partial(self.task.collate, tokenizer=self.tokenizer),
+            partial(self.task.padded if padded else self.task.collate, tokenizer=self.tokenizer),
             batch_size=batch_size or settings.batch_size,
             seed=derive(self.recipe.seed, label),
             units=self.task.units,
@@ -245,7 +254,8 @@ class Context:
         Args:
             parts: What else it depends on, JSON-able.
         """
-        return identity_of(self.recipe, self.hashes, *parts)
+        more = [self.task.depends_on(self.tokenizer)] if self.family.converses else []
+        return identity_of(self.recipe, self.hashes, *parts, *more)
 
 
 def identity_of(recipe: Recipe, data: object, *parts: object) -> str:
@@ -256,7 +266,8 @@ def identity_of(recipe: Recipe, data: object, *parts: object) -> str:
         data: What its splits hold, JSON-able.
         parts: What else is to be in it, likewise.
     """
-    given = {"hashes": data, "data": recipe.data.model_dump(mode="json", exclude={"root", "splits"})}
+    unsaid = {name for name in LATER if getattr(recipe.data, name) == Data.model_fields[name].default}
+    given = {"hashes": data, "data": recipe.data.model_dump(mode="json", exclude={"root", "splits", *unsaid})}
     model = recipe.model.model_dump(mode="json")
     if recipe.method.targets is not None:
         model["target_modules"] = recipe.method.targets

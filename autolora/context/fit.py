@@ -13,7 +13,7 @@ from autolora.errors import UserError
 from autolora.lora.exact import adapter_faults, head_faults, rank_faults, target_faults
 from autolora.lora.targets import input_output_features, target_modules
 from autolora.model.explain import pickled
-from autolora.model.fit import behaviour_faults, input_faults, unknown_faults
+from autolora.model.fit import behaviour_faults, input_faults, packing_faults, unknown_faults
 from autolora.recipe.method import largest_rank
 from autolora.training.batches import Example
 
@@ -35,6 +35,7 @@ def check_fit(context: Context, model: PreTrainedModel, examples: Sequence[Examp
     if not faults:  # else a forward pass could not be made
         pad = int(context.tokenizer.pad_token_id)
         faults += behaviour_faults(model, examples, pad, decodes=context.family.decodes)
+        faults += packing_faults(model, examples) if context.recipe.data.packing else []
     _refuse([*faults, *_lora_faults(context, model, lora=lora)])
 
 

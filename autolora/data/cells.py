@@ -15,8 +15,9 @@ from autolora.errors import UserError
 
 Cell = str | list[str | None] | None
 # What a column holds. text: a text a row, numbers as they are written. name: a text a row, 1.0 as 1. list: a list of
-# texts a row. any: a text or a list of texts.
-Kind = Literal["text", "name", "list", "any"]
+# texts a row. any: a text or a list of texts. nested: whatever JSON can say, kept as JSON. blank: the same, where null
+# and a text of nothing are said, too.
+Kind = Literal["text", "name", "list", "any", "nested", "blank"]
 
 
 class Written(str):
@@ -35,6 +36,8 @@ def cell(value: Any, kind: Kind) -> Cell:
     Raises:
         UserError: It is of another kind; the message has no place in it.
     """
+    if kind in ("nested", "blank"):
+        return _nested(value, said=kind == "blank")
     if type(value) is str:
         if kind == "list" and value:
             raise UserError(f"must be a list, got {value[:60]!r}")
@@ -49,6 +52,28 @@ def cell(value: Any, kind: Kind) -> Cell:
     if kind == "list" and text:
         raise UserError(f"must be a list, got {text[:60]}")
     return text or None
+
+
+def _nested(value: Any, *, said: bool) -> str | None:
+    """A cell of any shape as JSON, numbers as texts; None where it says nothing and that is not something to be said.
+
+    Keys of null are left out: Parquet writes them for whatever another row has.
+    """
+    plain = _plain(value)
+    nothing = plain is None or plain == [] or (isinstance(plain, str) and not plain.strip())
+    return None if nothing and not said else json.dumps(plain, ensure_ascii=False)
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, dict):
+        if doubled := getattr(value, "doubled", None):
+            raise UserError(f"has an object with the key {min(doubled)!r} twice; leave one out")
+        return {str(key): _plain(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return _text(value, "text")
 
 
 def _text(value: Any, kind: Kind) -> str | None:

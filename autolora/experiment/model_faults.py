@@ -18,6 +18,8 @@ from autolora.recipe.method import check_targets, largest_rank
 from autolora.recipe.schema import MethodSettings, Model, Search
 from autolora.words import did_you_mean
 
+DECODING = ("generation", "chat")  # tasks whose outputs are decoded token by token
+
 
 def check_model(model: Model, where: Where, task: str | None = None, limit: Limit = None) -> list[Fault]:
     """What is wrong with the model's folder, the names of its layers, their ranks; nothing where it is not here yet.
@@ -100,7 +102,7 @@ def _planted_layers(name: str) -> Layers:
 
 def _task_faults(folder: Path, task: str | None, where: Where) -> list[Fault]:
     """An encoder cannot generate, and its configuration says that it is one."""
-    if task != "generation" or not (folder / "config.json").is_file() or not is_encoder(config := read_config(folder)):
+    if task not in DECODING or not (folder / "config.json").is_file() or not is_encoder(config := read_config(folder)):
         return []
     message = f"{config['model_type']} is an encoder, which sees the tokens that come later and cannot generate text"
     hint = "take a decoder (GPT-2, Llama, …) or an encoder-decoder (T5, BART, …)"
@@ -162,7 +164,7 @@ def _head_faults(
             yield fault_at(
                 f"model.head.{index}", f"{name!r} lies in {outer!r}, which is trained as a whole", where, "leave it out"
             )
-        if name.rpartition(".")[2] == OUTPUT and task == "generation" and _ties_output(folder, layers):
+        if name.rpartition(".")[2] == OUTPUT and task in DECODING and _ties_output(folder, layers):
             message = f"{name!r} is tied to the input embeddings, which would be trained along"
             yield fault_at(f"model.head.{index}", message, where, "leave it out; LoRA needs no head here")
 

@@ -14,6 +14,7 @@ from typing import Any
 from autolora.data.files import column_names, data_folder, is_local, leaves_folder, no_folder, split_files
 from autolora.data.reading.table import column_fault
 from autolora.errors import Fault, RecipeError, UserError
+from autolora.experiment.columns import find_columns
 from autolora.experiment.model_faults import check_method, check_model, fault_at
 from autolora.experiment.size_faults import check_bearing, check_sizes
 from autolora.planted.kinds import GENERATED, KINDS, PREFIX, is_planted
@@ -51,7 +52,7 @@ def load_recipe(
     Raises:
         RecipeError: With every fault.
     """
-    return read_recipe(path, overrides, data_root=data_root, model=model, seed=seed, checks=CHECKS)
+    return read_recipe(path, overrides, data_root=data_root, model=model, seed=seed, checks=CHECKS, find=find_columns)
 
 
 def check_recipe(recipe: Recipe) -> None:

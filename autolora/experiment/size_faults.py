@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from autolora.errors import Fault, Found, UserError, faults_of
-from autolora.experiment.model_faults import config_of
+from autolora.experiment.model_faults import DECODING, config_of
 from autolora.experiment.model_sizes import positions
 from autolora.model.config import is_encoder
 from autolora.model.inspect import model_folder
@@ -56,7 +56,7 @@ def _positions(data: Data, method: MethodSettings, evaluation: Eval, most: int |
     if data.max_length != Data.model_fields["max_length"].default and data.max_length > most:
         yield "data.max_length", f"{data.max_length} is above the model's {most} positions", f"lower it to {most}"
     new = evaluation.generation.max_new_tokens
-    if task == "generation" and new != Decoding().max_new_tokens and new >= most:
+    if task in DECODING and new != Decoding().max_new_tokens and new >= most:
         said = f"{new} leave no room for the input in the model's {most} positions"
         yield "eval.generation.max_new_tokens", said, "lower it"
     if method.name == "prefix" and method.size is not None and method.size >= most:
@@ -81,6 +81,7 @@ def check_bearing(
         return []
     family = TASKS.load(task)
     found = [*_of_generation(data, evaluation, family.decodes, task), *_of_classes(data, evaluation, loss, task)]
+    found += [] if family.converses else _of_conversations(data, task)
     if evaluation.submission is not None and not family.submits:
         found.append(("eval.submission", f"no benchmark takes submission files of {task}", "leave it out"))
     return faults_of(found, where)
@@ -93,6 +94,13 @@ def _of_generation(data: Data, evaluation: Eval, decodes: bool, task: str) -> Fo
         yield "eval.generation", f"has no bearing: {task} generates no text", "leave it out"
     if data.linearise != "none":
         yield "data.linearise", f"has no bearing: {task} takes its inputs as they are", "leave it out"
+
+
+def _of_conversations(data: Data, task: str) -> Found:
+    if data.template is not None:
+        yield "data.template", f"has no bearing: {task} has no conversations", "leave it out, or take task: chat"
+    if data.packing:
+        yield "data.packing", f"has no bearing: {task} has an example in each row", "leave it out, or take task: chat"
 
 
 def _of_classes(data: Data, evaluation: Eval, loss: Loss, task: str) -> Found:

@@ -83,7 +83,7 @@ class Eva(Budgeted, RankedLora):
             if record["identity"] == identity:
                 return found, int(record["forward_passes"])
         begun = time.monotonic()
-        stream = context.stream(context.examples(self.recipe.data.splits.train), settings, "eva")
+        stream = context.stream(context.examples(self.recipe.data.splits.train), settings, "eva", padded=True)
         found, passes = components(model, stream, start)
         add_seconds(self.run, "retrain", time.monotonic() - begun)
         if context.main:

@@ -46,6 +46,11 @@ class Prefix(PeftMethod):
     def check_recipe(cls, recipe: Recipe) -> None:
         if not TASKS.load(recipe.task).decodes:
             raise UserError(f"method {recipe.method.name!r} is for generation only, and the task is {recipe.task}")
+        if recipe.data.packing:
+            raise UserError(
+                f"data.packing: method {recipe.method.name!r} puts one prefix before each row, and the examples of a "
+                "row would share it; set data.packing to false"
+            )
         if recipe.model.head != "auto":
             raise UserError(f"method {recipe.method.name!r} trains nothing but the prefix; leave model.head at auto")
 

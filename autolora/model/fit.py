@@ -115,6 +115,41 @@ def behaviour_faults(
             module.training = mode
 
 
+def packing_faults(model: PreTrainedModel, examples: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Whether examples that share a row, told apart by their positions, are the same to a model as alone.
+
+    Args:
+        model: In any mode, which it keeps.
+        examples: With "input_ids", all of which have an embedding.
+    """
+    pair = [list(example["input_ids"])[:PASSED] for example in (examples[0], examples[-1])]
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.no_grad(), torch.random.fork_rng():
+            together = _packed_logits(model, pair)
+            alone = torch.cat([_packed_logits(model, [ids]) for ids in pair])
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    if together.shape == alone.shape and not _differ(alone, together, PADDED):
+        return []
+    return [
+        f"data.packing: to {type(model).__name__} examples that share a row are not what they are alone: it sees the "
+        "one before, or takes no positions; set data.packing to false"
+    ]
+
+
+def _packed_logits(model: PreTrainedModel, sequences: Sequence[Sequence[int]]) -> Tensor:
+    """(positions, vocabulary) of sequences in one row."""
+    ids = torch.tensor([[id for sequence in sequences for id in sequence]], device=model.device)
+    places = torch.cat([torch.arange(len(sequence)) for sequence in sequences])[None].to(model.device)
+    takes = inspect.signature(model.forward).parameters
+    positions = {"position_ids": places} if "position_ids" in takes else {}
+    logits: Tensor = model(input_ids=ids, **positions, use_cache=False).logits[0]
+    return logits.float()
+
+
 def _start_faults(model: PreTrainedModel) -> Iterator[str]:
     if getattr(model.config, "decoder_start_token_id", None) is None:
         yield (

@@ -32,6 +32,7 @@ Where = Callable[[str], str]  # the place (file and line, or option) of a dotted
 Limit = tuple[str, int] | None  # the field that says the highest rank of a layer, and that rank
 # Of one or more sections; then a Where, the recipe's task, if it has one, and the highest rank, if one is said.
 Check = Callable[..., list[Fault]]
+Find = Callable[[dict[str, Any], Where], list[Fault]]  # of a recipe's values, which it changes
 
 RECIPE_FOLDERS = ("recipes", "_recipes")  # a recipe below one of these is named by its path from there
 # Giving the first makes the others meaningless.
@@ -67,6 +68,7 @@ def read_recipe(
     model: str | None = None,
     seed: int | None = None,
     checks: Mapping[str, Check] | None = None,
+    find: Find | None = None,
 ) -> Recipe:
     """The recipe in a file.
 
@@ -78,6 +80,7 @@ def read_recipe(
         seed: Instead of ``seed``.
         checks: By section (``data``), or by several with blanks between, what the schema cannot say of them: what
             compares them with files, for instance. Only sections that are right are checked.
+        find: Fills in what the recipe leaves to the data files to say, and gives what is wrong with that.
 
     Raises:
         RecipeError: With every fault.
@@ -90,6 +93,7 @@ def read_recipe(
     where = _Places(source, [*parsed, *given])
     values = _apply(source.values, [*parsed, *given])
     _complete(values, path)
+    faults += find(values, where) if find else []
     faults += validation_faults(values, where)
     faults += _file_faults(values, faults, where, checks or {})
     if faults:

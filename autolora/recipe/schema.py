@@ -170,6 +170,9 @@ class Data(Section):
     evaluation: Elsewhere | None = None  # where the evaluation splits are, if that is another data set
     limits: Limits = Limits()
     max_length: Length = 128  # tokens of an example, with the special ones
+    # How conversations are written (chat): a name, or a .jinja file below root; null: the tokenizer's own template.
+    template: FilePath | None = None
+    packing: bool = False  # whether the examples of a step share rows of max_length tokens (chat)
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:

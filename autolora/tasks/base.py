@@ -54,6 +54,7 @@ class Task(ABC):
     one_column: ClassVar[str] = ""  # of a family that takes one column of input: the rule, as a message says it
     submits: ClassVar[bool] = False  # whether benchmarks take submission files of its predictions
     predicts_training: ClassVar[bool] = True  # whether training examples can be predicted as they are, and scored
+    converses: ClassVar[bool] = False  # whether its examples are conversations, which a chat template writes
     decodes: ClassVar[bool] = False  # whether its outputs are decoded token by token, by a causal language model
     named_labels: ClassVar[bool] = False  # whether its labels are names of classes
     gives: ClassVar[Takes | None] = None  # what its metrics are about; None: each says so itself
@@ -254,6 +255,23 @@ class Task(ABC):
         Returns:
             Tensors by name, of shape (examples, positions) where a family does not say otherwise.
         """
+
+    def padded(self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase) -> TensorBatch:
+        """A batch with one example a row and an "attention_mask", whatever the recipe says of packing.
+
+        Args:
+            examples: As `encode` gives them.
+            tokenizer: The model's, which pads.
+        """
+        return self.collate(examples, tokenizer)
+
+    def depends_on(self, tokenizer: PreTrainedTokenizerBase) -> str:
+        """What the examples depend on that neither the recipe nor the rows say, hashed; "" where there is nothing.
+
+        Args:
+            tokenizer: The model's.
+        """
+        return ""
 
     @abstractmethod
     def loss(self, model: nn.Module, batch: TensorBatch) -> Tensor:

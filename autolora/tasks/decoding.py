@@ -7,7 +7,7 @@ What a model cannot begin a decoder without, an encoder-decoder's first token, i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,7 +21,11 @@ STRUCTURE = ("decoder_start_token_id", "is_encoder_decoder")
 
 
 def decode(
-    model: nn.Module, inputs: Mapping[str, Tensor], settings: Decoding, tokenizer: PreTrainedTokenizerBase
+    model: nn.Module,
+    inputs: Mapping[str, Tensor],
+    settings: Decoding,
+    tokenizer: PreTrainedTokenizerBase,
+    ends: Sequence[int] = (),
 ) -> Tensor:
     """The token ids that a model generates, (examples, positions).
 
@@ -30,6 +34,7 @@ def decode(
         inputs: "input_ids" and "attention_mask".
         settings: The recipe's.
         tokenizer: The model's, which says where an output ends.
+        ends: Ids of more tokens that end one.
     """
     from autolora.tasks.repetition import NoRepetition
 
@@ -47,7 +52,7 @@ def decode(
             no_repeat_ngram_size=size,
             max_new_tokens=settings.max_new_tokens,
             pad_token_id=tokenizer.pad_token_id,
-            eos_token_id=tokenizer.eos_token_id,
+            eos_token_id=list(dict.fromkeys((tokenizer.eos_token_id, *ends))) if ends else tokenizer.eos_token_id,
             **more,
         )
 

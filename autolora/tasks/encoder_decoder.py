@@ -139,4 +139,6 @@ def family_of(task: str, *, encoder_decoder: bool) -> type[Task]:
         encoder_decoder: Whether the model is one.
     """
     family = TASKS.load(task)
+    if encoder_decoder and family.converses:
+        raise UserError(f"model.name: {task} is learned by causal language models, and this is an encoder-decoder")
     return EncoderDecoderGeneration if encoder_decoder and family is Generation else family

@@ -211,12 +211,12 @@ class Generation(Task):
         from autolora.tasks.token_loss import Pass
 
         width = batch["labels"].shape[1]
-        inputs: dict[str, Any] = dict(self.inputs(batch))
+        inputs = self.inputs(batch)
         if _keeps_logits(model):  # the vocabulary's logits are made only where there is a label
             inputs["logits_to_keep"] = width + 1
         return Pass(inputs, slice(-width - 1, -1))
 
-    def inputs(self, batch: TensorBatch) -> dict[str, Tensor]:
+    def inputs(self, batch: TensorBatch) -> dict[str, Any]:
         """What the model is called with to learn from a batch.
 
         Args:

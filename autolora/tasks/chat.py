@@ -1,0 +1,321 @@
+"""Instruction tuning: conversations, of which the assistant's turns are learned, by a causal language model.
+
+    task = Chat(recipe.data, recipe.eval, splits)
+    examples = task.encode(splits["train"], tokenizer, "train", "train")
+
+To train on, an example is a conversation as the chat template writes it; the loss is on all of the assistant's turns,
+the token that ends a turn included. To evaluate, it is what stands before the last of them, and that one the reference.
+For the forms of the rows see `autolora.tasks.conversations`, for tokens and turns `autolora.tasks.rendering`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from typing_extensions import override
+
+from autolora.console import warn
+from autolora.data.cells import Kind
+from autolora.data.splits import Place
+from autolora.errors import UserError
+from autolora.recipe.schema import Data, Eval
+from autolora.tasks.base import Purpose, Wrong
+from autolora.tasks.conversations import SYSTEM, TOOLS, Turn, assistants, conversation, plain
+from autolora.tasks.decoding import decode
+from autolora.tasks.encoding import Packer, columns_of, has_column
+from autolora.tasks.generation import IGNORED, Generation
+from autolora.tasks.packing import begins, packed_batch
+from autolora.tasks.rendering import Renderer
+from autolora.tasks.templates import read_template, template_path
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from transformers import PreTrainedTokenizerBase
+
+    from autolora.training.batches import Example, TensorBatch
+
+
+@dataclass
+class _Cut:
+    """What `data.max_length` took from a split.
+
+    Args:
+        rows: The split's.
+        kept: The rows of which something is left.
+        turns: How many turns are gone, of all roles.
+        dropped: How many conversations are.
+    """
+
+    rows: Any
+    kept: list[int]
+    examples: list[Example]
+    turns: int = 0
+    dropped: int = 0
+
+
+class Chat(Generation):
+    """Conversations, by a causal language model."""
+
+    one_column = ""
+    converses = True
+    default_metrics = ("rouge_l", "bleu", "chrf")
+
+    @classmethod
+    @override
+    def faults(cls, data: Data, evaluation: Eval) -> Iterator[Wrong]:
+        yield from super().faults(data, evaluation)
+        if data.linearise != "none":
+            yield "data.linearise", "has no bearing: the chat template writes the conversations", "leave it out"
+        if len(data.columns) > 1 and data.label in data.columns:
+            yield "data.label", f"{data.label!r} is among data.columns", "name the column of the answers"
+        try:
+            template_path(data)
+        except UserError as error:
+            yield "data.template", str(error), "name one that there is, or leave it out for the tokenizer's own"
+
+    @override
+    def prepare(self, splits: Mapping[str, Any]) -> None:
+        super().prepare(splits)
+        reports = getattr(splits, "reports", {})
+        self._places = {name: each.places for name, each in reports.items() if each.all_rows is splits.get(name)}
+        self._cuts: list[_Cut] = []
+        self._renderers: dict[int, Renderer] = {}
+
+    @override
+    @classmethod
+    def kinds(cls, data: Data) -> Mapping[str, Kind]:
+        found: dict[str, Kind] = dict.fromkeys((*data.columns, data.label, SYSTEM, TOOLS), "nested")
+        for name in data.columns[1:]:  # an instruction's input, which may be empty
+            found[name] = "blank"
+        return found
+
+    @override
+    @classmethod
+    def check_rows(cls, rows: Any, data: Data, place: Place) -> None:
+        for i, cells in enumerate(_cells(rows, data)):
+            conversation(cells, data, place(i))
+
+    @override
+    @classmethod
+    def groups(cls, rows: Any, data: Data) -> Sequence[int]:
+        """By the turns before the last of the assistant's."""
+        found: dict[str, int] = {}
+        return [
+            found.setdefault(_key(_asked(conversation(cells, data, "row"))), len(found)) for cells in _cells(rows, data)
+        ]
+
+    @override
+    def grouped(self, rows: Any) -> list[dict[str, Any]]:
+        """One example per distinct beginning, in the order of first appearance: turns, references, category."""
+        found: dict[str, dict[str, Any]] = {}
+        categories = columns_of(rows, [self.data.category]) if self.data.category else None
+        for cells in _cells(rows, self.data):
+            turns = conversation(cells, self.data, "row")
+            asked = _asked(turns)
+            category = next(categories)[0] if categories else None
+            example = {"input": asked, "text": (key := _key(asked)), "references": [], "category": category}
+            found.setdefault(key, example)["references"] += [turn["content"].strip() for turn in turns[len(asked) :]]
+        return list(found.values())
+
+    @override
+    def key(self, value: Any) -> str:
+        if isinstance(value, str):
+            try:
+                parsed = json.loads(value)
+            except ValueError:
+                parsed = None
+            value = parsed if isinstance(parsed, list) else [{"role": "user", "content": value}]
+        try:
+            return _key(value)
+        except (AttributeError, KeyError, TypeError):
+            return str(value)
+
+    @override
+    def sources(self, rows: Any, purpose: Purpose) -> Iterator[int]:
+        if purpose == "train":
+            return iter(next((cut.kept for cut in self._cuts if cut.rows is rows), range(len(rows))))
+        seen: set[int] = set()
+        groups = enumerate(self.groups(rows, self.data))
+        return iter([row for row, group in groups if not (group in seen or seen.add(group))])  # type: ignore[func-returns-value]
+
+    @override
+    def targets(self, labels: Iterable[Any]) -> dict[str, float]:
+        return {"turns of the assistant": sum(map(assistants, labels))}
+
+    @override
+    def lost(self, examples: Sequence[Example]) -> dict[str, int]:
+        """Turns of all roles, and conversations of which nothing is left."""
+        cut = next((cut for cut in self._cuts if cut.examples is examples), None)
+        return {} if cut is None else {"turns": cut.turns, "whole conversations": cut.dropped}
+
+    @override
+    def depends_on(self, tokenizer: PreTrainedTokenizerBase) -> str:
+        """A hash of the chat template."""
+        return hashlib.sha256(self._renderer(tokenizer).template.encode()).hexdigest()
+
+    @override
+    def encode(self, rows: Any, tokenizer: PreTrainedTokenizerBase, split: str, purpose: Purpose) -> list[Example]:
+        """To train on: one example per conversation. To predict: one per distinct beginning of one."""
+        renderer = self._renderer(tokenizer)
+        return self._learned(rows, renderer, split) if purpose == "train" else self._predicted(rows, renderer, split)
+
+    def _learned(self, rows: Any, renderer: Renderer, split: str) -> list[Example]:
+        """In the rows' order. A conversation that is too long loses whole turns from its end."""
+        pack, longest, shortened, thoughtless = Packer(), self.data.max_length, 0, 0
+        cut = _Cut(rows, [], [])
+        for i, cells in enumerate(_cells(rows, self.data)):
+            turns = conversation(cells, self.data, where := self._place(split, i))
+            taught = renderer.taught(turns, where, longest)
+            if taught is None:
+                cut.dropped, cut.turns = cut.dropped + 1, cut.turns + len(turns)
+                continue
+            cut.kept.append(i)
+            cut.turns, shortened = cut.turns + taught.lost, shortened + bool(taught.lost)
+            thoughtless += bool(taught.thoughtless)
+            cut.examples.append(pack(_example(taught.ids, taught.spans)))
+        self._cuts.append(cut)
+        self.cut_off[split] = shortened
+        self._say(cut, shortened, thoughtless, split)
+        return cut.examples
+
+    def _say(self, cut: _Cut, shortened: int, thoughtless: int, split: str) -> None:
+        count, longest = len(cut.kept) + cut.dropped, self.data.max_length
+        if not cut.kept:
+            raise UserError(
+                f"data.max_length: {longest} tokens leave none of the assistant's turns in any of the {count} "
+                f"conversations of split {split!r}; raise it"
+            )
+        if shortened or cut.dropped:
+            warn(
+                f"split {split!r}: of {count} conversations {shortened} lose turns at their end and {cut.dropped} are "
+                f"dropped ({cut.turns} turns in all), at data.max_length {longest}"
+            )
+        if thoughtless:
+            warn(
+                f"split {split!r}: in {thoughtless} of {count} conversations the chat template leaves out thoughts of "
+                "the assistant's earlier turns, which are not learned"
+            )
+
+    def _predicted(self, rows: Any, renderer: Renderer, split: str) -> list[Example]:
+        self.cut_off[split] = 0  # what is too long is refused rather than cut
+        found = []
+        for example, row in zip(self.grouped(rows), self.sources(rows, "eval"), strict=True):
+            ids = renderer.asked(example["input"], where := self._place(split, row))
+            if len(ids) >= self.data.max_length:
+                raise UserError(
+                    f"{where}: what stands before the last answer has {len(ids)} tokens, which leaves none of "
+                    f"data.max_length {self.data.max_length} to it; raise data.max_length, or leave the row out"
+                )
+            found.append({**example, "input_ids": ids})
+        return found
+
+    def teacher_forced(self, example: Example, tokenizer: PreTrainedTokenizerBase) -> list[Example]:
+        """An example to predict as examples to learn from, one for each of its references: the last turn alone counts.
+
+        Args:
+            example: As `encode` gives it to predict.
+            tokenizer: The model's.
+
+        Returns:
+            What `collate` and `loss` take; nothing where there is no reference. None is cut at `data.max_length`.
+        """
+        renderer, found = self._renderer(tokenizer), []
+        for reference in example["references"]:
+            turns = [*example["input"], {"role": "assistant", "content": reference}]
+            taught = renderer.taught(turns, f"{reference[:60]!r}")
+            if taught is not None:  # as without a limit it never is
+                found.append(_example(taught.ids, taught.spans[-2:]))
+        return found
+
+    def _place(self, split: str, row: int) -> str:
+        """Where a row stands, as far as it is known: limits shuffle the rows."""
+        return self._places[split](row) if split in self._places else f"split {split!r}, row {row + 1} of those used"
+
+    def _renderer(self, tokenizer: PreTrainedTokenizerBase) -> Renderer:
+        if id(tokenizer) not in self._renderers:
+            named = f"the chat template {self.data.template!r}" if self.data.template else ""
+            self._renderers = {id(tokenizer): Renderer(tokenizer, read_template(self.data), named)}
+        return self._renderers[id(tokenizer)]
+
+    @override
+    def units(self, examples: Sequence[Example]) -> int:
+        """Tokens of the assistant's turns, those that end them included."""
+        return sum(sum(e["learned"][1::2]) - sum(e["learned"][::2]) for e in examples)
+
+    @override
+    def collate(self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase) -> TensorBatch:
+        """A batch to learn from, with several examples in a row where `data.packing` says so; or one to predict."""
+        if "learned" not in examples[0]:
+            return super().collate(examples, tokenizer)
+        if not self.data.packing:
+            return self.padded(examples, tokenizer)
+        longest = self.data.max_length
+        batch = packed_batch(examples, longest, int(tokenizer.pad_token_id))
+        return _labelled(batch, examples, begins(examples, longest))
+
+    @override
+    def padded(self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase) -> TensorBatch:
+        if "learned" not in examples[0]:
+            return super().collate(examples, tokenizer)
+        batch = super().collate(examples, tokenizer)
+        return _labelled(batch, examples, [(row, 0) for row in range(len(examples))])
+
+    @override
+    def inputs(self, batch: TensorBatch) -> dict[str, Any]:
+        if "position_ids" not in batch:
+            return super().inputs(batch)
+        # With a cache, or with a mask of two dimensions, transformers lets packed examples see each other.
+        return {"input_ids": batch["input_ids"], "position_ids": batch["position_ids"], "use_cache": False}
+
+    @override
+    def predict(self, model: nn.Module, batch: TensorBatch, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
+        inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+        end = self._renderer(tokenizer).end_id
+        output = decode(model, inputs, self.evaluation.generation, tokenizer, ends=(end,))
+        said = partial(_until, ends={end, tokenizer.eos_token_id})
+        rows = [said(row) for row in output[:, batch["input_ids"].shape[1] :].tolist()]
+        return [{"prediction": text.strip()} for text in tokenizer.batch_decode(rows, skip_special_tokens=True)]
+
+
+def _cells(rows: Any, data: Data) -> Iterator[dict[str, str | None]]:
+    """The cells of every row by column; that of a label which the split does not have is None."""
+    more = [name for name in (SYSTEM, TOOLS) if has_column(rows, name)]
+    names = list(dict.fromkeys((*data.columns, data.label, *more)))
+    for cells in columns_of(rows, names, data.label):
+        yield dict(zip(names, cells, strict=True))
+
+
+def _asked(turns: Sequence[Turn]) -> list[Turn]:
+    """The turns that are answered last."""
+    return list(turns[:-1] if turns[-1]["role"] == "assistant" else turns)
+
+
+def _key(turns: Sequence[Turn]) -> str:
+    return json.dumps(plain(turns), ensure_ascii=False)
+
+
+def _example(ids: list[int], spans: list[int]) -> dict[str, Any]:
+    return {"input_ids": ids, "learned": spans, "prompt": spans[0]}
+
+
+def _labelled(batch: TensorBatch, examples: Sequence[Example], places: Sequence[tuple[int, int]]) -> TensorBatch:
+    """With the labels, (rows, positions from the first label of a row on); places: row and beginning of each example."""
+    ids = batch["input_ids"]
+    labels = ids.new_full(ids.shape, IGNORED)
+    first = ids.shape[1]
+    for example, (row, place) in zip(examples, places, strict=True):
+        spans = example["learned"]
+        for begin, end in zip(spans[::2], spans[1::2], strict=True):
+            labels[row, place + begin : place + end] = ids[row, place + begin : place + end]
+        first = min(first, place + spans[0])
+    return {**batch, "labels": labels[:, first:]}
+
+
+def _until(ids: list[int], ends: set[int]) -> list[int]:
+    """The ids before the first that ends a turn."""
+    return ids[: next((i for i, id in enumerate(ids) if id in ends), len(ids))]
