@@ -18,8 +18,9 @@ from typing import Any, Literal
 from autolora.errors import RunError
 
 # What a metric's predictions and references are: class ids, numbers, a list of tags each, texts (with a list of
-# reference texts each), or lists of numbers (with a pair of them as reference: the right ones, the untrained model's).
-Takes = Literal["classes", "numbers", "tags", "texts", "vectors"]
+# reference texts each), what a model says of the references' tokens (with the number of them, see `metrics.tokens`), or
+# lists of numbers (with a pair of them as reference: the right ones, the untrained model's).
+Takes = Literal["classes", "numbers", "tags", "texts", "tokens", "vectors"]
 Scoring = Callable[[Sequence[Any], Sequence[Any]], Mapping[str, float]]
 
 NO_EXAMPLES = "no predictions to score: the metric got no examples"
@@ -108,6 +109,8 @@ class Metric:
             `function`, and by users' shells for each batch (see `autolora.metrics.shells`); there may be no examples.
         takes: what the predictions and references are; None: whatever a task gives.
         of_classes: the function for a task of certain classes, where it depends on them.
+        reference_fault: why a reference, one text, cannot be scored against ("" where it can), so that it is said when
+            the data is read.
 
     Raises:
         ValueError: there are no outputs, two of one name, or none that is `compared_by`.
@@ -120,6 +123,7 @@ class Metric:
     check: Callable[[Sequence[Any], Sequence[Any]], None] | None = None
     takes: Takes | None = None
     of_classes: Callable[[Classes], Scoring] | None = None
+    reference_fault: Callable[[str], str] | None = None
 
     def __post_init__(self) -> None:
         names = [output.name for output in self.outputs]

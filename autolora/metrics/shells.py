@@ -21,15 +21,19 @@ from autolora.metrics import (
     chrf,
     cider,
     entities,
+    exact_match,
     f1,
+    last_number,
     matthews,
     meteor,
     nist,
     pearson,
+    perplexity,
     relative_error,
     rouge_l,
     spearman,
     ter,
+    token_accuracy,
 )
 from autolora.metrics.base import NO_EXAMPLES, Metric
 
@@ -109,6 +113,14 @@ class VectorShell(Shell):
     )
 
 
+class TokenShell(Shell):
+    """A metric of what a model says of the references' tokens."""
+
+    prediction = List(Value("float64"))
+    reference = Value("int64")
+    takes = "predictions: for each example the tokens' log-likelihood and the hits among them; references: how many."
+
+
 class Accuracy(Shell):
     """The share of predictions that are right."""
 
@@ -185,6 +197,18 @@ class Cider(TextShell):
     metric = cider.METRIC
 
 
+class ExactMatch(TextShell):
+    """The share of texts that are one of their references, but for blanks."""
+
+    metric = exact_match.METRIC
+
+
+class LastNumber(TextShell):
+    """The share of texts whose last number is that of a reference."""
+
+    metric = last_number.METRIC
+
+
 class Meteor(TextShell):
     """METEOR 1.5; needs Java."""
 
@@ -195,6 +219,18 @@ class Nist(TextShell):
     """NIST as mteval-v13a counts it."""
 
     metric = nist.METRIC
+
+
+class Perplexity(TokenShell):
+    """exp of the mean negative log-likelihood of a token; smaller is better."""
+
+    metric = perplexity.METRIC
+
+
+class TokenAccuracy(TokenShell):
+    """The share of tokens that the model thinks likeliest."""
+
+    metric = token_accuracy.METRIC
 
 
 class RelativeError(VectorShell):

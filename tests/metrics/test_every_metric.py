@@ -19,15 +19,19 @@ OUTPUTS: dict[str, tuple[str, dict[str, tuple[bool, float | None, float | None]]
     "chrf": ("chrf++", {"chrf++": (True, 0, 1)}),
     "cider": ("cider", {"cider": (True, 0, 10)}),
     "entities": ("f1", dict.fromkeys(("precision", "recall", "f1", "accuracy"), (True, 0, 1))),
+    "exact_match": ("exact_match", {"exact_match": (True, 0, 1)}),
     "f1": ("f1", {"f1": (True, 0, 1)}),
+    "last_number": ("last_number", {"last_number": (True, 0, 1)}),
     "matthews": ("matthews_correlation", {"matthews_correlation": (True, -1, 1)}),
     "meteor": ("meteor", {"meteor": (True, 0, 1)}),
     "nist": ("nist", {"nist": (True, 0, None)}),
     "pearson": ("pearson", {"pearson": (True, -1, 1)}),
+    "perplexity": ("perplexity", {"perplexity": (False, 1, None)}),
     "relative_error": ("relative_error", {"relative_error": (False, 0, None)}),
     "rouge_l": ("rouge_l", {"rouge_l": (True, 0, 1)}),
     "spearman": ("spearman", {"spearman": (True, -1, 1)}),
     "ter": ("ter", {"ter": (False, 0, None)}),
+    "token_accuracy": ("token_accuracy", {"token_accuracy": (True, 0, 1)}),
 }
 JAVA = ("cider", "meteor", "rouge_l")
 EVERY = [
@@ -38,6 +42,8 @@ EVERY = [
 NUMBERS = [1, 0, 1, 1, 0, 0, 1, 0]
 TAGS = [["B-x", "I-x", "O"], ["O", "B-y"], ["B-x", "O", "B-y", "I-y"]]
 VECTORS = [[[[1.0, 0.5]], [[0.0, 0.0]]], [[[-2.0, 0.0]], [[1.0, 0.0]]]]
+ANSWERS = [["6 * 7 = 42\n#### 42"], ["#### 1,080", "1080.0"], ["-3/4"]]
+TOKENS = [5, 3, 1]
 TEXTS = [
     "the quick brown fox jumps over a lazy dog",
     "there are seven small houses near our river",
@@ -51,6 +57,10 @@ def truth(name: str) -> tuple[list[Any], list[Any], list[Any]]:
         return TAGS, TAGS, [["B-x", "O", "O"], ["O", "B-y"], ["B-y", "O", "B-y", "I-y"]]
     if name in ("accuracy", "f1", "matthews", "pearson", "spearman"):
         return NUMBERS, NUMBERS, [1, 0, 0, 1, 1, 0, 1, 0]
+    if name == "last_number":
+        return ANSWERS, ["So 42.", "$1,080", "it is -0.75"], ["So 42.", "#### 42", "no idea"]
+    if name in ("perplexity", "token_accuracy"):  # of a log-likelihood and hits
+        return TOKENS, [(0.0, 5), (0.0, 3), (0.0, 1)], [(-9.5, 2), (-0.25, 3), (-7.0, 0)]
     if name == "relative_error":
         return VECTORS, [right for right, _ in VECTORS], [before for _, before in VECTORS]
     return [[text] for text in TEXTS], TEXTS, [TEXTS[0], "there are many small houses here", "somebody asked"]
@@ -99,6 +109,8 @@ def test_no_prediction_leaves_the_range(name: str) -> None:
             predictions = [chance.sample([*tags, "O", "I-y"], len(tags)) for tags in references]
         else:
             predictions = [chance.choice(pool) for _ in references]
+        if name in ("perplexity", "token_accuracy"):
+            predictions = [(-chance.expovariate(0.1), chance.randint(0, tokens)) for tokens in references]
         for given in score([name], predictions, references):
             if given.value is None:
                 assert name in ("pearson", "spearman")  # of a constant
