@@ -26,7 +26,7 @@ from autolora.model.load import (
 )
 from autolora.model.remote_code import allow_code
 from autolora.planted.kinds import seeded
-from autolora.recipe.schema import Data, Model, Recipe, Steps
+from autolora.recipe.schema import Model, Recipe, Steps
 from autolora.registry import ESTIMATORS, METHODS, METRICS, SCORES, TASKS
 from autolora.runs.base import Base
 from autolora.tasks.base import Purpose, Task
@@ -35,9 +35,6 @@ from autolora.training.batches import BatchStream, Example
 from autolora.training.compute import Compute
 from autolora.training.gradients import Gradients
 from autolora.training.seeds import derive, seed_torch
-
-LATER = ("template", "packing")  # fields of data that came later: not said, they leave a recipe what it was
-
 
 class Context:
     """What the stages of one recipe share: device, data, tokenizer, task. Everything is made when first used.
@@ -266,8 +263,7 @@ def identity_of(recipe: Recipe, data: object, *parts: object) -> str:
         data: What its splits hold, JSON-able.
         parts: What else is to be in it, likewise.
     """
-    unsaid = {name for name in LATER if getattr(recipe.data, name) == Data.model_fields[name].default}
-    given = {"hashes": data, "data": recipe.data.model_dump(mode="json", exclude={"root", "splits", *unsaid})}
+    given = {"hashes": data, "data": recipe.data.model_dump(mode="json", exclude={"root", "splits"})}
     model = recipe.model.model_dump(mode="json")
     if recipe.method.targets is not None:
         model["target_modules"] = recipe.method.targets

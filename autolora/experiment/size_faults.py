@@ -80,16 +80,18 @@ def check_bearing(
     if task is None or task not in TASKS.ours:
         return []
     family = TASKS.load(task)
-    found = [*_of_generation(data, evaluation, family.decodes, task), *_of_classes(data, evaluation, loss, task)]
+    found = [*_of_generation(data, evaluation, loss, family.decodes, task), *_of_classes(data, evaluation, loss, task)]
     found += [] if family.converses else _of_conversations(data, task)
     if evaluation.submission is not None and not family.submits:
         found.append(("eval.submission", f"no benchmark takes submission files of {task}", "leave it out"))
     return faults_of(found, where)
 
 
-def _of_generation(data: Data, evaluation: Eval, decodes: bool, task: str) -> Found:
+def _of_generation(data: Data, evaluation: Eval, loss: Loss, decodes: bool, task: str) -> Found:
     if decodes:
         return
+    if loss.tokens != "outputs":
+        yield "loss.tokens", f"has no bearing: {task} learns no tokens", "leave it out"
     if evaluation.generation != Decoding():
         yield "eval.generation", f"has no bearing: {task} generates no text", "leave it out"
     if data.linearise != "none":

@@ -190,8 +190,7 @@ class Method(ABC):
 
     def identity(self) -> list[object]:
         """What the retraining depends on beside recipe, data and model; JSON-able, part of a checkpoint's identity."""
-        said = {"ratio"} if self.settings.ratio is None else set()  # a field that earlier versions do not have
-        return [self.settings.model_dump(mode="json", exclude=said)]
+        return [self.settings.model_dump(mode="json")]
 
     def parameters(self, trained: nn.Module, head: Sequence[str]) -> dict[str, int]:
         """Trained parameters of what was saved, and how many of them are the head's.

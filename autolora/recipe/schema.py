@@ -125,7 +125,7 @@ class Limits(Section):
     train: ExampleCount | None = None
     eval: ExampleCount | None = None
     # Training rows whose columns and label have more characters together, blanks between, are left out and counted.
-    characters: Characters | None = None
+    characters: Annotated[Characters | None, LATER] = None
 
 
 class Elsewhere(Section):
@@ -167,12 +167,12 @@ class Data(Section):
     encoding: Annotated[str, AfterValidator(_encoding)] = "utf-8"  # of text files
     missing: Literal["refuse", "drop"] = "refuse"  # what is done about rows with an empty cell
     splits: Splits = Splits()
-    evaluation: Elsewhere | None = None  # where the evaluation splits are, if that is another data set
+    evaluation: Annotated[Elsewhere | None, LATER] = None  # where the evaluation splits are, if that is another data set
     limits: Limits = Limits()
     max_length: Length = 128  # tokens of an example, with the special ones
     # How conversations are written (chat): a name, or a .jinja file below root; null: the tokenizer's own template.
-    template: FilePath | None = None
-    packing: bool = False  # whether the examples of a step share rows of max_length tokens (chat)
+    template: Annotated[FilePath | None, LATER] = None
+    packing: Annotated[bool, LATER] = False  # whether the examples of a step share rows of max_length tokens (chat)
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -214,6 +214,8 @@ class Loss(Section):
     """What is changed about the task's loss, in the search and in the retraining."""
 
     label_smoothing: Probability = 0.0
+    # Of texts: what is learned, the outputs (the assistant's turns) or all tokens, inputs and templates among them.
+    tokens: Annotated[Literal["outputs", "all"], LATER] = "outputs"
 
 
 class MethodSettings(Section):
@@ -224,7 +226,7 @@ class MethodSettings(Section):
     # pfeiffer), length (prefix); null: the method's own
     size: Size | None = None
     learning_rate: Rate | None = None  # of the retraining; null: the method's own, or retrain.weights'
-    ratio: RateRatio | None = None  # of lora-plus: B's learning rate over that of all else; null: 16
+    ratio: Annotated[RateRatio | None, LATER] = None  # of lora-plus: B's learning rate over that of all else; null: 16
     at: Share | None = None  # instead of search.at, for squeeze and its controls
     budget: BudgetSettings = BudgetSettings()  # instead of ranks.budget
     targets: Targets | None = None  # the layers that this method adapts; null: model.target_modules

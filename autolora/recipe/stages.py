@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import model_validator
 
 from autolora.recipe.fields import (
+    LATER,
     Accumulation,
     Alpha,
     BatchSize,
@@ -68,7 +69,7 @@ class Weights(Schedule):
     """The optimiser of V (LoRA factors and head): AdamW."""
 
     learning_rate: Rate = 1e-4
-    max_grad_norm: GradientNorm | None = None  # longer gradients are shortened to this 2-norm; null: none is
+    max_grad_norm: Annotated[GradientNorm | None, LATER] = None  # longer gradients are shortened to this 2-norm; null: none is
 
 
 class Selection(Schedule):

@@ -23,10 +23,10 @@ def check_unchanged(run: Run, recipe: Recipe) -> None:
     if run.stage_state("search") != "success":
         return
     before, after = _searched_with(run.recipe), _searched_with(recipe)
-    for field, value in before.items():
-        if after[field] != value:
+    for field in {**before, **after}:
+        if before.get(field) != after.get(field):  # a section that may be left out has no fields then
             raise UserError(
-                f"{run.path} was searched with {field} {value}, not {after[field]}; "
+                f"{run.path} was searched with {field} {before.get(field)}, not {after.get(field)}; "
                 "start a new run with: autolora search"
             )
 

@@ -177,7 +177,8 @@ class Chat(Generation):
             cut.kept.append(i)
             cut.turns, shortened = cut.turns + taught.lost, shortened + bool(taught.lost)
             thoughtless += bool(taught.thoughtless)
-            cut.examples.append(pack(_example(taught.ids, taught.spans)))
+            every = self.loss_settings.tokens == "all"
+            cut.examples.append(pack(_example(taught.ids, [1, len(taught.ids)] if every else taught.spans)))
         self._cuts.append(cut)
         self.cut_off[split] = shortened
         self._say(cut, shortened, thoughtless, split)

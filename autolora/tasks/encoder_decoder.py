@@ -47,6 +47,14 @@ class EncoderDecoderGeneration(Generation):
         return self.evaluation.generation.max_new_tokens
 
     @override
+    def prepare(self, splits: Mapping[str, Any]) -> None:
+        super().prepare(splits)
+        if self.loss_settings.tokens != "outputs":
+            raise UserError(
+                "loss.tokens: all is for decoders; an encoder-decoder predicts its outputs alone; leave it out"
+            )
+
+    @override
     def encode(self, rows: Any, tokenizer: PreTrainedTokenizerBase, split: str, purpose: Purpose) -> list[Example]:
         """To train on: one example per pair of input and output. To predict: one per distinct input."""
         if tokenizer.eos_token_id is None:

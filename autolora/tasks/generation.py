@@ -160,11 +160,19 @@ class Generation(Task):
             for ids, (_, prompt) in zip(_ids(tokenizer, outputs), batch, strict=True):
                 whole = [*prompt, *ids, tokenizer.eos_token_id]
                 cut += len(whole) > longest
-                examples.append(pack({"input_ids": whole[:longest], "prompt": len(prompt)}))
+                examples.append(pack({"input_ids": whole[:longest], "prompt": self.before_learned(len(prompt))}))
         if cut:
             self.cut_off[self.data.splits.train] = cut
             warn(f"{cut} of {len(examples)} training outputs lose their end at data.max_length {longest}")
         return examples
+
+    def before_learned(self, prompt: int) -> int:
+        """How many tokens of a training sequence are not learned: nothing predicts the first.
+
+        Args:
+            prompt: Those of its input.
+        """
+        return prompt if self.loss_settings.tokens == "outputs" else 1
 
     def _check_lengths(self, prompts: Sequence[list[int]], examples: Sequence[Example], split: str) -> None:
         for prompt, example in zip(prompts, examples, strict=True):
