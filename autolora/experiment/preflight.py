@@ -13,6 +13,7 @@ from typing import Any
 from autolora.data.files import column_names, data_folder, is_local, leaves_folder, no_folder, split_files
 from autolora.data.reading.table import column_fault
 from autolora.errors import Fault, RecipeError, UserError
+from autolora.experiment.base_faults import check_base
 from autolora.experiment.model_faults import check_method, check_model, fault_at
 from autolora.experiment.size_faults import check_bearing, check_sizes
 from autolora.planted.kinds import GENERATED, KINDS, PREFIX, is_planted
@@ -252,4 +253,5 @@ CHECKS: Mapping[str, Check] = {
     "search ranks retrain method": check_pairs,
     "model method search": check_method,
     "data model": check_planted,
+    "model search method": check_base,
 }

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import model_validator
 
 from autolora.recipe.fields import (
+    LATER,
     Accumulation,
     Alpha,
     BatchSize,
@@ -64,9 +65,10 @@ class Schedule(Section):
 
 
 class Weights(Schedule):
-    """The optimiser of V (LoRA factors and head): AdamW."""
+    """The optimiser of V (LoRA factors and head): AdamW, torch's own or one of bitsandbytes'."""
 
     learning_rate: Rate = 1e-4
+    optimizer: Annotated[Literal["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit"], LATER] = "adamw"
 
 
 class Selection(Schedule):

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.optim import Adam, AdamW
 from transformers import get_scheduler
 
-from autolora.recipe.schema import Schedule
+from autolora.recipe.schema import Schedule, Weights
+from autolora.training.bits import bits_optimizer, load_state
 from autolora.training.finite import norm
 
-_STATE = ("step", "exp_avg", "exp_avg_sq")
 _SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
 
 
@@ -28,10 +28,7 @@ class ScheduledOptimizer:
 
     def __init__(self, named: Mapping[str, Tensor], settings: Schedule, total: int, *, decoupled: bool = True) -> None:
         self.named = dict(named)
-        kind = AdamW if decoupled else Adam
-        self.optimizer = kind(
-            list(self.named.values()), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
-        )
+        self.optimizer = _optimizer(list(self.named.values()), settings, decoupled)
         self.base = settings.learning_rate
         self.norms: tuple[Tensor, Tensor] | None = None  # of the last gradients, and of the parameters after them
         self.multiplier = _multiplier(self.optimizer, settings, total)
@@ -91,7 +88,7 @@ class ScheduledOptimizer:
         for name, parameter in self.named.items():
             tensors[name] = parameter.detach()
             for key, value in self.optimizer.state.get(parameter, {}).items():
-                tensors[f"{name}#{key}"] = value
+                tensors[f"{name}#{key}"] = value if isinstance(value, Tensor) else torch.tensor(value)
         return tensors
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
@@ -101,11 +98,21 @@ class ScheduledOptimizer:
             tensors: A checkpoint's, on any device; those of others may be among them.
         """
         with torch.no_grad():
-            for name, parameter in self.named.items():
+            for index, (name, parameter) in enumerate(self.named.items()):
                 parameter.copy_(tensors[name])
-                state = {key: tensors[f"{name}#{key}"] for key in _STATE if f"{name}#{key}" in tensors}
-                if state:
+                start = f"{name}#"
+                state = {key.removeprefix(start): each for key, each in tensors.items() if key.startswith(start)}
+                if state and not isinstance(self.optimizer, Adam):  # AdamW is one of these
+                    load_state(self.optimizer, parameter, index, state)
+                elif state:
                     self.optimizer.state[parameter] = {k: v.to(parameter.device).clone() for k, v in state.items()}
+
+
+def _optimizer(parameters: list[Tensor], settings: Schedule, decoupled: bool) -> torch.optim.Optimizer:
+    rates = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
+    if isinstance(settings, Weights) and settings.optimizer != "adamw":
+        return bits_optimizer(settings.optimizer, parameters, **rates)
+    return (AdamW if decoupled else Adam)(parameters, fused=True, **rates)
 
 
 def norms_of(optimizer: ScheduledOptimizer, gradients: str, parameters: str) -> dict[str, Tensor]:
