@@ -95,7 +95,9 @@ class Kept:
             from autolora.lora.quantised import settle_quantised
 
             settle_quantised(loaded)
-            loaded.config.__dict__.pop("quantization_config", None)  # an adapter's config.json is about the model, not how it was kept
+            loaded.config.__dict__.pop(
+                "quantization_config", None
+            )  # an adapter's config.json is about the model, not how it was kept
         if self.dtype is not torch.float32:  # for whatever was not told while it was loaded
             narrow(loaded, self.dtype, head(loaded))
 

@@ -66,7 +66,9 @@ def loaded(folder: Path, kept: Kept = FLOAT32, auto: str = CAUSAL, head: Any = n
 BFLOAT16 = Kept(torch.bfloat16)
 
 
-@pytest.mark.parametrize("name", ["BERT", "DeBERTa-v3", "GPT-2", "OPT", "Gemma 3", "Qwen3", "Mixtral", "T5", "BART"])
+@pytest.mark.parametrize(
+    "name", ["BERT", "DeBERTa-v3", "GPT-2", "OPT", "Gemma 3", "Qwen3", "Mixtral", "OLMoE", "T5", "BART"]
+)
 def test_every_pass_gives_the_bits_of_a_float32_base(name: str, tmp_path: Path) -> None:
     architecture = ARCHITECTURES[name]
     folder = tmp_path / "model"
@@ -77,7 +79,7 @@ def test_every_pass_gives_the_bits_of_a_float32_base(name: str, tmp_path: Path) 
     auto = "AutoModelForSeq2SeqLM" if name in ("T5", "BART") else auto
     plain, kept = loaded(folder, auto=auto).eval(), loaded(folder, BFLOAT16, auto).eval()
     low = [parameter for parameter in kept.parameters() if parameter.dtype == torch.bfloat16]
-    assert sum(p.numel() for p in low) > 0.45 * sum(p.numel() for p in kept.parameters())
+    assert sum(p.numel() for p in low) > 0.7 * sum(p.numel() for p in kept.parameters())
     inputs: dict[str, Tensor] = {"input_ids": IDS, "attention_mask": torch.ones_like(IDS)}
     if auto == "AutoModelForSeq2SeqLM":
         inputs["decoder_input_ids"] = IDS
@@ -224,7 +226,6 @@ def test_what_is_drawn_is_in_the_hash_as_it_was_drawn(llama: Path) -> None:
     plain = loaded(llama, auto=auto, head=classifier, num_labels=3)
     rounded = loaded(llama, Kept(torch.bfloat16, exact=False), auto, classifier, num_labels=3)
     assert weights_hash(rounded, []) == weights_hash(plain, [])
-
 
 
 @pytest.mark.parametrize("kind", ["nf4", "int8"])
