@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import cached_property, partial
 
 from torch import Tensor, nn
@@ -32,6 +33,7 @@ from autolora.runs.base import Base
 from autolora.tasks.base import Purpose, Task
 from autolora.tasks.encoder_decoder import family_of
 from autolora.training.batches import BatchStream, Example
+from autolora.training.compiled import CompiledPasses
 from autolora.training.compute import Compute
 from autolora.training.gradients import Gradients
 from autolora.training.seeds import derive, seed_torch
@@ -243,7 +245,13 @@ class Context:
             double_backward: See `Gradients`.
             penalty: See `Gradients`.
         """
-        return Gradients(partial(self.task.loss, model), self.compute, double_backward=double_backward, penalty=penalty)
+        return Gradients(
+            partial(self.task.loss, model),
+            self.compute,
+            double_backward=double_backward,
+            penalty=penalty,
+            around=CompiledPasses(model) if self.recipe.model.torch_compile else nullcontext,
+        )
 
     def identity(self, *parts: object) -> str:
         """A hash of what a checkpoint depends on: task, seed, model, data, loss, and the parts.

@@ -14,6 +14,7 @@ from typing import Any
 from autolora.data.files import column_names, data_folder, is_local, leaves_folder, no_folder, split_files
 from autolora.data.reading.table import column_fault
 from autolora.errors import Fault, RecipeError, UserError
+from autolora.experiment.base_faults import check_base
 from autolora.experiment.columns import find_columns
 from autolora.experiment.model_faults import check_method, check_model, fault_at
 from autolora.experiment.size_faults import check_bearing, check_sizes
@@ -284,4 +285,5 @@ CHECKS: Mapping[str, Check] = {
     "search ranks retrain method": check_pairs,
     "model method search": check_method,
     "data model": check_planted,
+    "model search method": check_base,
 }

@@ -7,6 +7,7 @@ once. The names of the classes are settled on the way: a run's own, where it has
 from __future__ import annotations
 
 from autolora.context.base import Context
+from autolora.context.device import check_device
 from autolora.context.fit import check_skeleton
 from autolora.data.labels import listed
 from autolora.errors import UserError
@@ -31,6 +32,7 @@ def prepare(context: Context, run: Run | None = None, *, training: bool = True) 
             examples, or what is to be trained, do not fit the model.
     """
     METHODS.load(context.recipe.method.name).check_recipe(context.recipe)
+    check_device(context)
     if run is not None:
         read_base(run.path)  # a damaged one is said before the stage begins
         _take_labels(run, context)

@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -120,6 +120,24 @@ class FrozenScaledEmbedding(nn.Embedding, Frozen):
         return nn.Embedding.forward(self, input).float() * self.embed_scale
 
 
+class FrozenExperts(Frozen):
+    """A module with the weights of all experts in one, which computes with them in its own way: in float32 inside.
+
+    The wide copies of one layer are there while it computes, and until its backward pass where gradients are taken.
+    """
+
+    inner: ClassVar[type[nn.Module]]
+
+    @override
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        low = {name: each for name, each in self._parameters.items() if each is not None and each.dtype in LOW}
+        self._parameters.update({name: each.float() for name, each in low.items()})  # type: ignore[misc]
+        try:
+            return self.inner.forward(self, *args, **kwargs)
+        finally:
+            self._parameters.update(low)
+
+
 KINDS: dict[type[nn.Module], type[nn.Module]] = {
     nn.Linear: FrozenLinear,
     Conv1D: FrozenConv1D,
@@ -133,7 +151,19 @@ def _kind(module: nn.Module) -> type[nn.Module] | None:
     kind = type(module)
     if issubclass(kind, nn.Embedding) and kind.__name__.endswith(SCALED) and hasattr(module, "embed_scale"):
         return None if issubclass(kind, Frozen) else _scaled(kind)
+    if kind not in KINDS and not issubclass(kind, Frozen) and _matrices(module):
+        return _experts(kind)
     return KINDS.get(kind)
+
+
+def _matrices(module: nn.Module) -> list[str]:
+    """Names of the parameters of a module's own that are several matrices in one, as those of experts are."""
+    return [name for name, each in module.named_parameters(recurse=False) if each.ndim == 3]
+
+
+@cache
+def _experts(kind: type[nn.Module]) -> type[nn.Module]:
+    return type(f"Frozen{kind.__name__}", (FrozenExperts, kind), {"inner": kind})
 
 
 @cache
@@ -169,12 +199,12 @@ def narrow(model: nn.Module, dtype: torch.dtype, apart: Collection[str]) -> None
         if isinstance(module, nn.Embedding) and module.num_embeddings < words:  # positions: small, and used as they are
             continue
         module.__class__ = kind
-        old = module.weight
-        assert isinstance(old, nn.Parameter)
-        if old.dtype != dtype:
-            new = weights.setdefault(id(old), nn.Parameter(old.detach().to(dtype), requires_grad=False))
-            new._keeps = old  # type: ignore[attr-defined]  # its id stays taken
-            module.weight = new
+        for each in _matrices(module) or ["weight"]:
+            old = module.get_parameter(each)
+            if old.dtype != dtype:
+                new = weights.setdefault(id(old), nn.Parameter(old.detach().to(dtype), requires_grad=False))
+                new._keeps = old  # type: ignore[attr-defined]  # its id stays taken
+                setattr(module, each, new)
     for kept in weights.values():
         del kept._keeps  # type: ignore[attr-defined]
 
@@ -218,7 +248,11 @@ def as_float32(model: nn.Module) -> Iterator[None]:
     Args:
         model: Its layers may be wrapped inside.
     """
-    kept = [(m, m.weight) for m in model.modules() if isinstance(m, Frozen) and m.weight.dtype in LOW]
+    kept = [
+        (m, m.weight)
+        for m in model.modules()
+        if isinstance(m, Frozen) and "weight" in m._parameters and m.weight.dtype in LOW
+    ]
     for module, weight in kept:
         blank = torch.zeros((), device=weight.device).expand(weight.shape)
         module.weight = nn.Parameter(blank, requires_grad=False)

@@ -91,11 +91,13 @@ class Kept:
             loaded: The model; changed in place.
             head: See `while_loading`.
         """
-        if self.quantization is not None:
+        if any(getattr(loaded, f"is_loaded_in_{bits}bit", False) for bits in (4, 8)):  # on disk already, perhaps
             from autolora.lora.quantised import settle_quantised
 
             settle_quantised(loaded)
-            del loaded.config.quantization_config  # an adapter's config.json is about the model, not how it was kept
+            loaded.config.__dict__.pop(
+                "quantization_config", None
+            )  # an adapter's config.json is about the model, not how it was kept
         if self.dtype is not torch.float32:  # for whatever was not told while it was loaded
             narrow(loaded, self.dtype, head(loaded))
 

@@ -66,10 +66,12 @@ class Schedule(Section):
 
 
 class Weights(Schedule):
-    """The optimiser of V (LoRA factors and head): AdamW."""
+    """The optimiser of V (LoRA factors and head): AdamW, torch's own or one of bitsandbytes'."""
 
     learning_rate: Rate = 1e-4
-    max_grad_norm: Annotated[GradientNorm | None, LATER] = None  # longer gradients are shortened to this 2-norm; null: none is
+    optimizer: Annotated[Literal["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit"], LATER] = "adamw"
+    # Longer gradients are shortened to this 2-norm; null: none is
+    max_grad_norm: Annotated[GradientNorm | None, LATER] = None
 
 
 class Selection(Schedule):

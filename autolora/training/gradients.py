@@ -31,6 +31,7 @@ class Gradients:
         compute: Gives the precision and adds up over processes; None: float32, one process.
         double_backward: Attention kernels that can be differentiated twice (for the exact estimator).
         penalty: What is added to the mean loss of a batch whatever its examples, a scalar.
+        around: A context for the passes that are not in full precision, such as `CompiledPasses`.
     """
 
     def __init__(
@@ -40,9 +41,10 @@ class Gradients:
         *,
         double_backward: bool = False,
         penalty: Callable[[], Tensor] | None = None,
+        around: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self.loss, self.compute, self.double_backward = loss, compute, double_backward
-        self.penalty = penalty
+        self.penalty, self.around = penalty, around
         self.passes = [0, 0]  # forward, backward
 
     def counted(self) -> dict[str, int]:
@@ -128,7 +130,8 @@ class Gradients:
         autocast: AbstractContextManager[object] = nullcontext()
         if self.compute is not None and not full_precision:
             autocast = self.compute.autocast()
-        with autocast, twice_differentiable_attention() if self.double_backward else nullcontext():
+        around = nullcontext() if full_precision else self.around()
+        with autocast, around, twice_differentiable_attention() if self.double_backward else nullcontext():
             yield
 
     def _over_processes(self, total: Tensor, sums: list[Tensor]) -> tuple[Tensor, list[Tensor]]:

@@ -11,9 +11,9 @@ from torch.optim import Adam, AdamW
 from transformers import get_scheduler
 
 from autolora.recipe.schema import Schedule, Weights
+from autolora.training.bits import bits_optimizer, load_state
 from autolora.training.finite import norm
 
-_STATE = ("step", "exp_avg", "exp_avg_sq")
 _SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
 
 
@@ -38,13 +38,7 @@ class ScheduledOptimizer:
         factors: Mapping[str, float] | None = None,
     ) -> None:
         self.named = dict(named)
-        kind = AdamW if decoupled else Adam
-        self.optimizer = kind(
-            _groups(self.named, factors or {}),
-            lr=settings.learning_rate,
-            weight_decay=settings.weight_decay,
-            fused=True,
-        )
+        self.optimizer = _optimizer(_groups(self.named, factors or {}), settings, decoupled)
         self.base = settings.learning_rate
         self.max_norm = settings.max_grad_norm if isinstance(settings, Weights) else None
         self.norms: tuple[Tensor, Tensor] | None = None  # of the last gradients, and of the parameters after them
@@ -110,7 +104,7 @@ class ScheduledOptimizer:
         for name, parameter in self.named.items():
             tensors[name] = parameter.detach()
             for key, value in self.optimizer.state.get(parameter, {}).items():
-                tensors[f"{name}#{key}"] = value
+                tensors[f"{name}#{key}"] = value if isinstance(value, Tensor) else torch.tensor(value)
         return tensors
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
@@ -122,8 +116,11 @@ class ScheduledOptimizer:
         with torch.no_grad():
             for name, parameter in self.named.items():
                 parameter.copy_(tensors[name])
-                state = {key: tensors[f"{name}#{key}"] for key in _STATE if f"{name}#{key}" in tensors}
-                if state:
+                start = f"{name}#"
+                state = {key.removeprefix(start): each for key, each in tensors.items() if key.startswith(start)}
+                if state and not isinstance(self.optimizer, Adam):  # AdamW is one of these
+                    load_state(self.optimizer, parameter, state)
+                elif state:
                     self.optimizer.state[parameter] = {k: v.to(parameter.device).clone() for k, v in state.items()}
 
 
@@ -138,6 +135,13 @@ def _groups(named: Mapping[str, Tensor], factors: Mapping[str, float]) -> list[d
     for name, parameter in named.items():
         found.setdefault(factors.get(name, 1.0), []).append(parameter)
     return [{"params": parameters, "factor": factor} for factor, parameters in found.items()]
+
+
+def _optimizer(groups: list[dict[str, Any]], settings: Schedule, decoupled: bool) -> torch.optim.Optimizer:
+    rates = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
+    if isinstance(settings, Weights) and settings.optimizer != "adamw":
+        return bits_optimizer(settings.optimizer, groups, **rates)
+    return (AdamW if decoupled else Adam)(groups, fused=True, **rates)
 
 
 def norms_of(optimizer: ScheduledOptimizer, gradients: str, parameters: str) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
 """A tiny Llama that learns to write, and a recipe for it: runs of a whole line in one process.
 
 recipe = write_llama(tmp_path / "own")
-run, context = line(recipe, tmp_path / "runs", "squeeze", "model.quantization=nf4")
+run = line(recipe, tmp_path / "runs", "squeeze:budget=0.5", "model.quantization=nf4")
 """
 
 from __future__ import annotations
