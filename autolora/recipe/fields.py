@@ -124,6 +124,9 @@ WORD = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME), AfterValidator(printable)]
 FilePath = Annotated[str, Field(min_length=1, max_length=MAX_PATH), AfterValidator(printable)]
 FreeText = Annotated[str, Field(max_length=MAX_TEXT, description="free text"), AfterValidator(_free)]
+StopText = Annotated[
+    str, Field(min_length=1, max_length=MAX_NAME, description="text that ends an output"), AfterValidator(_free)
+]
 HubId = Annotated[str, Field(pattern=rf"^{WORD}(/{WORD})?$", max_length=200)]
 Revision = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+/-]*$", max_length=250), AfterValidator(_within_the_repository)
