@@ -30,13 +30,14 @@ from autolora.planted.kinds import seeded
 from autolora.recipe.schema import Model, Recipe, Steps
 from autolora.registry import ESTIMATORS, METHODS, METRICS, SCORES, TASKS
 from autolora.runs.base import Base
-from autolora.tasks.base import Purpose, Task
+from autolora.tasks.base import Purpose, Task, TeacherForced
 from autolora.tasks.encoder_decoder import family_of
 from autolora.training.batches import BatchStream, Example
 from autolora.training.compiled import CompiledPasses
 from autolora.training.compute import Compute
 from autolora.training.gradients import Gradients
 from autolora.training.seeds import derive, seed_torch
+
 
 class Context:
     """What the stages of one recipe share: device, data, tokenizer, task. Everything is made when first used.
@@ -73,6 +74,7 @@ class Context:
         if said and announce and self.main:
             warn(said)
         self._examples: dict[str, list[Example]] = {}
+        self._forced: dict[str, TeacherForced] = {}
         TASKS.ensure(recipe.task)
         METHODS.ensure(recipe.method.name)
         if recipe.search.selects:
@@ -129,6 +131,16 @@ class Context:
             purpose: Purpose = "train" if split == self.recipe.data.splits.train else "eval"
             self._examples[split] = self.task.encode(self.splits[split], self.tokenizer, split, purpose)
         return self._examples[split]
+
+    def teacher_forced(self, split: str) -> TeacherForced:
+        """The references of an evaluation split as sequences to score tokens of, which are kept.
+
+        Args:
+            split: As the recipe names it; it has labels.
+        """
+        if split not in self._forced:
+            self._forced[split] = self.task.teacher_forced(self.splits[split], self.tokenizer, split)
+        return self._forced[split]
 
     @cached_property
     def skeleton(self) -> PreTrainedModel:

@@ -15,6 +15,7 @@ from autolora.lora.targets import input_output_features, target_modules
 from autolora.model.explain import pickled
 from autolora.model.fit import behaviour_faults, input_faults, packing_faults, unknown_faults
 from autolora.recipe.method import largest_rank
+from autolora.tasks.decoding import cache_fault
 from autolora.training.batches import Example
 
 
@@ -55,6 +56,11 @@ def check_skeleton(context: Context, splits: Iterable[str], *, lora: bool) -> No
         return
     model = context.skeleton
     faults = [fault for split in new for fault in _input_faults(context, model, context.examples(split))]
+    if context.task.decodes and (fault := cache_fault(model, context.recipe.eval.generation)):
+        faults.append(fault)
+    for split in new if context.task.tokens_scored else ():
+        if split != context.recipe.data.splits.train and context.splits.reports[split].labelled:
+            faults += _input_faults(context, model, context.teacher_forced(split)[0])
     _refuse([*faults, *_lora_faults(context, model, lora=lora)])
     context.fitting.update(new)
 

@@ -9,8 +9,8 @@ line in the order of the data's inputs. Where inputs are given, outputs are matc
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,17 @@ from autolora.data.reading.json_lines import json_object
 from autolora.data.reading.source import Source
 from autolora.data.reading.tables import csv_records, tsv_records
 from autolora.errors import UserError
+from autolora.evaluation.references import check_references
+from autolora.metrics.tokens import check_tokens
 from autolora.planted.kinds import seeded
 from autolora.recipe.schema import Limits, Recipe
-from autolora.registry import TASKS
+from autolora.registry import METRICS, TASKS
 from autolora.tables import Row
 from autolora.training.batches import Example
 from autolora.words import did_you_mean
 
 OUTPUTS = ("output", "prediction", "hypothesis", "ref")  # names of the column with the outputs, the first there counts
+TOKENS = ("log_likelihood", "hits", "tokens")  # of our own predictions, for metrics of tokens
 INPUTS = ("input", "mr", "meaning_representation", "triples")
 
 
@@ -38,12 +41,14 @@ class Output:
     Args:
         line: Where it stands in the file, from 1.
         input: What it was made of; None where the file gives none.
-        text: As it stands there.
+        text: As it stands there; "" where the file has what is said of the references' tokens, and no more.
+        tokens: What a model said of the references' tokens, as our own predictions have it; empty where nothing is.
     """
 
     line: int
     input: Any
     text: str
+    tokens: Mapping[str, float] = field(default_factory=dict)
 
 
 def score_file(recipe: Recipe, file: Path) -> tuple[list[Row], list[dict[str, Any]]]:
@@ -70,27 +75,42 @@ def score_file(recipe: Recipe, file: Path) -> tuple[list[Row], list[dict[str, An
     if not splits.reports[split].labelled:
         raise UserError(f"split {split!r} has no references ({recipe.data.label!r}) to score the outputs against")
     task = family(recipe.data, recipe.eval, splits, recipe.loss)
+    check_references(task, splits, split)
     examples = task.grouped(splits[split])
     if any(output.input is not None for output in outputs):
-        texts = _matched(outputs, examples, task.key, file, split)
+        outputs = _matched(outputs, examples, task.key, file, split)
     else:
         if len(outputs) != len(examples):
             raise UserError(
                 f"{file}: has {len(outputs)} lines, but split {split!r} has {len(examples)} distinct inputs, "
                 "and there must be one output for each, in their order"
             )
-        texts = [output.text for output in outputs]
     if recipe.data.limits.eval is not None:
         limited = limited_examples(splits[split], recipe.data, family, recipe.seed)
         wanted = {task.key(example["input"]) for example in task.grouped(limited)}
         kept = [i for i, example in enumerate(examples) if task.key(example["input"]) in wanted]
-        examples, texts = [examples[i] for i in kept], [texts[i] for i in kept]
-    predictions = [{"prediction": " ".join(text.split())} for text in texts]
+        examples, outputs = [examples[i] for i in kept], [outputs[i] for i in kept]
+    if task.tokens_scored:
+        _check_tokens(outputs, recipe.eval.metrics, file)
+    predictions: list[dict[str, Any]] = [{"prediction": " ".join(o.text.split()), **o.tokens} for o in outputs]
     rows: list[Row] = [
         {"split": split, "examples": len(examples), **each.row()} for each in task.metrics(predictions, examples)
     ]
     records = [{**task.reference_record(e), **p} for e, p in zip(examples, predictions, strict=True)]
     return rows, records
+
+
+def _check_tokens(outputs: Sequence[Output], metrics: Sequence[str], file: Path) -> None:
+    """Metrics of tokens need what a model said of them, which outputs alone have not."""
+    lacking = next((output for output in outputs if not output.tokens), None)
+    if lacking is None:
+        return
+    wanted = [name for name in metrics if METRICS.load(name).takes == "tokens"]
+    raise UserError(
+        f"{file}:{lacking.line}: {', '.join(wanted)}: a metric of tokens needs a model's probabilities of the "
+        f"references, and there is no {', '.join(TOKENS)}; leave it out with --set eval.metrics=[...], or score the "
+        "model itself: autolora eval RUN"
+    )
 
 
 def read_outputs(file: Path) -> Iterator[Output]:
@@ -144,6 +164,10 @@ def _json_lines(source: Source) -> Iterator[Output]:
         row = json_object(line, source, number, json.JSONDecoder())
         keys = list(row)
         at_input, at_output = _column(keys, INPUTS), _column(keys, OUTPUTS)
+        tokens = _tokens(row, source.at(number))
+        if at_output is None and tokens:
+            yield Output(number, None if at_input is None else row[keys[at_input]], "", tokens)
+            continue
         if at_output is None:
             near = did_you_mean(keys[0], OUTPUTS) if keys else ""
             raise UserError(
@@ -155,12 +179,30 @@ def _json_lines(source: Source) -> Iterator[Output]:
             raise UserError(f"{source.at(number)}: {keys[at_output]!r} must be text, got {value!r}")
         if fault := half_character(value):
             raise UserError(f"{source.at(number)}: {keys[at_output]!r} {fault}")
-        yield Output(number, None if at_input is None else row[keys[at_input]], value)
+        yield Output(number, None if at_input is None else row[keys[at_input]], value, tokens)
+
+
+def _tokens(row: Mapping[str, Any], where: str) -> dict[str, float]:
+    """What a line says of the references' tokens; nothing where it lacks a part of it.
+
+    Raises:
+        UserError: It is nothing that a model can say.
+    """
+    found = {name: row[name] for name in TOKENS if name in row}
+    if len(found) < len(TOKENS):
+        return {}
+    if wrong := next((n for n, v in found.items() if isinstance(v, bool) or not isinstance(v, int | float)), None):
+        raise UserError(f"{where}: {wrong!r} must be a number, got {found[wrong]!r}")
+    try:
+        check_tokens([(found["log_likelihood"], found["hits"])], [found["tokens"]])
+    except ValueError as error:
+        raise UserError(f"{where}: {str(error).partition(': ')[2]}") from None
+    return found
 
 
 def _matched(
     outputs: Sequence[Output], examples: Sequence[Example], key: Callable[[Any], str], file: Path, split: str
-) -> list[str]:
+) -> list[Output]:
     """The output of each example, by its input.
 
     A quote in a TSV file is a character. But tools for CSV write TSV, too, and quote fields: a row is taken to be one
@@ -187,7 +229,7 @@ def _matched(
             f"{file}: has no output for {len(missing)} of the {len(examples)} inputs of split {split!r}; "
             f"the first: {str(missing[0])[:120]!r}"
         )
-    return [found[key(example["input"])].text for example in examples]
+    return [found[key(example["input"])] for example in examples]
 
 
 def _unquoted(field: str) -> str:

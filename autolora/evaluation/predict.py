@@ -32,6 +32,7 @@ def predict(
     compute: Compute,
     part: Part | None = None,
     on_batch: Callable[[int], None] = lambda done: None,
+    say: Callable[..., list[dict[str, Any]]] | None = None,
 ) -> list[dict[str, Any]]:
     """One record per example, in the examples' order, on every process. In float32, without dropout.
 
@@ -47,6 +48,7 @@ def predict(
         compute: The device, and the processes that share the work.
         part: What an interrupted call has done is read from there, and what this one does is added.
         on_batch: Told how many examples this process has done.
+        say: What makes the records of a batch (model, batch, tokenizer); None: the task's `predict`.
 
     Raises:
         RunError: The model's logits for an example are not finite.
@@ -64,7 +66,7 @@ def predict(
             if before.issuperset(indices):
                 continue
             batch = {k: v.to(compute.device) for k, v in collate([examples[i] for i in indices]).items()}
-            records_of = list(zip(indices, task.predict(model, batch, tokenizer), strict=True))
+            records_of = list(zip(indices, (say or task.predict)(model, batch, tokenizer), strict=True))
             _check(flags, indices)
             mine += records_of
             if part:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from autolora.context.base import Context
 from autolora.context.fit import check_inputs
-from autolora.context.predictions import predictions_of
+from autolora.context.predictions import add_token_scores, predictions_of
 from autolora.data.load import load_splits
 from autolora.errors import UserError
 from autolora.evaluation.part import Part
@@ -67,16 +68,22 @@ def evaluate(run: Run, context: Context) -> list[Row]:
         made_by = [pretrained, *(file_hash(path) for path in sorted(adapter.glob("*")) if path.is_file())]
         for split in run.recipe.data.splits.eval:
             examples = context.examples(split)
-            part = _part(context, files[split], made_by, split)
-            predictions = predictions_of(context, model, examples, f"eval {split}", part)
+            labelled = context.splits.reports[split].labelled
+            part, of_tokens = (_part(context, files[split], made_by, split, what) for what in ("", "tokens-"))
+            predictions: list[dict[str, Any]] = [{} for _ in examples]
+            if context.task.predicts or not labelled:
+                predictions = predictions_of(context, model, examples, f"eval {split}", part)
+            if context.task.tokens_scored and labelled:
+                add_token_scores(context, model, split, predictions, f"eval {split}, tokens", of_tokens)
             if context.main:
                 records = [
                     {**context.task.reference_record(e), **p} for e, p in zip(examples, predictions, strict=True)
                 ]
                 write_records(files[split], records)
             part.remove()
+            of_tokens.remove()
             about: Row = {"split": split, "examples": len(examples)}
-            if not context.splits.reports[split].labelled:
+            if not labelled:
                 rows.append({**about, **size})
                 continue
             of_split = context.task.metrics(predictions, examples)
@@ -178,9 +185,9 @@ def _recovery(run: Run) -> Recovery | None:
     return recovery(run.ranks(), planted_ranks(run.recipe)) if known else None
 
 
-def _part(context: Context, whole: Path, made_by: list[str], split: str) -> Part:
-    """Where this process keeps the predictions of a split until all are there."""
+def _part(context: Context, whole: Path, made_by: list[str], split: str, what: str = "") -> Part:
+    """Where this process keeps what is said of a split until all of it is there."""
     process, processes = context.compute.process, context.compute.processes
     settings = context.recipe.eval.model_dump(mode="json")
     identity = context.identity("eval", made_by, settings, split, context.recipe.data.limits.eval, processes)
-    return Part(whole.with_name(f".{whole.stem}-{process}.part"), identity)
+    return Part(whole.with_name(f".{whole.stem}-{what}{process}.part"), identity)

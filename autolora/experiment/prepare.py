@@ -11,6 +11,7 @@ from autolora.context.device import check_device
 from autolora.context.fit import check_skeleton
 from autolora.data.labels import listed
 from autolora.errors import UserError
+from autolora.evaluation.references import check_references
 from autolora.model.fit import unknown_faults
 from autolora.registry import METHODS
 from autolora.runs.base import read_base
@@ -28,8 +29,8 @@ def prepare(context: Context, run: Run | None = None, *, training: bool = True) 
 
     Raises:
         UserError: The method cannot do the recipe; a row cannot be used; the recipe names other classes than the run
-            was trained with; no word of the training split reaches the model; all its targets are the same; or the
-            examples, or what is to be trained, do not fit the model.
+            was trained with; no word of the training split reaches the model; all its targets are the same; a metric
+            has no use for a reference; or the examples, or what is to be trained, do not fit the model.
     """
     METHODS.load(context.recipe.method.name).check_recipe(context.recipe)
     check_device(context)
@@ -43,6 +44,8 @@ def prepare(context: Context, run: Run | None = None, *, training: bool = True) 
         raise UserError(missing or _no_word(context))
     if training and (same := context.task.sameness(context.examples(train))) is not None:
         raise UserError(_nothing_to_learn(context, same))
+    for split in context.recipe.data.splits.eval:
+        check_references(context.task, context.splits, split)
     check_skeleton(context, splits, lora=training and METHODS.load(context.recipe.method.name).adapts_layers)
 
 

@@ -25,6 +25,7 @@ reference must have one.
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Sequence
 from fractions import Fraction
 
@@ -62,10 +63,8 @@ def number_in(text: str) -> Fraction | None:
         text: An output, or a reference.
     """
     plain = _LATEX_MONEY.sub("", _LATEX.sub(r" \1/\2 ", text))
-    last = None
-    for last in _FORM.finditer(plain):
-        pass
-    return None if last is None else _value(last.group())
+    last = deque(_FORM.finditer(plain), maxlen=1)
+    return _value(last[0].group()) if last else None
 
 
 def reference_fault(reference: str) -> str:

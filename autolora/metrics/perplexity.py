@@ -15,7 +15,7 @@ from autolora.metrics.tokens import Told, check_tokens
 
 
 def perplexity(predictions: Sequence[Told], references: Sequence[int]) -> dict[str, float]:
-    """exp of the mean negative log-likelihood of a token; infinite where that is beyond floating point."""
+    """The exponential of the mean negative log-likelihood of a token; infinite where that is beyond floating point."""
     check_tokens(predictions, references)
     mean = -math.fsum(likelihood for likelihood, _ in predictions) / sum(references)
     try:

@@ -135,6 +135,9 @@ WORD = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME), AfterValidator(printable)]
 FilePath = Annotated[str, Field(min_length=1, max_length=MAX_PATH), AfterValidator(printable)]
 FreeText = Annotated[str, Field(max_length=MAX_TEXT, description="free text"), AfterValidator(_free)]
+StopText = Annotated[
+    str, Field(min_length=1, max_length=MAX_NAME, description="text that ends an output"), AfterValidator(_free)
+]
 HubId = Annotated[str, Field(pattern=rf"^{WORD}(/{WORD})?$", max_length=200)]
 Revision = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+/-]*$", max_length=250), AfterValidator(_within_the_repository)
@@ -163,5 +166,5 @@ class Section(BaseModel):
         if info.context == WHOLE:
             return values
         fields = type(self).model_fields
-        same = [name for name in values if LATER in fields[name].metadata and values[name] == fields[name].default]
+        same = [n for n in values if LATER in fields[n].metadata and getattr(self, n) == fields[n].default]
         return {name: value for name, value in values.items() if name not in same}

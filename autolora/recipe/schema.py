@@ -39,6 +39,7 @@ from autolora.recipe.fields import (
     Seed,
     Share,
     Size,
+    StopText,
     Targets,
     Value,
     one_of,
@@ -167,7 +168,9 @@ class Data(Section):
     encoding: Annotated[str, AfterValidator(_encoding)] = "utf-8"  # of text files
     missing: Literal["refuse", "drop"] = "refuse"  # what is done about rows with an empty cell
     splits: Splits = Splits()
-    evaluation: Annotated[Elsewhere | None, LATER] = None  # where the evaluation splits are, if that is another data set
+    evaluation: Annotated[Elsewhere | None, LATER] = (
+        None  # where the evaluation splits are, if that is another data set
+    )
     limits: Limits = Limits()
     max_length: Length = 128  # tokens of an example, with the special ones
     # How conversations are written (chat): a name, or a .jinja file below root; null: the tokenizer's own template.
@@ -233,12 +236,24 @@ class MethodSettings(Section):
 
 
 class Decoding(Section):
-    """How text is generated: beam search."""
+    """How text is generated: beam search; and where it ends beside the model's own end of a text."""
 
     beams: Beams = 1
     length_penalty: LengthPenalty = 1.0
     no_repeat_ngram: NGram = 0  # 0: repetitions are allowed
     max_new_tokens: NewTokens = 64
+    # Where keys and values lie: in tensors that grow, in one of full length, or in pages that a batch's outputs share.
+    cache: Annotated[Literal["dynamic", "static", "paged"], LATER] = "dynamic"
+    stop: Annotated[tuple[StopText, ...], Field(max_length=100, strict=False), LATER] = ()  # texts that end an output
+
+    @model_validator(mode="after")
+    def _paged_is_plain(self) -> Self:
+        if self.cache == "paged" and (self.beams > 1 or self.no_repeat_ngram):
+            raise ValueError(
+                "a paged cache takes the likeliest token alone: set beams to 1 and no_repeat_ngram to 0, or cache to "
+                "static or dynamic"
+            )
+        return self
 
 
 class Submission(Section):

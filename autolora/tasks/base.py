@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 WHOLE = "all"
 IGNORED = -100  # label of what a loss leaves out
 Purpose = Literal["train", "eval"]
+# Sequences with labels as `collate` takes them, and for each of them which example of the split it is a reference of.
+TeacherForced = tuple[list["Example"], list[int]]
 Wrong = tuple[str, str, str]  # of a recipe: the dotted field, the rule with the value, and what to do
 
 
@@ -58,6 +60,7 @@ class Task(ABC):
     decodes: ClassVar[bool] = False  # whether its outputs are decoded token by token, by a causal language model
     named_labels: ClassVar[bool] = False  # whether its labels are names of classes
     gives: ClassVar[Takes | None] = None  # what its metrics are about; None: each says so itself
+    scores_tokens: ClassVar[bool] = False  # whether metrics of tokens are about its references, too
     default_metrics: ClassVar[tuple[str, ...]] = ()  # where the recipe names none
     one_label: ClassVar[bool] = True  # whether rows of the same input that have other labels contradict each other
     tokenizer_options: ClassVar[Mapping[str, Any]] = {}  # what the tokenizer must be loaded with
@@ -92,20 +95,74 @@ class Task(ABC):
             data: The recipe's section.
             evaluation: Likewise.
         """
-        suitable = [name for name in METRICS.ours if METRICS.load(name).takes == cls.gives]
+        suitable = [name for name in METRICS.ours if (of := METRICS.load(name).takes) and cls.suits(of)]
         hint = f"choose from: {', '.join(suitable)}"
         if not evaluation.metrics:
             yield "eval.metrics", "the recipe names no metric, and its task family has none of its own", hint
         for i, name in enumerate(evaluation.metrics):
             takes = METRICS.load(name).takes
-            if takes is not None and cls.gives is not None and takes != cls.gives:
+            if not cls.suits(takes):
                 yield (
                     f"eval.metrics.{i}",
-                    f"{name!r} is a metric of {takes}, and the task's outputs are {cls.gives}",
+                    f"{name!r} is a metric of {takes}, and the task's outputs are {cls.gives or 'its own'}",
                     hint,
                 )
         if cls.one_column and len(data.columns) != 1:
             yield "data.columns", f"{cls.one_column}, got {', '.join(data.columns)}", "name one"
+
+    @classmethod
+    def suits(cls, takes: Takes | None) -> bool:
+        """Whether a metric can score what the family gives.
+
+        Args:
+            takes: What the metric takes; None: anything.
+        """
+        if takes == "tokens":
+            return cls.scores_tokens
+        return takes is None or cls.gives is None or takes == cls.gives
+
+    @property
+    def predicts(self) -> bool:
+        """Whether a metric of the recipe needs predictions; those of tokens alone need none."""
+        return not all(METRICS.load(name).takes == "tokens" for name in self.evaluation.metrics)
+
+    @property
+    def tokens_scored(self) -> bool:
+        """Whether a metric of the recipe is about the references' tokens."""
+        return any(METRICS.load(name).takes == "tokens" for name in self.evaluation.metrics)
+
+    def reference_faults(self, rows: Any) -> Iterator[tuple[int, str]]:
+        """References of an evaluation split that a metric of the recipe has no use for: the row, and why.
+
+        Args:
+            rows: As `check_rows` accepts them, with labels.
+        """
+        yield from ()
+
+    def teacher_forced(self, rows: Any, tokenizer: PreTrainedTokenizerBase, split: str) -> TeacherForced:
+        """The references of an evaluation split, as they are trained on, for metrics of tokens.
+
+        Args:
+            rows: A split's raw rows, with labels.
+            tokenizer: The model's.
+            split: Its name, for messages.
+        """
+        raise UserError(f"the task family {type(self).__name__} has no tokens to score")
+
+    def score_tokens(
+        self, model: nn.Module, batch: TensorBatch, tokenizer: PreTrainedTokenizerBase
+    ) -> list[dict[str, Any]]:
+        """What the model says of the references' tokens: a record for each of the batch's sequences.
+
+        Args:
+            model: The model with this family's head, in evaluation mode.
+            batch: Of `teacher_forced` sequences as `collate` gives it, on the model's device.
+            tokenizer: The model's.
+
+        Returns:
+            Records with "log_likelihood", "hits" and "tokens" (see `autolora.metrics.tokens`).
+        """
+        raise UserError(f"the task family {type(self).__name__} has no tokens to score")
 
     def prepare(self, splits: Mapping[str, Any]) -> None:  # noqa: B027  # most families have nothing to do here
         """Take from the raw splits what the family keeps of them: the names of the labels, for instance.

@@ -14,7 +14,6 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
@@ -24,17 +23,18 @@ from autolora.data.cells import Kind
 from autolora.data.splits import Place
 from autolora.errors import UserError
 from autolora.recipe.schema import Data, Eval
-from autolora.tasks.base import Purpose, Wrong
+from autolora.tasks.base import IGNORED, Purpose, TeacherForced, Wrong
 from autolora.tasks.conversations import SYSTEM, TOOLS, Turn, assistants, conversation, plain
 from autolora.tasks.decoding import decode
 from autolora.tasks.encoding import Packer, columns_of, has_column
-from autolora.tasks.generation import IGNORED, Generation
+from autolora.tasks.ends import own_ends
+from autolora.tasks.generation import Generation
 from autolora.tasks.packing import begins, packed_batch
 from autolora.tasks.rendering import Renderer
 from autolora.tasks.templates import read_template, template_path
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
     from transformers import PreTrainedTokenizerBase
 
     from autolora.training.batches import Example, TensorBatch
@@ -215,23 +215,18 @@ class Chat(Generation):
             found.append({**example, "input_ids": ids})
         return found
 
-    def teacher_forced(self, example: Example, tokenizer: PreTrainedTokenizerBase) -> list[Example]:
-        """An example to predict as examples to learn from, one for each of its references: the last turn alone counts.
-
-        Args:
-            example: As `encode` gives it to predict.
-            tokenizer: The model's.
-
-        Returns:
-            What `collate` and `loss` take; nothing where there is no reference. None is cut at `data.max_length`.
-        """
-        renderer, found = self._renderer(tokenizer), []
-        for reference in example["references"]:
-            turns = [*example["input"], {"role": "assistant", "content": reference}]
-            taught = renderer.taught(turns, f"{reference[:60]!r}")
-            if taught is not None:  # as without a limit it never is
-                found.append(_example(taught.ids, taught.spans[-2:]))
-        return found
+    @override
+    def teacher_forced(self, rows: Any, tokenizer: PreTrainedTokenizerBase, split: str) -> TeacherForced:
+        """A conversation for each reference, of which the last turn alone counts; none is cut at `data.max_length`."""
+        renderer, found, owners = self._renderer(tokenizer), [], []
+        for owner, (example, row) in enumerate(zip(self.grouped(rows), self.sources(rows, "eval"), strict=True)):
+            for reference in example["references"]:
+                turns = [*example["input"], {"role": "assistant", "content": reference}]
+                taught = renderer.taught(turns, self._place(split, row))
+                if taught is not None:  # as without a limit it never is
+                    found.append(_example(taught.ids, taught.spans[-2:]))
+                    owners.append(owner)
+        return found, owners
 
     def _place(self, split: str, row: int) -> str:
         """Where a row stands, as far as it is known: limits shuffle the rows."""
@@ -274,13 +269,15 @@ class Chat(Generation):
         return {"input_ids": batch["input_ids"], "position_ids": batch["position_ids"], "use_cache": False}
 
     @override
+    def ends(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> Sequence[int]:
+        """What ends a turn by the template, and what the model's own folder says."""
+        return [self._renderer(tokenizer).end_id, *own_ends(model)]
+
+    @override
     def predict(self, model: nn.Module, batch: TensorBatch, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
         inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
-        end = self._renderer(tokenizer).end_id
-        output = decode(model, inputs, self.evaluation.generation, tokenizer, ends=(end,))
-        said = partial(_until, ends={end, tokenizer.eos_token_id})
-        rows = [said(row) for row in output[:, batch["input_ids"].shape[1] :].tolist()]
-        return [{"prediction": text.strip()} for text in tokenizer.batch_decode(rows, skip_special_tokens=True)]
+        texts = decode(model, inputs, self.evaluation.generation, tokenizer, self.ends(model, tokenizer))
+        return [{"prediction": text.strip()} for text in texts]
 
 
 def _cells(rows: Any, data: Data) -> Iterator[dict[str, str | None]]:
@@ -315,8 +312,3 @@ def _labelled(batch: TensorBatch, examples: Sequence[Example], places: Sequence[
             labels[row, place + begin : place + end] = ids[row, place + begin : place + end]
         first = min(first, place + spans[0])
     return {**batch, "labels": labels[:, first:]}
-
-
-def _until(ids: list[int], ends: set[int]) -> list[int]:
-    """The ids before the first that ends a turn."""
-    return ids[: next((i for i, id in enumerate(ids) if id in ends), len(ids))]

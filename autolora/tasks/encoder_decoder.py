@@ -19,7 +19,6 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 from typing_extensions import override
 
-from autolora.console import warn
 from autolora.errors import UserError
 from autolora.registry import LINEARISERS, TASKS
 from autolora.tasks.base import Purpose, Task
@@ -39,7 +38,8 @@ class EncoderDecoderGeneration(Generation):
     @override
     def longest(self, examples: Sequence[Example]) -> int:
         """Tokens of the longest input, or of the longest output where that is longer."""
-        outputs = [len(e["output_ids"]) if "output_ids" in e else self._new_tokens for e in examples]
+        new = self._new_tokens if self.decoded(examples) else 0
+        outputs = [len(e["output_ids"]) if "output_ids" in e else new for e in examples]
         return max(*(len(example["input_ids"]) for example in examples), *outputs)
 
     @property
@@ -98,9 +98,7 @@ class EncoderDecoderGeneration(Generation):
                 whole = ids if tokenizer.eos_token_id in ids else [*ids, tokenizer.eos_token_id]
                 cut += len(whole) > longest
                 examples.append(pack({"input_ids": given, "output_ids": whole[:longest]}))
-        self.cut_off[split] = cut
-        if cut:
-            warn(f"{cut} of {len(examples)} training outputs lose their end at data.max_length {longest}")
+        self._say_cut(split, cut, len(examples))
         return examples
 
     @override
@@ -134,8 +132,7 @@ class EncoderDecoderGeneration(Generation):
     @override
     def predict(self, model: nn.Module, batch: TensorBatch, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
         inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
-        output = decode(model, inputs, self.evaluation.generation, tokenizer)
-        texts = tokenizer.batch_decode(output[:, 1:], skip_special_tokens=True)  # the first is the start token
+        texts = decode(model, inputs, self.evaluation.generation, tokenizer, self.ends(model, tokenizer))
         return [{"prediction": " ".join(text.split())} for text in texts]
 
 

@@ -18,22 +18,22 @@ from autolora.console import warn
 from autolora.data.cells import Kind
 from autolora.data.splits import Place
 from autolora.errors import UserError
-from autolora.metrics.compute import score
 from autolora.recipe.schema import Data
-from autolora.registry import LINEARISERS
+from autolora.registry import LINEARISERS, METRICS
 from autolora.tables import Cell
 from autolora.tasks.base import IGNORED as IGNORED
-from autolora.tasks.base import WHOLE, Purpose, Task
+from autolora.tasks.base import WHOLE, Purpose, Task, TeacherForced
 from autolora.tasks.decoding import decode
 from autolora.tasks.encoding import Packer, beginning, columns_of, in_batches
 from autolora.tasks.scored import Scored
+from autolora.tasks.scored_texts import scores
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
     from transformers import PreTrainedTokenizerBase
 
-    from autolora.tasks.token_loss import Pass, TokenScores
+    from autolora.tasks.token_loss import Pass
     from autolora.training.batches import Example, TensorBatch
     from autolora.training.sampling import Sampled
 
@@ -48,6 +48,7 @@ class Generation(Task):
     one_label = False  # several outputs of one input are all right
     predicts_training = False  # they hold their outputs; and one input is several of them
     gives = "texts"
+    scores_tokens = True
     default_metrics = ("bleu", "nist", "chrf")
     one_column = "generation takes one input column"
 
@@ -85,8 +86,17 @@ class Generation(Task):
 
     @override
     def longest(self, examples: Sequence[Example]) -> int:
-        generated = 0 if "prompt" in examples[0] else self.evaluation.generation.max_new_tokens
+        generated = self.evaluation.generation.max_new_tokens if self.decoded(examples) else 0
         return super().longest(examples) + generated
+
+    def decoded(self, examples: Sequence[Example]) -> bool:
+        """Whether a model says something to examples of one split; those of training and those for tokens are given.
+
+        Args:
+            examples: As `encode` or `teacher_forced` gives them; at least one.
+        """
+        given = "references" not in examples[0]
+        return not given and (self.predicts or not examples[0]["references"])
 
     @override
     def head_config(self) -> dict[str, Any]:
@@ -143,9 +153,11 @@ class Generation(Task):
         self.cut_off[split] = 0  # inputs are refused rather than cut
         if purpose == "eval":
             return [{**e, "input_ids": ids} for e, ids in zip(grouped, prompts, strict=True)]
-        return self._pairs(rows, dict(zip((e["text"] for e in grouped), prompts, strict=True)), tokenizer)
+        return self._pairs(rows, dict(zip((e["text"] for e in grouped), prompts, strict=True)), tokenizer, split)
 
-    def _pairs(self, rows: Any, prompts: Mapping[str, list[int]], tokenizer: PreTrainedTokenizerBase) -> list[Example]:
+    def _pairs(
+        self, rows: Any, prompts: Mapping[str, list[int]], tokenizer: PreTrainedTokenizerBase, split: str
+    ) -> list[Example]:
         """In the rows' order. An output that would make the sequence too long loses its end, <eos> included."""
         to_text, longest = LINEARISERS.load(self.data.linearise), self.data.max_length
         pairs = (
@@ -160,19 +172,20 @@ class Generation(Task):
             for ids, (_, prompt) in zip(_ids(tokenizer, outputs), batch, strict=True):
                 whole = [*prompt, *ids, tokenizer.eos_token_id]
                 cut += len(whole) > longest
-                examples.append(pack({"input_ids": whole[:longest], "prompt": self.before_learned(len(prompt))}))
-        if cut:
-            self.cut_off[self.data.splits.train] = cut
-            warn(f"{cut} of {len(examples)} training outputs lose their end at data.max_length {longest}")
+                examples.append(pack({"input_ids": whole[:longest], "prompt": self._unlearned(len(prompt), split)}))
+        self._say_cut(split, cut, len(examples))
         return examples
 
-    def before_learned(self, prompt: int) -> int:
-        """How many tokens of a training sequence are not learned: nothing predicts the first.
+    def _unlearned(self, prompt: int, split: str) -> int:
+        """How many tokens of a sequence are not learned: its input, or the first alone, which nothing predicts."""
+        return 1 if self.loss_settings.tokens == "all" and split == self.data.splits.train else prompt
 
-        Args:
-            prompt: Those of its input.
-        """
-        return prompt if self.loss_settings.tokens == "outputs" else 1
+    def _say_cut(self, split: str, cut: int, count: int) -> None:
+        """Keep how many outputs of a split lost their end, and say it."""
+        self.cut_off[split] = cut
+        what = "training outputs" if split == self.data.splits.train else f"references of split {split!r}"
+        if cut:
+            warn(f"{cut} of {count} {what} lose their end at data.max_length {self.data.max_length}")
 
     def _check_lengths(self, prompts: Sequence[list[int]], examples: Sequence[Example], split: str) -> None:
         for prompt, example in zip(prompts, examples, strict=True):
@@ -255,23 +268,42 @@ class Generation(Task):
 
         return sampled_token_loss(model, self.prediction(model, batch), batch["labels"], draws)
 
-    def token_scores(self, model: nn.Module, batch: TensorBatch) -> TokenScores:
-        """What the model makes of every label, without generation.
-
-        Args:
-            model: In evaluation mode.
-            batch: Of training examples.
-        """
-        from autolora.tasks.token_loss import token_scores
-
-        return token_scores(model, self.prediction(model, batch), batch["labels"])
-
     @override
     def predict(self, model: nn.Module, batch: TensorBatch, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
         inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
-        output = decode(model, inputs, self.evaluation.generation, tokenizer)
-        texts = tokenizer.batch_decode(output[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
+        texts = decode(model, inputs, self.evaluation.generation, tokenizer, self.ends(model, tokenizer))
         return [{"prediction": " ".join(text.split())} for text in texts]
+
+    @override
+    def reference_faults(self, rows: Any) -> Iterator[tuple[int, str]]:
+        checks = [check for name in self.evaluation.metrics if (check := METRICS.load(name).reference_fault)]
+        for row, (references,) in enumerate(columns_of(rows, [self.data.label]) if checks else ()):
+            for reference in _several(references):
+                yield from ((row, fault) for check in checks if (fault := check(reference)))
+
+    @override
+    def teacher_forced(self, rows: Any, tokenizer: PreTrainedTokenizerBase, split: str) -> TeacherForced:
+        """A sequence for each reference: input and output, as they are trained on."""
+        groups = self.groups(rows, self.data)
+        owners = [row if groups is None else groups[row] for row in self.sources(rows, "train")]
+        return self.encode(rows, tokenizer, split, "train"), owners
+
+    @override
+    def score_tokens(
+        self, model: nn.Module, batch: TensorBatch, tokenizer: PreTrainedTokenizerBase
+    ) -> list[dict[str, Any]]:
+        from autolora.tasks.token_loss import token_scores
+
+        return token_scores(model, self.prediction(model, batch), batch["labels"]).records()
+
+    def ends(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> Sequence[int]:
+        """Tokens that end an output beside the tokenizer's end-of-sequence token; none, since none was trained.
+
+        Args:
+            model: Adapted or not.
+            tokenizer: Its own.
+        """
+        return ()
 
     @override
     def reference_record(self, example: Example) -> dict[str, Any]:
@@ -293,11 +325,9 @@ class Generation(Task):
     def _scored(
         self, predictions: Sequence[dict[str, Any]], examples: Sequence[Example], part: Sequence[int], name: str = ""
     ) -> Scored:
-        outputs = [predictions[i]["prediction"] for i in part]
-        scores = score(self.evaluation.metrics, outputs, [examples[i]["references"] for i in part], on_missing=warn)
-        empty = sum(not output.strip() for output in outputs)
+        found, counts = scores(self.evaluation.metrics, [predictions[i] for i in part], [examples[i] for i in part])
         cells: dict[str, Cell] = {"categories": name, "examples": len(part)} if name else {}
-        return Scored(scores, cells, {"empty outputs": empty}, whole=name in ("", WHOLE))
+        return Scored(found, cells, counts, whole=name in ("", WHOLE))
 
 
 def _several(references: str | list[str]) -> list[str]:

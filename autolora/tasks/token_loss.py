@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,7 @@ from autolora.console import warn
 from autolora.tasks.base import IGNORED, full_precision
 from autolora.tasks.hidden_states import HiddenStates, before_head, vocabulary
 from autolora.tasks.output_head import OutputHead
+from autolora.tasks.token_scores import TokenScores
 from autolora.training.sampling import Sampled, drawn, sampled_categorical, uniform_numbers
 
 WHOLE = 256 * 2**20  # bytes of float32 logits that are made at once
@@ -55,18 +56,6 @@ class Pass:
             model: Adapted or not.
         """
         return full_precision(model(**self.inputs).logits[:, self.positions])
-
-
-class TokenScores(NamedTuple):
-    """What a model makes of every label.
-
-    Args:
-        log_probabilities: log softmax(f)[label], (examples, positions), float32; 0 where there is no label.
-        hits: Whether the label is the most probable token, likewise; false where there is none.
-    """
-
-    log_probabilities: Tensor
-    hits: Tensor
 
 
 def token_loss(model: nn.Module, given: Pass, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
@@ -134,6 +123,7 @@ def token_scores(model: nn.Module, given: Pass, labels: Tensor) -> TokenScores:
     return TokenScores(
         scores.new_zeros(labels.shape).masked_scatter(wanted, scores),
         hits.new_zeros(labels.shape).masked_scatter(wanted, hits),
+        wanted,
     )
 
 

@@ -24,7 +24,7 @@ def test_all_tokens_weigh_alike() -> None:
 
 
 def test_a_perplexity_beyond_floating_point_is_a_diverged_training() -> None:
-    with pytest.raises(RunError, match="the score perplexity is inf: .* diverged"):
+    with pytest.raises(RunError, match=r"the score perplexity is inf: .* diverged"):
         METRIC.scores([(-1e4, 0)], [1])
 
 
