@@ -122,7 +122,7 @@ def test_decoding_stops_with_the_last_row_and_an_input_that_holds_the_text_is_no
         decode(one, given, Decoding(max_new_tokens=8, stop=(whole[2],)), tokenizer)[0].split()
         == cut(" ".join(whole), [whole[2]]).split()
     )
-    assert len(passes) == 3 < before
+    assert len(passes) == whole.index(whole[2]) + 1 < before
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +140,7 @@ def chatty() -> PreTrainedTokenizerFast:
 
 def test_a_models_own_list_of_end_tokens_is_added_where_a_family_asks_for_it(chatty: Any) -> None:
     one = net("llama")
-    assert own_ends(one) == []
+    assert own_ends(one) == [one.generation_config.eos_token_id]
     one.generation_config.eos_token_id = [1, 4]
     assert end_tokens(chatty, [], [6, *own_ends(one)]) == [1, 6, 4]
 

@@ -36,6 +36,7 @@ SHIPPED = {
     "mistral": ("<s>", "</s>", ("[INST]", "[/INST]")),
     "phi": (None, "<|endoftext|>", ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>")),
     "plain": ("<s>", "</s>", ()),
+    "step-by-step": ("<s>", "</s>", ()),
     "zephyr": ("<s>", "</s>", ()),
 }
 
