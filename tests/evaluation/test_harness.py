@@ -106,7 +106,7 @@ def test_a_template_reaches_nothing_but_its_example(trained: tuple[Any, Any], fo
     text = (folder / "letters.yaml").read_text()
     hostile = "{{ question.__class__.__mro__[1].__subclasses__() }}"
     (folder / "letters.yaml").write_text(text.replace("{{question}}", hostile), encoding="utf-8")
-    with pytest.raises(UserError, match="template cannot be rendered .*unsafe"):
+    with pytest.raises(UserError, match=r"template cannot be rendered .*unsafe"):
         measure_with_harness(run, context, HarnessSettings(("letters",), folder))
 
 
