@@ -1,7 +1,11 @@
-"""``autolora eval``: measure an adapter; write a benchmark's test-set files; or score another system's outputs."""
+"""``autolora eval``: measure an adapter; write a benchmark's test-set files; or score another system's outputs.
+
+An adapter is measured as its recipe says, or by lm-evaluation-harness.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -30,6 +34,21 @@ PredictionsOption = Annotated[
 SubmissionOption = Annotated[
     bool, typer.Option("--submission", help="Write the benchmark's test-set files (GLUE) instead of metrics.")
 ]
+HarnessOption = Annotated[
+    str | None,
+    typer.Option(metavar="TASKS", help="Measure with lm-evaluation-harness instead: arc_easy,gsm8k."),
+]
+HarnessFolderOption = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="With --harness: task files of your own (YAML).")
+]
+HarnessLimitOption = Annotated[int | None, typer.Option(help="With --harness: the first examples of each task only.")]
+HarnessShotOption = Annotated[int | None, typer.Option(help="With --harness: examples before each question.")]
+HarnessBatchOption = Annotated[
+    int | None, typer.Option(help="With --harness: examples of a pass.", show_default="eval.batch_size")
+]
+HarnessChatOption = Annotated[
+    bool, typer.Option("--harness-chat", help="With --harness: put questions through the chat template.")
+]
 
 
 def evaluate(
@@ -42,10 +61,25 @@ def evaluate(
     task: TaskOption = None,
     predictions: PredictionsOption = None,
     submission: SubmissionOption = False,
+    harness: HarnessOption = None,
+    harness_tasks_dir: HarnessFolderOption = None,
+    harness_limit: HarnessLimitOption = None,
+    harness_few_shot: HarnessShotOption = None,
+    harness_batch_size: HarnessBatchOption = None,
+    harness_chat: HarnessChatOption = False,
     trust_remote_code: TrustOption = False,
 ) -> None:
     """Measure the adapter on the evaluation splits and write the metrics table; or score another system's outputs."""
     options = Options.given(set_, data_root, model, seed, output, trust_remote_code)
+    own = (harness_tasks_dir, harness_limit, harness_few_shot, harness_batch_size)
+    if harness is None and (harness_chat or any(value is not None for value in own)):
+        raise UserError("the options --harness-… belong to --harness TASKS; name the tasks, or leave them out")
+    if harness is not None:
+        if submission or task is not None or predictions is not None:
+            raise UserError("--harness measures a run's model; leave out --submission, --task and --predictions")
+        names = tuple(name.strip() for name in harness.split(","))
+        _harness(target, options, names, *own, harness_chat)
+        return
     if task is None and predictions is None:
         (_submit if submission else _measure)(target, options)
         return
@@ -70,6 +104,35 @@ def _measure(target: str | None, options: Options) -> None:
     from autolora.experiment.evaluate import evaluate as measure
 
     show_stage(run, context, "eval", measure(run, context))
+
+
+def _harness(
+    target: str | None,
+    options: Options,
+    names: tuple[str, ...],
+    folder: Path | None,
+    limit: int | None,
+    few_shot: int | None,
+    batch_size: int | None,
+    chat: bool,
+) -> None:
+    """The table of a run's model by lm-evaluation-harness."""
+    from autolora.evaluation.harness import HarnessSettings, check_harness
+
+    asked = HarnessSettings(names, folder, limit, few_shot, batch_size or 1, chat, trusted=options.trust)
+    check_harness(asked if batch_size is None else replace(asked, batch_size=batch_size))
+    from autolora.cli.show import written
+    from autolora.cli.target import existing
+
+    run, context = existing(target, options)
+    from autolora.experiment.harness import STEM, measure_with_harness
+    from autolora.tables import render
+
+    size = context.recipe.eval.batch_size if batch_size is None else batch_size
+    rows = measure_with_harness(run, context, replace(asked, batch_size=size, seed=context.recipe.seed))
+    console = screen()
+    console.print(render(rows, f"{run.recipe.name}, lm-evaluation-harness", console.width))
+    written(console, *(run.path / f"{STEM}.{ending}" for ending in ("md", "csv", "json")))
 
 
 def _submit(target: str | None, options: Options) -> None:

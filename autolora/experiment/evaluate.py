@@ -50,7 +50,7 @@ def evaluate(run: Run, context: Context) -> list[Row]:
     Raises:
         UserError: There is no adapter yet, or it cannot be loaded.
     """
-    adapter, method = _adapter(run), method_of(run)
+    adapter, method = adapter_of(run), method_of(run)
     prepare(context, run, training=False)
     files = prediction_files(run.path, run.recipe.data.splits.eval)
     rows: list[Row] = []
@@ -129,7 +129,7 @@ def submit(run: Run, context: Context) -> list[Path]:
         raise UserError(f"--submission: the recipe {run.recipe.name} says no eval.submission (see recipes/glue/)")
     if not context.family.submits:
         raise UserError("--submission: only classification and regression tasks have submission files")
-    _adapter(run)
+    adapter_of(run)
     prepare(context, run, training=False)
     check_names(context.task.names, how)
     settle_base(run, context)
@@ -150,8 +150,11 @@ def submit(run: Run, context: Context) -> list[Path]:
     return written
 
 
-def _adapter(run: Run) -> Path:
-    """Where the adapter is.
+def adapter_of(run: Run) -> Path:
+    """Where the adapter is, whose files are what was written.
+
+    Args:
+        run: After its retraining.
 
     Raises:
         UserError: The retraining has not ended, or its files are not what was written.
