@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+import autolora
 from autolora.context.device import check_device
 from autolora.errors import RecipeError, UserError
 from autolora.experiment.preflight import load_recipe
@@ -59,12 +60,10 @@ def test_a_line_on_a_quantised_base_ends_and_its_adapter_is_of_the_base(
 ) -> None:
     pytest.importorskip("bitsandbytes", reason="pip install 'autolora[quantised]' brings it")
     run = line(recipe, tmp_path, SQUEEZE, f"model.quantization={kind}", "model.gradient_checkpointing=true")
-    assert losses(run)[-1] < losses(run)[0]
+    assert losses(run)[-1] == pytest.approx(losses(plain[SQUEEZE])[-1], rel=0.2)
     config = json.loads((run.path / "adapter" / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"].endswith("/model")
     assert "quantization_config" not in json.loads((run.path / "adapter" / "config.json").read_text())
-    import autolora
-
     merged = autolora.merge(run.path, tmp_path / "merged")
     assert merged.model_class == "LlamaForCausalLM"
 
