@@ -194,3 +194,13 @@ def test_transformers_own_loading_computes_what_peft_does(tmp_path: Path, kind: 
         own.disable_adapters()
         assert torch.equal(own(ids).logits, model()(ids).logits)
         assert not torch.allclose(wanted, own(ids).logits, atol=1e-2)
+
+
+def test_transformers_own_loading_leaves_doras_magnitudes_out(tmp_path: Path) -> None:
+    """Where this fails, transformers has learned it, and docs/adapters.md can say so."""
+    folder, _ = written(tmp_path / "own", "dora")
+    ids = torch.arange(8)[None]
+    with torch.no_grad():
+        own = model()
+        own.load_adapter(str(folder))
+        assert not torch.allclose(own(ids).logits, PeftModel.from_pretrained(model(), folder)(ids).logits, atol=1e-2)
