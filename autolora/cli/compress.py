@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from autolora.adapters.choice import Choice, Reading
     from autolora.lora.ranks import Ranks
 
+CAUSAL_LM = "CAUSAL_LM"  # PEFT's name of the task
+
 AdapterArgument = Annotated[
     Path, typer.Argument(metavar="ADAPTER", help="A folder with adapter_config.json, or a run directory.")
 ]
@@ -181,7 +183,8 @@ def _show_written(console: Console, choice: Choice, asked: Reading, *, uniform: 
 
 def _said(choice: Choice, ranks: Ranks, output: Path) -> Iterator[str]:
     from autolora.adapters.folder import beside, inner_adapters
-    from autolora.lora.stored import TENSORS
+    from autolora.adapters.readers import in_words, readings
+    from autolora.lora.stored import TENSORS, read_config, read_shapes
 
     folder = choice.adapter.folder
     before, after = ((each / TENSORS).stat().st_size / 1e6 for each in (folder, output))
@@ -192,3 +195,5 @@ def _said(choice: Choice, ranks: Ranks, output: Path) -> Iterator[str]:
         yield f"{folder} holds other adapters, too, which are as they were: {', '.join(others)}; name them one by one"
     if apart := [name for name in beside(folder)[1] if name not in others]:
         yield f"not carried over from {folder}: {', '.join(apart)}"
+    if (config := read_config(output)).get("task_type") == CAUSAL_LM:  # what servers are for
+        yield from in_words(readings(config, read_shapes(output)))

@@ -25,6 +25,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -78,9 +79,13 @@ class Residual(OneRank):
             take_out(in_adapter(adapted, name).base_layer, a, b, ranks.scale(name))
         return Training(adapted)
 
+    @property
+    def _kept(self) -> Path:
+        return self.run.path / "retrain" / "first" / "checkpoint.safetensors"
+
     def _first(self, ranks: Ranks, model: PreTrainedModel, context: Context) -> dict[str, Tensor]:
         """A₀ and B₀ of every layer by "A/" or "B/" and its name, as they were when they were first computed."""
-        path = self.run.path / "retrain" / "first" / "checkpoint.safetensors"
+        path = self._kept
         identity = context.identity(self.settings.name, ranks.to_json())
         if context.main and not (path.exists() and read_record(path).get("identity") == identity):
             begun, found = time.monotonic(), {}
@@ -96,7 +101,7 @@ class Residual(OneRank):
     def save(self, trained: nn.Module, head: Sequence[str], context: Context) -> None:
         assert isinstance(trained, PeftModel)
         ranks = self.run.ranks()
-        first, state = self._first(ranks, trained.get_base_model(), context), dict(trained.state_dict())
+        first, state = load_checkpoint(self._kept)[0], dict(trained.state_dict())
         for name in ranks.targets:
             (a, b), keys = _pair(first, name), [f"{PREFIX}{name}.lora_{x}.default.weight" for x in "AB"]
             state[keys[0]] = torch.cat([state[keys[0]], a.to(state[keys[0]])])
