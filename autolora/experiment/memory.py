@@ -173,7 +173,32 @@ def base_bytes(of: Sizes, base: Storage) -> int:
     return rest + (round(NF4 * of.quantised) if base == "nf4" else of.quantised + 4 * of.rows)
 
 
-def estimate(config: Any, auto_class: str, settings: MemorySettings) -> dict[str, StageMemory]:
+class Passes:
+    """The passes of one model; those that were counted are kept.
+
+    Args:
+        config: Transformers', of the model.
+        auto_class: Of transformers, with the task's head.
+    """
+
+    def __init__(self, config: Any, auto_class: str) -> None:
+        self.config, self.auto_class = config, auto_class
+        self._found: dict[Work, PassBytes] = {}
+
+    def __call__(self, work: Work) -> PassBytes:
+        """See `pass_bytes`.
+
+        Args:
+            work: What is run.
+        """
+        if work not in self._found:
+            self._found[work] = pass_bytes(self.config, self.auto_class, work)
+        return self._found[work]
+
+
+def estimate(
+    config: Any, auto_class: str, settings: MemorySettings, passes: Passes | None = None
+) -> dict[str, StageMemory]:
     """The memory of search, squeeze (where it measures; its training is as the retraining) and retraining.
 
     The retraining is at rank k in every layer, more than which no ranks within a budget are.
@@ -182,6 +207,7 @@ def estimate(config: Any, auto_class: str, settings: MemorySettings) -> dict[str
         config: Transformers', of the model.
         auto_class: Of transformers, with the task's head.
         settings: What else it depends on.
+        passes: Of this model, where it is asked for several times.
 
     Raises:
         UserError: A name matches no layer, or the model's code cannot be run without values.
@@ -199,15 +225,12 @@ def estimate(config: Any, auto_class: str, settings: MemorySettings) -> dict[str
         settings.new_head,
         chunked=settings.chunked,
     )
-    trained = pass_bytes(config, auto_class, work)
-    same = settings.search_examples == settings.retrain_examples and settings.estimator != "exact"
+    counted = passes or Passes(config, auto_class)
     searching = replace(work, examples=settings.search_examples, twice=settings.estimator == "exact")
-    searched = trained if same else pass_bytes(config, auto_class, searching)
-    measured = pass_bytes(config, auto_class, replace(work, gates=True))
     return {
-        "search": _search(of, settings, searched),
-        "squeeze": _squeeze(of, settings, measured),
-        "retrain": StageMemory({**_model(of, settings, 0), **_pass(searched if same else trained, _trained(of))}),
+        "search": _search(of, settings, counted(searching)),
+        "squeeze": _squeeze(of, settings, counted(replace(work, gates=True, dropout=0.0, autocast=False))),
+        "retrain": StageMemory({**_model(of, settings, 0), **_pass(counted(work), _trained(of))}),
     }
 
 

@@ -2,7 +2,8 @@
 
 The architecture's own code is run, forward and backward, on tensors that have shapes and no values, and the bytes that
 are alive are counted. So whatever an architecture, an attention kernel, autocast, dropout or gradient checkpointing
-keeps is in it. Blocks are alike: a deep model is run at two small depths, and the difference is that of their blocks.
+keeps is in it. Blocks recur: a deep model is run with the shortest row of them that has every kind, and with two such
+rows, and the difference is that of a row.
 """
 
 from __future__ import annotations
@@ -27,7 +28,6 @@ from autolora.tasks.token_loss import WHOLE, Labelled, chunk_rows, summed
 from autolora.training.gradients import twice_differentiable_attention
 from autolora.training.live import LiveBytes
 
-DEPTHS = (2, 4)  # of the models that are run where there are more blocks
 DEPTH = ("num_hidden_layers", "num_layers", "n_layer", "num_decoder_layers", "encoder_layers", "decoder_layers")
 
 
@@ -88,12 +88,22 @@ def pass_bytes(config: Any, auto_class: str, work: Work) -> PassBytes:
     Raises:
         UserError: The model's code cannot be run without values.
     """
-    depth = depth_of(config)
-    if depth is None or depth <= max(DEPTHS):
+    depth, row = depth_of(config), row_of(config)
+    if depth is None or depth <= 2 * row:
         return _run(config, auto_class, work)
-    low, high = (_run(at_depth(config, each), auto_class, work) for each in DEPTHS)
-    more = (depth - DEPTHS[1]) / (DEPTHS[1] - DEPTHS[0])
-    return PassBytes(round(high.kept + more * (high.kept - low.kept)), round(high.peak + more * (high.peak - low.peak)))
+    one, two = (_run(at_depth(config, each), auto_class, work) for each in (row, 2 * row))
+    more = (depth - 2 * row) / row
+    return PassBytes(round(two.kept + more * (two.kept - one.kept)), round(two.peak + more * (two.peak - one.peak)))
+
+
+def row_of(config: Any) -> int:
+    """How many blocks, from the first on, have every kind of block that there is.
+
+    Args:
+        config: Transformers'.
+    """
+    kinds = list(getattr(config, "layer_types", None) or [None])
+    return max(kinds.index(kind) for kind in set(kinds)) + 1
 
 
 def depth_of(config: Any) -> int | None:

@@ -27,6 +27,7 @@ from torch.utils.checkpoint import checkpoint
 
 from autolora.console import warn
 from autolora.tasks.base import IGNORED, full_precision
+from autolora.tasks.decoding import inner_model
 from autolora.tasks.hidden_states import HiddenStates, before_head, vocabulary
 from autolora.tasks.output_head import OutputHead
 from autolora.training.sampling import Sampled, drawn, sampled_categorical, uniform_numbers
@@ -180,7 +181,7 @@ def _labelled(model: nn.Module, given: Pass, labels: Tensor) -> Labelled | None:
     if isinstance(found, HiddenStates):
         hidden = found.hidden[:, given.positions][labels != IGNORED]
         return Labelled(hidden, found.head, chunk_rows(classes))
-    name = type(model.get_base_model() if hasattr(model, "get_base_model") else model).__name__  # type: ignore[operator]
+    name = type(inner_model(model)).__name__
     if (name, found) not in _said:
         _said.add((name, found))
         warn(
@@ -201,8 +202,5 @@ def summed(found: Labelled, part: Callable[[Tensor, slice], Tensor]) -> Tensor:
     def made(hidden: Tensor, of: slice) -> Tensor:
         return part(found.head.logits(hidden), of)
 
-    losses: list[Tensor] = [
-        checkpoint(made, found.hidden[of], of, use_reentrant=False)  # type: ignore[no-untyped-call]
-        for of in found.chunks()
-    ]
+    losses: list[Tensor] = [checkpoint(made, found.hidden[of], of, use_reentrant=False) for of in found.chunks()]
     return torch.stack(losses).sum()

@@ -15,7 +15,7 @@ from tests.cli.support import Call
 def recipe(tmp_path: Path) -> Path:
     """Of a model that is a config.json and nothing else."""
     LlamaConfig(
-        vocab_size=500, hidden_size=64, intermediate_size=160, num_hidden_layers=2, num_attention_heads=4
+        vocab_size=500, hidden_size=64, intermediate_size=160, num_hidden_layers=1, num_attention_heads=4
     ).save_pretrained(tmp_path / "model")
     path = tmp_path / "recipe.yaml"
     path.write_text(

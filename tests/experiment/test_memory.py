@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig
+from transformers import AutoModelForCausalLM, Gemma3TextConfig, LlamaConfig
 
 from autolora.errors import UserError
 from autolora.experiment.memory import (
     NF4,
     MemorySettings,
+    Passes,
     base_bytes,
     estimate,
     lighter,
@@ -20,7 +21,7 @@ from autolora.experiment.memory import (
     parse_bytes,
     sizes,
 )
-from autolora.experiment.memory_passes import Work, at_depth, depth_of, pass_bytes
+from autolora.experiment.memory_passes import Work, _run, at_depth, depth_of, pass_bytes, row_of
 from autolora.lora.adapter import add_adapter
 from autolora.lora.config import lora_config
 from autolora.lora.ranks import Ranks
@@ -81,9 +82,16 @@ def test_a_deep_model_is_counted_from_two_shallow_ones() -> None:
     assert depth_of(CONFIG) == 6
     assert at_depth(CONFIG, 2).num_hidden_layers == 2
     assert CONFIG.num_hidden_layers == 6
-    four, six = (pass_bytes(at_depth(CONFIG, depth), CAUSAL, WORK) for depth in (4, 6))
-    two = pass_bytes(at_depth(CONFIG, 2), CAUSAL, WORK)
-    assert six.kept - four.kept == four.kept - two.kept > 0
+    one, two, three = (pass_bytes(at_depth(CONFIG, depth), CAUSAL, WORK) for depth in (1, 2, 3))
+    assert three.kept - two.kept == two.kept - one.kept > 0  # from one and two blocks, and so
+    assert three == _run(at_depth(CONFIG, 3), CAUSAL, WORK)
+
+
+def test_blocks_of_several_kinds_are_counted_in_rows() -> None:
+    config = Gemma3TextConfig(num_hidden_layers=14)
+    assert row_of(config) == 6  # five that look back a little, and one that looks back all the way
+    assert len(at_depth(config, 6).layer_types) == 6
+    assert row_of(CONFIG) == 1
 
 
 def test_what_stays_is_counted_by_its_formulas() -> None:
@@ -100,8 +108,8 @@ def test_what_stays_is_counted_by_its_formulas() -> None:
 
 
 def test_stages_hold_what_they_hold() -> None:
-    found = estimate(CONFIG, CAUSAL, SETTINGS)
-    of = sizes(CONFIG, CAUSAL, SETTINGS)
+    found = estimate(at_depth(CONFIG, 1), CAUSAL, SETTINGS)
+    of = sizes(at_depth(CONFIG, 1), CAUSAL, SETTINGS)
     assert found["retrain"].parts["optimiser states"] == 8 * of.lora
     assert found["search"].parts["optimiser states"] == 8 * (of.lora + of.components)
     assert found["search"].parts["copies (g, V', v, w)"] == 4 * 4 * of.lora
@@ -111,11 +119,13 @@ def test_stages_hold_what_they_hold() -> None:
 
 
 def test_every_lighter_setting_takes_less() -> None:
-    before = max(stage.total for stage in estimate(CONFIG, CAUSAL, SETTINGS).values())
+    config = at_depth(CONFIG, 1)
+    passes = Passes(config, CAUSAL)
+    before = max(stage.total for stage in estimate(config, CAUSAL, SETTINGS, passes).values())
     changes = dict(lighter(SETTINGS))
     assert len(changes) == 6
-    for change in ("the base in nf4", "gradient checkpointing", "data.max_length: 24"):
-        assert max(stage.total for stage in estimate(CONFIG, CAUSAL, changes[change]).values()) < before
+    for change in ("the base in nf4", "data.max_length: 24"):
+        assert max(stage.total for stage in estimate(config, CAUSAL, changes[change], passes).values()) < before
 
 
 @pytest.mark.parametrize(("text", "size"), [("24GB", 24 * 2**30), ("1.5 gib", 3 * 2**29), ("512MB", 2**29)])
