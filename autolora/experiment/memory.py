@@ -326,5 +326,5 @@ def parse_bytes(text: str) -> int:
             except ValueError:
                 break
             if 0 < value < 1e6:
-                return round(value * 2**power)
+                return round(value * (1 << power))
     raise UserError(f"--device-memory: must be a size such as 24GB or 512MB, got {text!r}")

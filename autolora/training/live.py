@@ -15,7 +15,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from typing_extensions import override
 
 
-class LiveBytes(TorchDispatchMode):
+class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts what is made inside.
 
     Args:
@@ -23,7 +23,7 @@ class LiveBytes(TorchDispatchMode):
     """
 
     def __init__(self, model: nn.Module) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.now, self.peak = 0, 0
         self._known = WeakIdKeyDictionary()
         for tensor in (*model.parameters(), *model.buffers()):
