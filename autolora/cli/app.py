@@ -16,6 +16,7 @@ from autolora.cli.compress import compress
 from autolora.cli.data import data
 from autolora.cli.eval import evaluate
 from autolora.cli.export import export
+from autolora.cli.memory import memory
 from autolora.cli.merge import merge
 from autolora.cli.ranks import ranks
 from autolora.cli.recipes import app as recipes_app
@@ -59,6 +60,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.command("data")(data)
+app.command("memory")(memory)
 app.command("search")(search)
 app.command("ranks")(ranks)
 app.command("retrain")(retrain)

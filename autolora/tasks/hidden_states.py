@@ -12,7 +12,7 @@ anything that does not come out the same is not taken apart.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +21,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from autolora.tasks.decoding import inner_model
 from autolora.tasks.output_head import OutputHead, Rest
 
 PROBED = 2  # positions whose logits the model's own code makes in every pass
@@ -51,7 +52,7 @@ def before_head(model: nn.Module, inputs: Mapping[str, Any]) -> HiddenStates | s
         The hidden states; or why its logits can be made as a whole only, as the predicate of a sentence about it. Then
         torch's random numbers are as if there had been no pass.
     """
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    inner = inner_model(model)
     module = _module(inner)
     if isinstance(module, str):
         return module
@@ -61,7 +62,7 @@ def before_head(model: nn.Module, inputs: Mapping[str, Any]) -> HiddenStates | s
         return reason
     cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
     state = torch.get_rng_state()
-    found = _taken_apart(model, module, inputs)
+    found = taken_apart(model, module, inputs)
     if isinstance(found, str):
         _WHOLE[inner] = found
         torch.set_rng_state(state)
@@ -76,8 +77,7 @@ def vocabulary(model: nn.Module) -> int:
     Args:
         model: Adapted or not.
     """
-    inner: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
-    config = getattr(inner, "config", None)
+    config = getattr(inner_model(model), "config", None)
     return int(getattr(config.get_text_config(decoder=True), "vocab_size", 0)) if config is not None else 0
 
 
@@ -97,7 +97,17 @@ def _watched(model: nn.Module, inner: nn.Module, module: nn.Module) -> str:
     return ""
 
 
-def _taken_apart(model: nn.Module, module: nn.Module, inputs: Mapping[str, Any]) -> HiddenStates | str:
+def taken_apart(
+    model: nn.Module, module: nn.Module, inputs: Mapping[str, Any], *, checked: bool = True
+) -> HiddenStates | str:
+    """A pass up to a head, as `before_head`, which looks at the model first and remembers what it cannot be.
+
+    Args:
+        model: Adapted or not.
+        module: Its output embeddings.
+        inputs: What the model is called with.
+        checked: Compare with what the model itself makes of a few positions; tensors of a shape only have no values.
+    """
     probe = _Probe(module)
     with probe.in_place():
         output = model(**inputs)
@@ -106,7 +116,7 @@ def _taken_apart(model: nn.Module, module: nn.Module, inputs: Mapping[str, Any])
     head, fault = probe.rest.head(module, output.logits)
     if head is None:
         return fault
-    if fault := probe.check(head, output.logits):
+    if checked and (fault := probe.check(head, output.logits)):
         return fault
     return HiddenStates(probe.hidden, head)
 
@@ -119,7 +129,8 @@ class _Probe:
     """
 
     def __init__(self, module: nn.Module) -> None:
-        self.module, self.original = module, module.forward
+        self.module = module
+        self.original: Callable[..., Tensor] = module.forward
         self.hidden: Tensor | None = None
         self.rest: Rest | None = None
         self.fault = ""
@@ -128,7 +139,7 @@ class _Probe:
     @contextmanager
     def in_place(self) -> Iterator[None]:
         own = vars(self.module).get("forward")
-        self.module.forward = self  # type: ignore[assignment]
+        self.module.forward = self
         try:
             yield
         finally:
@@ -137,7 +148,7 @@ class _Probe:
             else:
                 self.module.forward = own
             if self.rest is not None:
-                self.rest.__exit__(None, None, None)
+                self.rest.__exit__(None, None, None)  # type: ignore[no-untyped-call]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
         if self.hidden is not None or self.fault:
@@ -150,7 +161,7 @@ class _Probe:
         answer = self._answered(self.hidden[:1, :PROBED].detach())
         self.answer = answer.clone()
         self.rest = Rest(answer)
-        self.rest.__enter__()
+        self.rest.__enter__()  # type: ignore[no-untyped-call]
         return answer
 
     def _answered(self, hidden: Tensor) -> Tensor:

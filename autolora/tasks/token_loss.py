@@ -27,6 +27,7 @@ from torch.utils.checkpoint import checkpoint
 
 from autolora.console import warn
 from autolora.tasks.base import IGNORED, full_precision
+from autolora.tasks.decoding import inner_model
 from autolora.tasks.hidden_states import HiddenStates, before_head, vocabulary
 from autolora.tasks.output_head import OutputHead
 from autolora.tasks.token_scores import TokenScores
@@ -76,7 +77,7 @@ def token_loss(model: nn.Module, given: Pass, labels: Tensor, label_smoothing: f
     def part(logits: Tensor, of: slice) -> Tensor:
         return F.cross_entropy(logits, targets[of], reduction="sum", label_smoothing=label_smoothing)
 
-    return _summed(found, part)
+    return summed(found, part)
 
 
 def sampled_token_loss(model: nn.Module, given: Pass, labels: Tensor, draws: torch.Generator) -> Sampled:
@@ -100,7 +101,7 @@ def sampled_token_loss(model: nn.Module, given: Pass, labels: Tensor, draws: tor
             targets[of.start] = drawn(logits.detach(), uniform[of])
         return F.cross_entropy(logits, targets[of.start], reduction="sum")
 
-    return Sampled(_summed(found, part), len(found.hidden))
+    return Sampled(summed(found, part), len(found.hidden))
 
 
 @torch.no_grad()
@@ -132,19 +133,35 @@ def _scored(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @dataclass(frozen=True)
-class _Labelled:
-    """The hidden states (N, width) of the labelled positions, and what makes logits of them."""
+class Labelled:
+    """The labelled positions of a pass, and what makes logits of them.
+
+    Args:
+        hidden: Their hidden states, (N, width).
+        head: The model's.
+        rows: Positions of a chunk.
+    """
 
     hidden: Tensor
     head: OutputHead
-    rows: int  # of a chunk
+    rows: int
 
     def chunks(self) -> Iterator[slice]:
+        """Their positions, chunk by chunk; one chunk where there is none."""
         for begin in range(0, max(1, len(self.hidden)), self.rows):
             yield slice(begin, begin + self.rows)
 
 
-def _labelled(model: nn.Module, given: Pass, labels: Tensor) -> _Labelled | None:
+def chunk_rows(classes: int) -> int:
+    """How many positions have their logits made at a time.
+
+    Args:
+        classes: V.
+    """
+    return max(1, CHUNK // (4 * classes))
+
+
+def _labelled(model: nn.Module, given: Pass, labels: Tensor) -> Labelled | None:
     """None where the logits are made as a whole: because they are small, or because there is no other way."""
     classes = vocabulary(model)
     size = 4 * labels.numel() * classes
@@ -153,8 +170,8 @@ def _labelled(model: nn.Module, given: Pass, labels: Tensor) -> _Labelled | None
     found = before_head(model, given.inputs)
     if isinstance(found, HiddenStates):
         hidden = found.hidden[:, given.positions][labels != IGNORED]
-        return _Labelled(hidden, found.head, max(1, CHUNK // (4 * classes)))
-    name = type(model.get_base_model() if hasattr(model, "get_base_model") else model).__name__  # type: ignore[operator]
+        return Labelled(hidden, found.head, chunk_rows(classes))
+    name = type(inner_model(model)).__name__
     if (name, found) not in _said:
         _said.add((name, found))
         warn(
@@ -164,14 +181,16 @@ def _labelled(model: nn.Module, given: Pass, labels: Tensor) -> _Labelled | None
     return None
 
 
-def _summed(found: _Labelled, part: Callable[[Tensor, slice], Tensor]) -> Tensor:
-    """The sum of a loss over all chunks; the backward pass makes their logits anew."""
+def summed(found: Labelled, part: Callable[[Tensor, slice], Tensor]) -> Tensor:
+    """The sum of a loss over all chunks; the backward pass makes their logits anew.
+
+    Args:
+        found: The positions.
+        part: The summed loss of logits (positions, V), which are those of a slice of the positions.
+    """
 
     def made(hidden: Tensor, of: slice) -> Tensor:
         return part(found.head.logits(hidden), of)
 
-    losses: list[Tensor] = [
-        checkpoint(made, found.hidden[of], of, use_reentrant=False)  # type: ignore[no-untyped-call]
-        for of in found.chunks()
-    ]
+    losses: list[Tensor] = [checkpoint(made, found.hidden[of], of, use_reentrant=False) for of in found.chunks()]
     return torch.stack(losses).sum()

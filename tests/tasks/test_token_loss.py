@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,14 +12,13 @@ import transformers
 from peft import LoraConfig, PrefixTuningConfig, get_peft_model
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.weak import WeakIdKeyDictionary
 
 from autolora.lora.selection import add_selection
 from autolora.tasks import token_loss as tokens
 from autolora.tasks.hidden_states import HiddenStates, before_head
 from autolora.tasks.token_loss import Pass, sampled_token_loss, token_loss, token_scores
 from autolora.training.gradients import twice_differentiable_attention
+from autolora.training.live import LiveBytes
 from autolora.training.seeds import generator
 
 VOCABULARY = 67
@@ -388,31 +386,6 @@ def test_a_refused_pass_leaves_no_trace_in_the_random_numbers(chunked: Callable[
     said.clear()
 
 
-class Largest(TorchDispatchMode):
-    """The most bytes that tensors made inside held at once."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.now, self.most = 0, 0
-        self.known = WeakIdKeyDictionary({tensor.untyped_storage(): 0 for tensor in model.parameters()})
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        for tensor in result if isinstance(result, tuple | list) else [result]:
-            if isinstance(tensor, Tensor):
-                storage = tensor.untyped_storage()
-                if storage not in self.known:
-                    size = storage.nbytes()
-                    self.known[storage] = size
-                    self.now += size
-                    weakref.finalize(storage, self._freed, size)
-        self.most = max(self.most, self.now)
-        return result
-
-    def _freed(self, size: int) -> None:
-        self.now -= size
-
-
 def peak(positions: int, vocabulary: int) -> int:
     """Bytes that a loss and its gradient take at most, beside the weights."""
     config = transformers.LlamaConfig(**{**SMALL, "vocab_size": vocabulary, "max_position_embeddings": 2000})
@@ -422,9 +395,9 @@ def peak(positions: int, vocabulary: int) -> int:
     wanted = model.model.layers[0].self_attn.q_proj.weight.requires_grad_()
     ids = torch.randint(3, vocabulary, (1, positions))
     given = Pass({"input_ids": ids, "use_cache": False}, slice(0, -1))
-    with Largest(model) as counted:
+    with LiveBytes(model) as counted:
         torch.autograd.grad(token_loss(model, given, ids[:, 1:]), wanted)
-    return counted.most
+    return counted.peak
 
 
 def test_memory_does_not_grow_with_positions_times_vocabulary(monkeypatch: pytest.MonkeyPatch) -> None:

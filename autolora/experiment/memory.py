@@ -1,0 +1,330 @@
+"""Memory of a run by stage, computed without any weight: ``estimate(config, "AutoModelForCausalLM", settings)``.
+
+| symbol | meaning |
+|---|---|
+| P, P_q | parameters of the base; those of them that are quantised (linear layers but the output embeddings) |
+| V | trained parameters: Σ k (n + m) over the layers with LoRA, and the task's head |
+| Z | selection variables, k a layer |
+| T | positions of a micro-batch, examples · tokens |
+| C | vocabulary |
+| Q | components, k a layer |
+
+Weights take 4 P bytes (float32), 2 P (bfloat16), 2 (P - P_q) and per quantised parameter 1 byte and 4 a row (int8), or
+0.5 + 1/64 + 4/(64 · 256) bytes (nf4, scales quantised too). V is float32: 4 V, its gradient 4 V, Adam's moments 8 V.
+The search has Z beside it, and holds beside the gradient of its pass g, and V as it was, u(g) or v, and w at once (see
+`autolora.bilevel.problem`): 4 · 4 V; first order 3 · 4 V. What a pass keeps and takes is counted, not computed (see
+`autolora.experiment.memory_passes`). Measuring Fisher information has the singular vectors of all layers, 4 V, beside
+the model, and c, 8 bytes for every example and component, on the host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+import transformers
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from autolora.errors import UserError
+from autolora.experiment.memory_passes import PassBytes, Work, pass_bytes
+from autolora.lora.targets import all_linear, default_targets, head_modules, in_modules, target_shapes
+
+Storage = Literal["float32", "bfloat16", "int8", "nf4"]
+STAGES = ("search", "squeeze", "retrain")
+COPIES = {"central_difference": 4, "forward_difference": 4, "exact": 4, "first_order": 3}  # beside a pass's gradient
+RESERVE = 512 * 2**20  # bytes of a CUDA context and its libraries
+FRAGMENTS = 0.05  # share of a device's memory that its allocator cannot use
+NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)  # bytes of a parameter
+
+
+@dataclass(frozen=True)
+class MemorySettings:
+    """What a run's memory depends on, beside the model.
+
+    Args:
+        targets: As `model.target_modules`: names, "all-linear", or None for the architecture's own.
+        rank: k.
+        tokens: Of the longest example.
+        search_examples: Of a micro-batch of the search.
+        retrain_examples: Likewise of the retraining, and of measuring.
+        precision: Of passes.
+        base: How the base's weights are stored.
+        gradient_checkpointing: Whether blocks are run again in the backward pass.
+        dropout: Of LoRA's input.
+        estimator: Of the hypergradient; another name than those of `COPIES`: one level.
+        measured: Examples that Fisher information is measured on.
+        new_head: Whether the task adds a head, which is trained.
+        chunked: Whether large logits are made a chunk at a time.
+    """
+
+    targets: tuple[str, ...] | str | None
+    rank: int = 8
+    tokens: int = 128
+    search_examples: int = 16
+    retrain_examples: int = 16
+    precision: Literal["float32", "bfloat16"] = "float32"
+    base: Storage = "float32"
+    gradient_checkpointing: bool = False
+    dropout: float = 0.0
+    estimator: str = "central_difference"
+    measured: int = 250
+    new_head: bool = False
+    chunked: bool = True
+
+
+@dataclass(frozen=True)
+class StageMemory:
+    """Bytes of a stage on the device, part by part, as they add up at its fullest moment.
+
+    Args:
+        parts: By what they are.
+        host: On the host, beside the process itself.
+    """
+
+    parts: Mapping[str, int]
+    host: int = 0
+
+    @property
+    def total(self) -> int:
+        """Of the device."""
+        return sum(self.parts.values())
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Counts of a model's parameters.
+
+    Args:
+        base: P.
+        quantised: P_q.
+        rows: Of the quantised matrices.
+        widest: Of the largest of them.
+        lora: V without the head.
+        head: Of the task's head.
+        components: Q.
+        targets: Names of the layers with LoRA.
+    """
+
+    base: int
+    quantised: int
+    rows: int
+    widest: int
+    lora: int
+    head: int
+    components: int
+    targets: tuple[str, ...]
+
+
+def sizes(config: Any, auto_class: str, settings: MemorySettings) -> Sizes:
+    """What there is of a model, which is built without weights.
+
+    Args:
+        config: Transformers', of the model.
+        auto_class: Of transformers, with the task's head.
+        settings: With the layers that get LoRA, and its rank.
+
+    Raises:
+        UserError: A name matches no layer.
+    """
+    with torch.device("meta"):
+        model: Any = getattr(transformers, auto_class).from_config(config)
+    head = head_modules(model, None) if settings.new_head else []
+    if settings.targets == "all-linear":
+        targets = all_linear(model, head)
+    elif settings.targets is None:
+        targets = default_targets(model, head)[0]
+    else:
+        targets = list(settings.targets)
+    shapes = target_shapes(model, targets)
+    output = model.get_output_embeddings()
+    linear = [
+        module.weight
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear | Conv1D) and module is not output and not in_modules(name, head)
+    ]
+    of_head = sum(p.numel() for name, p in model.named_parameters() if in_modules(name, head))
+    return Sizes(
+        base=sum(p.numel() for p in model.parameters()) - of_head,
+        quantised=sum(weight.numel() for weight in linear),
+        rows=sum(len(weight) for weight in linear),
+        widest=max((weight.numel() for weight in linear), default=0),
+        lora=sum(settings.rank * (n + m) for n, m in shapes.values()),
+        head=of_head,
+        components=settings.rank * len(shapes),
+        targets=tuple(targets),
+    )
+
+
+def base_bytes(of: Sizes, base: Storage) -> int:
+    """Of the frozen weights.
+
+    Args:
+        of: The model.
+        base: How they are stored.
+    """
+    if base == "float32":
+        return 4 * of.base
+    rest = 2 * (of.base - of.quantised)
+    if base == "bfloat16":
+        return 2 * of.base
+    return rest + (round(NF4 * of.quantised) if base == "nf4" else of.quantised + 4 * of.rows)
+
+
+class Passes:
+    """The passes of one model; those that were counted are kept.
+
+    Args:
+        config: Transformers', of the model.
+        auto_class: Of transformers, with the task's head.
+    """
+
+    def __init__(self, config: Any, auto_class: str) -> None:
+        self.config, self.auto_class = config, auto_class
+        self._found: dict[Work, PassBytes] = {}
+
+    def __call__(self, work: Work) -> PassBytes:
+        """See `pass_bytes`.
+
+        Args:
+            work: What is run.
+        """
+        if work not in self._found:
+            self._found[work] = pass_bytes(self.config, self.auto_class, work)
+        return self._found[work]
+
+
+def estimate(
+    config: Any, auto_class: str, settings: MemorySettings, passes: Passes | None = None
+) -> dict[str, StageMemory]:
+    """The memory of search, squeeze (where it measures; its training is as the retraining) and retraining.
+
+    The retraining is at rank k in every layer, more than which no ranks within a budget are.
+
+    Args:
+        config: Transformers', of the model.
+        auto_class: Of transformers, with the task's head.
+        settings: What else it depends on.
+        passes: Of this model, where it is asked for several times.
+
+    Raises:
+        UserError: A name matches no layer, or the model's code cannot be run without values.
+    """
+    of = sizes(config, auto_class, settings)
+    work = Work(
+        settings.retrain_examples,
+        settings.tokens,
+        of.targets,
+        settings.rank,
+        settings.dropout,
+        "float32" if settings.base == "float32" else "bfloat16",
+        settings.precision == "bfloat16",
+        settings.gradient_checkpointing,
+        settings.new_head,
+        chunked=settings.chunked,
+    )
+    counted = passes or Passes(config, auto_class)
+    searching = replace(work, examples=settings.search_examples, twice=settings.estimator == "exact")
+    return {
+        "search": _search(of, settings, counted(searching)),
+        "squeeze": _squeeze(of, settings, counted(replace(work, gates=True, dropout=0.0, autocast=False))),
+        "retrain": StageMemory({**_model(of, settings, 0), **_pass(counted(work), _trained(of))}),
+    }
+
+
+def _trained(of: Sizes) -> int:
+    """Bytes of V."""
+    return 4 * (of.lora + of.head)
+
+
+def _model(of: Sizes, settings: MemorySettings, selection: int) -> dict[str, int]:
+    """What is there all the time."""
+    unpacked = {"weights of a layer, unpacked": 2 * of.widest} if settings.base in ("int8", "nf4") else {}
+    return {
+        "base weights": base_bytes(of, settings.base),
+        **unpacked,
+        "LoRA and head": _trained(of),
+        **({"selection variables": selection} if selection else {}),
+        "optimiser states": 2 * (_trained(of) + selection),
+    }
+
+
+def _pass(found: PassBytes, gradients: int) -> dict[str, int]:
+    return {
+        "gradients": gradients,
+        "activations": found.kept,
+        "logits, loss, backward": max(0, found.peak - found.kept - gradients),
+    }
+
+
+def _search(of: Sizes, settings: MemorySettings, found: PassBytes) -> StageMemory:
+    copies = COPIES.get(settings.estimator, 0) * _trained(of)
+    return StageMemory(
+        {
+            **_model(of, settings, 4 * of.components),
+            "copies (g, V', v, w)": copies,
+            **_pass(found, _trained(of) + 4 * of.components),
+        }
+    )
+
+
+def _squeeze(of: Sizes, settings: MemorySettings, found: PassBytes) -> StageMemory:
+    gates = 4 * of.components * settings.retrain_examples
+    return StageMemory(
+        {**_model(of, settings, 0), "singular vectors": 4 * of.lora, **_pass(found, gates)},
+        host=8 * of.components * settings.measured + 8 * of.lora,
+    )
+
+
+def needed(stage: StageMemory) -> int:
+    """The memory of a card that a stage fits in.
+
+    Args:
+        stage: With what it takes itself.
+    """
+    return round((stage.total + RESERVE) / (1 - FRAGMENTS))
+
+
+def lighter(settings: MemorySettings) -> Iterator[tuple[str, MemorySettings]]:
+    """Settings that take less, one change at a time, and what is changed, as one writes it in a recipe.
+
+    Args:
+        settings: As they are.
+    """
+    if settings.precision == "float32":
+        yield "model.dtype: bfloat16", replace(settings, precision="bfloat16")
+    if settings.base == "float32":
+        yield "the base in bfloat16", replace(settings, base="bfloat16", precision="bfloat16")
+    if settings.base in ("float32", "bfloat16"):
+        yield "the base in nf4", replace(settings, base="nf4", precision="bfloat16")
+    if not settings.gradient_checkpointing:
+        yield "gradient checkpointing", replace(settings, gradient_checkpointing=True)
+    if max(settings.search_examples, settings.retrain_examples) > 1:
+        halved = {name: -(-getattr(settings, name) // 2) for name in ("search_examples", "retrain_examples")}
+        yield "gradient_accumulation twice as high", replace(settings, **halved)
+    if settings.tokens > 1:
+        yield f"data.max_length: {settings.tokens // 2}", replace(settings, tokens=settings.tokens // 2)
+
+
+def parse_bytes(text: str) -> int:
+    """The bytes that ``24GB`` means (24 · 2³⁰, as cards are sold), or ``512MB``.
+
+    Args:
+        text: A number with GB, GiB, MB or MiB behind it.
+
+    Raises:
+        UserError: It is something else.
+    """
+    units: Sequence[tuple[str, int]] = (("gib", 30), ("gb", 30), ("mib", 20), ("mb", 20))
+    word = text.strip().lower()
+    for unit, power in units:
+        if word.endswith(unit):
+            try:
+                value = float(word.removesuffix(unit))
+            except ValueError:
+                break
+            if 0 < value < 1e6:
+                return round(value * (1 << power))
+    raise UserError(f"--device-memory: must be a size such as 24GB or 512MB, got {text!r}")

@@ -1,0 +1,139 @@
+"""What is computed of a run's memory is what its passes take, and moves as it should with every setting."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, Gemma3TextConfig, LlamaConfig
+
+from autolora.errors import UserError
+from autolora.experiment.memory import (
+    NF4,
+    MemorySettings,
+    Passes,
+    base_bytes,
+    estimate,
+    lighter,
+    needed,
+    parse_bytes,
+    sizes,
+)
+from autolora.experiment.memory_passes import Work, _run, at_depth, depth_of, pass_bytes, row_of
+from autolora.lora.adapter import add_adapter
+from autolora.lora.config import lora_config
+from autolora.lora.ranks import Ranks
+from autolora.lora.targets import target_shapes
+from autolora.tasks.token_loss import Pass, token_loss
+from autolora.training.live import LiveBytes
+
+CAUSAL = "AutoModelForCausalLM"
+CONFIG = LlamaConfig(
+    vocab_size=500,
+    hidden_size=64,
+    intermediate_size=160,
+    num_hidden_layers=6,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+)
+SETTINGS = MemorySettings(("q_proj", "down_proj"), rank=4, tokens=48, search_examples=2, retrain_examples=2)
+WORK = Work(2, 48, ("q_proj", "down_proj"), 4)
+
+
+def measured(*, dropout: float = 0.0, autocast: bool = False, checkpointing: bool = False) -> tuple[int, int]:
+    """(kept, peak) of a pass of a real model with PEFT's LoRA, by the task's own loss."""
+    torch.manual_seed(0)
+    model: Any = AutoModelForCausalLM.from_config(CONFIG)
+    shapes = target_shapes(model, ["q_proj", "down_proj"])
+    ranks = Ranks(dict.fromkeys(shapes, 4), initial_rank=4, lora_alpha=8, shapes=shapes)
+    adapted = add_adapter(model, ranks, lora_config(ranks, dropout=dropout, task_type="CAUSAL_LM")).train()
+    if checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.enable_input_require_grads()
+    ids = torch.randint(0, 500, (2, 48))
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "use_cache": False}
+    trained = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
+    with LiveBytes(adapted) as live:
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            loss = token_loss(adapted, Pass(inputs, slice(0, None)), ids)
+        torch.autograd.grad(loss, trained)
+    return live.peak, sum(parameter.numel() for parameter in trained)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"dropout": 0.1}, {"autocast": True}, {"checkpointing": True}], ids=["plain", *"dac"]
+)
+def test_the_bytes_of_a_pass_are_those_of_the_real_one(options: dict[str, Any]) -> None:
+    peak, _ = measured(**options)
+    work = replace(
+        WORK,
+        dropout=options.get("dropout", 0.0),
+        autocast=options.get("autocast", False),
+        gradient_checkpointing=options.get("checkpointing", False),
+    )
+    found = pass_bytes(CONFIG, CAUSAL, work)
+    assert peak / 1.25 < found.peak < 1.25 * peak
+    assert 0 < found.kept < found.peak
+
+
+def test_a_deep_model_is_counted_from_two_shallow_ones() -> None:
+    assert depth_of(CONFIG) == 6
+    assert at_depth(CONFIG, 2).num_hidden_layers == 2
+    assert CONFIG.num_hidden_layers == 6
+    one, two, three = (pass_bytes(at_depth(CONFIG, depth), CAUSAL, WORK) for depth in (1, 2, 3))
+    assert three.kept - two.kept == two.kept - one.kept > 0  # from one and two blocks, and so
+    assert three == _run(at_depth(CONFIG, 3), CAUSAL, WORK)
+
+
+def test_blocks_of_several_kinds_are_counted_in_rows() -> None:
+    config = Gemma3TextConfig(num_hidden_layers=14)
+    assert row_of(config) == 6  # five that look back a little, and one that looks back all the way
+    assert len(at_depth(config, 6).layer_types) == 6
+    assert row_of(CONFIG) == 1
+
+
+def test_what_stays_is_counted_by_its_formulas() -> None:
+    of = sizes(CONFIG, CAUSAL, SETTINGS)
+    model: Any = AutoModelForCausalLM.from_config(CONFIG)
+    assert of.base == sum(parameter.numel() for parameter in model.parameters())
+    assert measured()[1] == of.lora == 6 * 4 * (64 + 64 + 160 + 64)
+    assert of.components == 6 * 2 * 4
+    assert of.quantised == of.base - 2 * 500 * 64 - 13 * 64  # but embeddings, both, and norms
+    assert base_bytes(of, "float32") == 2 * base_bytes(of, "bfloat16") == 4 * of.base
+    rest = 2 * (of.base - of.quantised)
+    assert base_bytes(of, "nf4") == rest + round(NF4 * of.quantised)
+    assert base_bytes(of, "int8") == rest + of.quantised + 4 * of.rows
+
+
+def test_stages_hold_what_they_hold() -> None:
+    found = estimate(at_depth(CONFIG, 1), CAUSAL, SETTINGS)
+    of = sizes(at_depth(CONFIG, 1), CAUSAL, SETTINGS)
+    assert found["retrain"].parts["optimiser states"] == 8 * of.lora
+    assert found["search"].parts["optimiser states"] == 8 * (of.lora + of.components)
+    assert found["search"].parts["copies (g, V', v, w)"] == 4 * 4 * of.lora
+    assert found["squeeze"].host == 8 * of.components * 250 + 8 * of.lora
+    assert found["search"].total > found["retrain"].total
+    assert needed(found["search"]) > found["search"].total
+
+
+def test_every_lighter_setting_takes_less() -> None:
+    config = at_depth(CONFIG, 1)
+    passes = Passes(config, CAUSAL)
+    before = max(stage.total for stage in estimate(config, CAUSAL, SETTINGS, passes).values())
+    changes = dict(lighter(SETTINGS))
+    assert len(changes) == 6
+    for change in ("the base in nf4", "data.max_length: 24"):
+        assert max(stage.total for stage in estimate(config, CAUSAL, changes[change], passes).values()) < before
+
+
+@pytest.mark.parametrize(("text", "size"), [("24GB", 24 * 2**30), ("1.5 gib", 3 * 2**29), ("512MB", 2**29)])
+def test_sizes_of_cards(text: str, size: int) -> None:
+    assert parse_bytes(text) == size
+
+
+@pytest.mark.parametrize("text", ["24", "GB", "-1GB", "nanGB", "1e9GB", "much"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match="--device-memory: must be a size such as 24GB"):
+        parse_bytes(text)
