@@ -34,7 +34,7 @@ from autolora.tasks.rendering import Renderer
 from autolora.tasks.templates import read_template, template_path
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
     from transformers import PreTrainedTokenizerBase
 
     from autolora.training.batches import Example, TensorBatch
@@ -139,9 +139,10 @@ class Chat(Generation):
     def sources(self, rows: Any, purpose: Purpose) -> Iterator[int]:
         if purpose == "train":
             return iter(next((cut.kept for cut in self._cuts if cut.rows is rows), range(len(rows))))
-        seen: set[int] = set()
-        groups = enumerate(self.groups(rows, self.data))
-        return iter([row for row, group in groups if not (group in seen or seen.add(group))])  # type: ignore[func-returns-value]
+        first: dict[int, int] = {}
+        for row, group in enumerate(self.groups(rows, self.data)):
+            first.setdefault(group, row)
+        return iter(first.values())
 
     @override
     def targets(self, labels: Iterable[Any]) -> dict[str, float]:
@@ -304,7 +305,7 @@ def _example(ids: list[int], spans: list[int]) -> dict[str, Any]:
 
 
 def _labelled(batch: TensorBatch, examples: Sequence[Example], places: Sequence[tuple[int, int]]) -> TensorBatch:
-    """With the labels, (rows, positions from the first label of a row on); places: row and beginning of each example."""
+    """With the labels, (rows, positions from the first label on); places: of each example, its row and beginning."""
     ids = batch["input_ids"]
     labels = ids.new_full(ids.shape, IGNORED)
     first = ids.shape[1]

@@ -6,8 +6,8 @@
 | position_ids | counted anew from 0 at the beginning of each example; padding counts on | (rows, positions) |
 
 There is no attention mask: transformers lets a position see those of its own example alone where positions begin anew
-and neither mask nor cache is given, by a block-diagonal mask (eager, sdpa, flex) or, with FlashAttention, by the lengths
-of the examples, which it works out for a batch of one row: `flattened` gives that. The examples keep their order.
+and neither mask nor cache is given, by a block-diagonal mask (eager, sdpa, flex) or, with FlashAttention, by the
+lengths of the examples, which it works out for a batch of one row: `flattened` gives that. Examples keep their order.
 """
 
 from __future__ import annotations
