@@ -270,8 +270,9 @@ class Chat(Generation):
     def inputs(self, batch: TensorBatch) -> dict[str, Any]:
         if "position_ids" not in batch:
             return super().inputs(batch)
-        # With a cache, or with a mask of two dimensions, transformers lets packed examples see each other.
-        return {"input_ids": batch["input_ids"], "position_ids": batch["position_ids"], "use_cache": False}
+        from autolora.model.packed import packed_inputs
+
+        return packed_inputs(batch["input_ids"], batch["position_ids"])
 
     @override
     def predict(self, model: nn.Module, batch: TensorBatch, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
