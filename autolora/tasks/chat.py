@@ -204,7 +204,7 @@ class Chat(Generation):
 
     def _predicted(self, rows: Any, renderer: Renderer, split: str) -> list[Example]:
         self.cut_off[split] = 0  # what is too long is refused rather than cut
-        found = []
+        found: list[Example] = []
         for example, row in zip(self.grouped(rows), self.sources(rows, "eval"), strict=True):
             ids = renderer.asked(example["input"], where := self._place(split, row))
             if len(ids) >= self.data.max_length:
@@ -225,7 +225,8 @@ class Chat(Generation):
         Returns:
             What `collate` and `loss` take; nothing where there is no reference. None is cut at `data.max_length`.
         """
-        renderer, found = self._renderer(tokenizer), []
+        renderer = self._renderer(tokenizer)
+        found: list[Example] = []
         for reference in example["references"]:
             turns = [*example["input"], {"role": "assistant", "content": reference}]
             taught = renderer.taught(turns, f"{reference[:60]!r}")

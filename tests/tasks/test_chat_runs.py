@@ -11,8 +11,10 @@ import torch
 
 from autolora.context.base import Context
 from autolora.errors import UserError
+from autolora.experiment.data_recipe import data_recipe
 from autolora.experiment.line import run_stages
 from autolora.experiment.preflight import load_recipe
+from autolora.experiment.stored_adapter import read_stored
 from autolora.methods.base import method_class
 from autolora.recipe.method import parse_method
 from autolora.runs.store import Run
@@ -93,6 +95,10 @@ def test_a_packed_run_that_is_interrupted_ends_as_one_that_is_not(
     run_stages(again, context)
     assert losses(again) == losses(whole)
     assert weights(again).keys() == weights(whole).keys()
+    found = data_recipe(
+        read_stored(whole.path / "adapter"), folder / "train.jsonl", task="chat", model=f"{folder}/model"
+    )
+    assert (found.data.columns, found.data.label) == (("messages",), "messages")
     assert all(torch.equal(weights(again)[name], tensor) for name, tensor in weights(whole).items())
 
 
