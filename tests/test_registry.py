@@ -106,7 +106,7 @@ def test_an_unknown_name_is_answered_with_the_nearest_and_with_all_there_are(ref
 
 
 def test_an_unknown_name_that_is_near_to_none_is_answered_with_all_there_are() -> None:
-    with pytest.raises(UserError, match=r"^there is no task 'zzz'; there is: classification, generation, "):
+    with pytest.raises(UserError, match=r"^there is no task 'zzz'; there is: chat, classification, generation, "):
         TASKS.load("zzz")
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from autolora.data.files import column_names
 from autolora.data.reading.formats import ENDINGS
 from autolora.errors import RecipeError, UserError
+from autolora.experiment.columns import find_columns
 from autolora.experiment.preflight import check_recipe
 from autolora.experiment.stored_adapter import Stored
 from autolora.files import read_json
@@ -74,14 +75,14 @@ def data_recipe(
         if path is not None and not path.is_file():
             raise UserError(f"{option}: {path} is no file; name one that ends in {', '.join(ENDINGS[:6])}, …")
     family = task or _task(stored)
-    found = _columns(file, family, columns, label)
+    found = _named(columns, label) if family == "chat" else _columns(file, family, columns, label)
     values: dict[str, Any] = {
         "name": re.sub(r"[^A-Za-z0-9._-]+", "-", file.name.split(".")[0]).strip("-._") or "data",
         "task": family,
         "model": {"name": _model(stored, model)},
         "data": {**_files(file, evaluation), **found},
     }
-    if faults := validation_faults(values, lambda field: "--data"):
+    if faults := [*find_columns(values, lambda field: "--data"), *validation_faults(values, lambda field: "--data")]:
         raise RecipeError(faults)
     recipe = override_recipe(Recipe.model_validate(values), overrides, seed=seed)
     check_recipe(recipe)
@@ -126,6 +127,11 @@ def _task(stored: Stored) -> str:
             "classes or a number; say --task classification or --task regression"
         )
     return "regression" if ends == {1} else "classification"
+
+
+def _named(columns: Sequence[str], label: str | None) -> dict[str, Any]:
+    """Of the data section: what is named, and the rest is found as that of a recipe is."""
+    return {**({"columns": list(columns)} if columns else {}), **({"label": label} if label else {})}
 
 
 def _columns(file: Path, task: str, columns: Sequence[str], label: str | None) -> dict[str, Any]:

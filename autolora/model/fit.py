@@ -18,6 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from autolora.errors import UserError
 from autolora.model.load import check_length
+from autolora.model.packed import packed_inputs
 
 LOOKED_AT = 2000  # examples whose token types are looked at: they come from the tokenizer's templates
 PASSED = 32  # tokens of the forward pass, at most
@@ -127,12 +128,13 @@ def packing_faults(model: PreTrainedModel, examples: Sequence[Mapping[str, Any]]
     model.eval()
     try:
         with torch.no_grad(), torch.random.fork_rng():
-            together = _packed_logits(model, pair)
-            alone = torch.cat([_packed_logits(model, [ids]) for ids in pair])
+            together = _packed_logits(model, [pair, pair[::-1]])
+            alone = [_packed_logits(model, [[ids]])[0] for ids in pair]
     finally:
         for module, mode in modes.items():
             module.training = mode
-    if together.shape == alone.shape and not _differ(alone, together, PADDED):
+    rows = [torch.cat(alone), torch.cat(alone[::-1])]
+    if not any(_differ(row, found, PADDED) for row, found in zip(rows, together, strict=True)):
         return []
     return [
         f"data.packing: to {type(model).__name__} examples that share a row are not what they are alone: it sees the "
@@ -140,13 +142,14 @@ def packing_faults(model: PreTrainedModel, examples: Sequence[Mapping[str, Any]]
     ]
 
 
-def _packed_logits(model: PreTrainedModel, sequences: Sequence[Sequence[int]]) -> Tensor:
-    """(positions, vocabulary) of sequences in one row."""
-    ids = torch.tensor([[id for sequence in sequences for id in sequence]], device=model.device)
-    places = torch.cat([torch.arange(len(sequence)) for sequence in sequences])[None].to(model.device)
-    takes = inspect.signature(model.forward).parameters
-    positions = {"position_ids": places} if "position_ids" in takes else {}
-    logits: Tensor = model(input_ids=ids, **positions, use_cache=False).logits[0]
+def _packed_logits(model: PreTrainedModel, rows: Sequence[Sequence[Sequence[int]]]) -> Tensor:
+    """(rows, positions, vocabulary) of sequences that share rows of one length."""
+    ids = torch.tensor([[id for sequence in row for id in sequence] for row in rows], device=model.device)
+    places = [[place for sequence in row for place in range(len(sequence))] for row in rows]
+    inputs = packed_inputs(ids, torch.tensor(places, device=model.device))
+    if "position_ids" not in inspect.signature(model.forward).parameters:
+        del inputs["position_ids"]
+    logits: Tensor = model(**inputs).logits
     return logits.float()
 
 

@@ -139,9 +139,10 @@ class Chat(Generation):
     def sources(self, rows: Any, purpose: Purpose) -> Iterator[int]:
         if purpose == "train":
             return iter(next((cut.kept for cut in self._cuts if cut.rows is rows), range(len(rows))))
-        seen: set[int] = set()
-        groups = enumerate(self.groups(rows, self.data))
-        return iter([row for row, group in groups if not (group in seen or seen.add(group))])  # type: ignore[func-returns-value]
+        first: dict[int, int] = {}
+        for row, group in enumerate(self.groups(rows, self.data)):
+            first.setdefault(group, row)
+        return iter(first.values())
 
     @override
     def targets(self, labels: Iterable[Any]) -> dict[str, float]:
@@ -204,7 +205,7 @@ class Chat(Generation):
 
     def _predicted(self, rows: Any, renderer: Renderer, split: str) -> list[Example]:
         self.cut_off[split] = 0  # what is too long is refused rather than cut
-        found = []
+        found: list[Example] = []
         for example, row in zip(self.grouped(rows), self.sources(rows, "eval"), strict=True):
             ids = renderer.asked(example["input"], where := self._place(split, row))
             if len(ids) >= self.data.max_length:
@@ -218,7 +219,9 @@ class Chat(Generation):
     @override
     def teacher_forced(self, rows: Any, tokenizer: PreTrainedTokenizerBase, split: str) -> TeacherForced:
         """A conversation for each reference, of which the last turn alone counts; none is cut at `data.max_length`."""
-        renderer, found, owners = self._renderer(tokenizer), [], []
+        renderer = self._renderer(tokenizer)
+        found: list[Example] = []
+        owners: list[int] = []
         for owner, (example, row) in enumerate(zip(self.grouped(rows), self.sources(rows, "eval"), strict=True)):
             for reference in example["references"]:
                 turns = [*example["input"], {"role": "assistant", "content": reference}]
@@ -265,8 +268,9 @@ class Chat(Generation):
     def inputs(self, batch: TensorBatch) -> dict[str, Any]:
         if "position_ids" not in batch:
             return super().inputs(batch)
-        # With a cache, or with a mask of two dimensions, transformers lets packed examples see each other.
-        return {"input_ids": batch["input_ids"], "position_ids": batch["position_ids"], "use_cache": False}
+        from autolora.model.packed import packed_inputs
+
+        return packed_inputs(batch["input_ids"], batch["position_ids"])
 
     @override
     def ends(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> Sequence[int]:
@@ -302,7 +306,7 @@ def _example(ids: list[int], spans: list[int]) -> dict[str, Any]:
 
 
 def _labelled(batch: TensorBatch, examples: Sequence[Example], places: Sequence[tuple[int, int]]) -> TensorBatch:
-    """With the labels, (rows, positions from the first label of a row on); places: row and beginning of each example."""
+    """With the labels, (rows, positions from the first label on); places: of each example, its row and beginning."""
     ids = batch["input_ids"]
     labels = ids.new_full(ids.shape, IGNORED)
     first = ids.shape[1]

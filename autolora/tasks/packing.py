@@ -5,9 +5,7 @@
 | input_ids | the examples of a row, one after the other | (rows, positions) |
 | position_ids | counted anew from 0 at the beginning of each example; padding counts on | (rows, positions) |
 
-There is no attention mask: transformers lets a position see those of its own example alone where positions begin anew
-and neither mask nor cache is given, by a block-diagonal mask (eager, sdpa, flex) or, with FlashAttention, by the lengths
-of the examples, which it works out for a batch of one row: `flattened` gives that. The examples keep their order.
+The model is called with them as `autolora.model.packed` says. Examples keep their order.
 """
 
 from __future__ import annotations
@@ -78,12 +76,3 @@ def begins(examples: Sequence[Example], longest: int) -> list[tuple[int, int]]:
             found.append((row, place))
             place += lengths[i]
     return found
-
-
-def flattened(batch: TensorBatch) -> TensorBatch:
-    """The same in one row, which is what FlashAttention takes examples of different lengths in.
-
-    Args:
-        batch: From `packed_batch`; whatever else is in it is left out.
-    """
-    return {name: batch[name].reshape(1, -1) for name in ("input_ids", "position_ids")}

@@ -71,7 +71,7 @@ seed: -1
 rank: 8
 """)
     assert faults(path) == [
-        "cola.yaml:1: task: must be one of classification, generation, imitation, regression, tagging, "
+        "cola.yaml:1: task: must be one of chat, classification, generation, imitation, regression, tagging, "
         "got 'clasification' "
         "(did you mean 'classification'?)",
         "cola.yaml:4: model.dtype: must be 'auto', 'float32' or 'bfloat16', got 'bf16' (did you mean 'bfloat16'?)",

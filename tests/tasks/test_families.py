@@ -16,6 +16,7 @@ from autolora.registry import TASKS
 from tests.own_data import context, write
 
 ROWS: dict[str, list[dict[str, Any]]] = {
+    "chat": [{"text": [{"role": "user", "content": "the a"}, {"role": "assistant", "content": "one"}]}],
     "classification": [{"text": "the a", "label": "no"}, {"text": "the b", "label": "yes"}],
     "regression": [{"text": "the a", "label": 1}, {"text": "the b", "label": 2}],
     "tagging": [{"text": ["the", "cat"], "label": ["O", "B-x"]}],
@@ -23,6 +24,7 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     "imitation": [{"text": ["the", "cat"], "label": ["0.5 1", "-2 0"], "base": ["0 0", "0 0"]}],
 }
 DEFAULTS = {
+    "chat": ("rouge_l", "bleu", "chrf"),
     "classification": ("accuracy",),
     "regression": ("pearson", "spearman"),
     "tagging": ("entities",),

@@ -21,9 +21,10 @@ from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 from autolora.allocation.gates import measure_gates
 from autolora.allocation.rows import rows_of
 from autolora.model.fit import packing_faults
+from autolora.model.packed import varying_lengths
 from autolora.recipe.schema import Data, Eval, Loss
 from autolora.tasks.chat import Chat
-from autolora.tasks.packing import begins, flattened, in_rows, packed_batch
+from autolora.tasks.packing import begins, in_rows, packed_batch
 from tests.allocation.models import measured_layers, randomise, with_lora
 from tests.chat_tokenizers import tiny_llama, tokenizer_of
 
@@ -135,12 +136,17 @@ def test_targets_are_drawn_alike() -> None:
     assert found[0].loss.item() == pytest.approx(found[1].loss.item(), rel=1e-5)
 
 
-def test_one_row_for_flash_attention_is_the_same() -> None:
-    net, packed = model("llama"), batch(packing=True)
-    rows = net(**task(packing=True).inputs(packed)).logits
-    one = net(**flattened(packed), use_cache=False).logits
-    assert one.shape[0] == 1
-    assert torch.allclose(rows.flatten(0, 1), one[0], atol=1e-5)
+@pytest.mark.parametrize("name", ["llama", *CONFIGS])
+def test_the_lengths_that_flash_attention_takes_are_those_of_the_examples_and_others_leave_them_alone(
+    name: str,
+) -> None:
+    packed = batch(packing=True)
+    lengths = varying_lengths(packed["position_ids"])
+    assert lengths["cu_seq_lens_q"].tolist() == [0, 20, 51, 60, 105, 120]  # the padding belongs to the last example
+    assert lengths["cu_seq_lens_q"].dtype == torch.int32
+    assert lengths["max_length_q"] == lengths["max_length_k"] == 45
+    net, inputs = model(name), task(packing=True).inputs(packed)
+    assert torch.equal(net(**inputs, **lengths).logits, net(**inputs).logits)
 
 
 def test_gates_are_measured_example_by_example() -> None:
