@@ -153,11 +153,12 @@ def test_all_turns_of_the_assistant_are_learned_and_the_last_is_asked(tmp_path: 
     assert found.task.reference_record(asked) == {"input": [USER, SAID, MORE[0]], "references": ["Yes."]}
 
 
-def test_an_example_to_predict_has_a_form_to_learn_from(tmp_path: Path, laboratory: Path) -> None:
+def test_the_answers_to_what_is_predicted_are_scored_in_the_form_that_is_learned(tmp_path: Path, laboratory: Path) -> None:
     rows = [{"messages": [USER, SAID, MORE[0], {"role": "assistant", "content": answer}]} for answer in ("Yes.", "No")]
     found = context(recipe(tmp_path, laboratory, rows))
-    (asked,), task = found.examples("validation"), found.task
-    forced = task.teacher_forced(asked, found.tokenizer)  # type: ignore[attr-defined]
+    task = found.task
+    forced, owners = found.teacher_forced("validation")
+    assert (len(found.examples("validation")), owners) == (1, [0, 0])
     assert [e["input_ids"] for e in forced] == [e["input_ids"] for e in found.examples("train")]
     assert [found.tokenizer.decode(e["input_ids"][slice(*e["learned"])]) for e in forced] == [
         "Yes.<|im_end|>",
