@@ -14,6 +14,7 @@ from autolora.context.device import check_device
 from autolora.errors import RecipeError, UserError
 from autolora.experiment.preflight import load_recipe
 from autolora.experiment.retrain import retrain
+from autolora.experiment.search import search
 from autolora.recipe.fields import WHOLE
 from autolora.recipe.load import dump_recipe
 from autolora.runs.store import Run
@@ -80,8 +81,6 @@ def test_a_resumed_training_is_the_uninterrupted_one(options: list[str], recipe:
     if "nf4" in options[0]:
         pytest.importorskip("bitsandbytes", reason="pip install 'autolora[quantised]' brings it")
     whole, context = made(recipe, tmp_path / "whole", "lora:2", *options)
-    from autolora.experiment.search import search
-
     search(whole, context)
     retrain(whole, context)
     broken, context = made(recipe, tmp_path / "broken", "lora:2", *options)
@@ -168,7 +167,7 @@ def test_without_bitsandbytes_it_is_said_what_to_install(
         monkeypatch.setattr(module, "find_spec", lambda name: None)
     run, context = made(recipe, tmp_path, "lora:2", "model.quantization=nf4", "retrain.weights.optimizer=adamw_8bit")
     with pytest.raises(UserError) as error:
-        retrain(run, context)
+        search(run, context)
     assert str(error.value).count("pip install 'autolora[quantised]'") == 2
 
 
