@@ -12,7 +12,7 @@ import json
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -180,6 +180,19 @@ def shapes(names: list[str], tokens: int, examples: int) -> Iterator[Row]:
             largest = max(needed(each) for each in found.values())
             fits = next((f"{card} GB" for card in (24, 48, 80) if largest <= card * GIB), "none of them")
             yield {"model": name, "base": label, **sizes, "fits": fits}
+
+
+def shown(rows: Iterable[Row]) -> list[Row]:
+    """All of them, each on standard error as soon as it is there.
+
+    Args:
+        rows: Of a table.
+    """
+    found = []
+    for row in rows:
+        print(json.dumps(row), file=sys.stderr, flush=True)
+        found.append(row)
+    return found
 
 
 def main() -> None:

@@ -86,7 +86,7 @@ def _mib(size: int | None) -> str:
 def _notes(found: RecipeMemory) -> Iterator[str]:
     settings = found.settings
     yield f"examples at a time: {settings.search_examples} in the search, {settings.retrain_examples} later"
-    yield "squeeze: where it measures Fisher information; it trains as retrain does, at the first rank"
+    yield "squeeze: while it measures Fisher information; it trains as retrain does"
     if host := max(stage.host for stage in found.stages.values()):
         yield f"on the host, beside the process: {_mib(host)} MiB of derivatives and singular vectors"
     if found.device is None:
