@@ -166,7 +166,7 @@ def _rows(found: Mapping[str, Any]) -> Iterator[Row]:
             error = values.get(f"{metric}_stderr,{how}")
             row: dict[str, Cell] = {
                 "task": task,
-                "version": _cell(found.get("versions", {}).get(task)),
+                "version": str(found.get("versions", {}).get(task, "")),
                 "examples": found.get("n-samples", {}).get(task, {}).get("effective"),
                 "few-shot": found.get("n-shot", {}).get(task),
                 "filter": how,
