@@ -70,7 +70,7 @@ quickstart: install
 
 # Two workers, a module of tests to each in turn.
 test: install
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations 40
 
 # The lowest version of every direct dependency, which pip cannot choose and uv can.
 #   make test-lowest UV_ARGS="--torch-backend cpu"    spares the several GB of CUDA on Linux

@@ -173,7 +173,7 @@ def _rows(found: Mapping[str, Any]) -> Iterator[Row]:
                 "metric": metric,
                 "value": _cell(value),
                 "standard error": _cell(error),
-                "better": {True: "higher", False: "lower"}.get(better.get(metric), ""),
+                "better": {True: "higher", False: "lower"}.get(better[metric], "") if metric in better else "",
                 "lm-eval": version("lm_eval"),
             }
             yield row

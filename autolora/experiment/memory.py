@@ -296,11 +296,11 @@ def lighter(settings: MemorySettings) -> Iterator[tuple[str, MemorySettings]]:
     if settings.precision == "float32":
         yield "model.dtype: bfloat16", replace(settings, precision="bfloat16")
     if settings.base == "float32":
-        yield "the base in bfloat16", replace(settings, base="bfloat16", precision="bfloat16")
+        yield "model.base_dtype: bfloat16", replace(settings, base="bfloat16", precision="bfloat16")
     if settings.base in ("float32", "bfloat16"):
-        yield "the base in nf4", replace(settings, base="nf4", precision="bfloat16")
+        yield "model.quantization: nf4", replace(settings, base="nf4", precision="bfloat16")
     if not settings.gradient_checkpointing:
-        yield "gradient checkpointing", replace(settings, gradient_checkpointing=True)
+        yield "model.gradient_checkpointing: true", replace(settings, gradient_checkpointing=True)
     if max(settings.search_examples, settings.retrain_examples) > 1:
         halved = {name: -(-getattr(settings, name) // 2) for name in ("search_examples", "retrain_examples")}
         yield "gradient_accumulation twice as high", replace(settings, **halved)

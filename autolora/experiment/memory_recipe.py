@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from transformers import AutoConfig
 
-from autolora.experiment.memory import MemorySettings, Passes, StageMemory, estimate, lighter, needed
+from autolora.experiment.memory import MemorySettings, Passes, StageMemory, Storage, estimate, lighter, needed
 from autolora.model.load import gguf_option, opened
 from autolora.planted.kinds import seeded
 from autolora.recipe.schema import Model, Recipe
@@ -82,7 +82,7 @@ def recipe_memory(recipe: Recipe, device: int | None = None, *, trust_remote_cod
     """
     config = model_config(seeded(recipe.model, recipe.seed), trust_remote_code=trust_remote_code)
     family = family_of(recipe.task, encoder_decoder=bool(config.is_encoder_decoder))
-    settings = settings_of(recipe, new_head=family.new_head, on_card=device is not None)
+    settings = settings_of(recipe, config, new_head=family.new_head, on_card=device is not None)
     passes = Passes(config, family.auto_class)
     stages = estimate(config, family.auto_class, settings, passes)
     found = RecipeMemory(recipe.model.name, settings, stages, device)
@@ -112,11 +112,12 @@ def model_config(model: Model, *, trust_remote_code: bool = False) -> Any:
         )
 
 
-def settings_of(recipe: Recipe, *, new_head: bool, on_card: bool) -> MemorySettings:
+def settings_of(recipe: Recipe, config: Any, *, new_head: bool, on_card: bool) -> MemorySettings:
     """What of a recipe its memory depends on.
 
     Args:
         recipe: It.
+        config: Transformers' configuration of its model, which says in what its weights are stored.
         new_head: Whether its task adds a head.
         on_card: Whether it is to run on a card that computes in bfloat16, and not on this machine.
     """
@@ -132,11 +133,22 @@ def settings_of(recipe: Recipe, *, new_head: bool, on_card: bool) -> MemorySetti
         search_examples=_examples(begun, getattr(begun, "validation_batch_size", None)),
         retrain_examples=_examples(recipe.retrain),
         precision=precision,
+        base=_stored(recipe.model, config, precision),
+        gradient_checkpointing=recipe.model.gradient_checkpointing,
         dropout=max(search.lora_dropout, recipe.retrain_dropout),
         estimator=search.estimator if search.meta_learning else "none",
         measured=recipe.ranks.examples,
         new_head=new_head,
     )
+
+
+def _stored(model: Model, config: Any, precision: str) -> Storage:
+    """How the frozen base is kept."""
+    if model.quantization is not None:
+        return model.quantization
+    halves = str(getattr(config, "dtype", None)) in ("torch.bfloat16", "torch.float16")
+    kept = model.base_dtype == "bfloat16" or (model.base_dtype == "auto" and halves and precision == "bfloat16")
+    return "bfloat16" if kept else "float32"
 
 
 def _examples(settings: Steps, other: int | None = None) -> int:

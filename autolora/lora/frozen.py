@@ -46,7 +46,8 @@ class _Product(torch.autograd.Function):
     @override
     def backward(ctx: Any, *gradients: Any) -> Any:
         (g,) = gradients
-        of_x = _Product.apply(g, None, ctx.layer, not ctx.turned) if ctx.needs_input_grad[0] else None
+        product: Any = _Product.apply
+        of_x = product(g, None, ctx.layer, not ctx.turned) if ctx.needs_input_grad[0] else None
         of_bias = g.flatten(0, -2).sum(0) if ctx.needs_input_grad[1] else None
         return of_x, of_bias, None, None
 
@@ -54,8 +55,8 @@ class _Product(torch.autograd.Function):
 class Frozen(nn.Module):
     """What the kinds of layers have in common."""
 
-    weight: Tensor
-    bias: Tensor | None
+    weight: Any
+    bias: Any
 
     def wide(self, dtype: torch.dtype) -> Tensor:
         """W, (m, n).
@@ -63,7 +64,8 @@ class Frozen(nn.Module):
         Args:
             dtype: What it is wanted in.
         """
-        return self.weight.to(dtype)
+        found: Tensor = self.weight.to(dtype)
+        return found
 
     def multiplied(self, x: Tensor) -> Tensor:
         """The product x wide(W)ᵀ + b.
@@ -87,17 +89,19 @@ class FrozenLinear(nn.Linear, Frozen):
         return self.multiplied(x)
 
 
-class FrozenConv1D(Conv1D, Frozen):  # type: ignore[misc]  # transformers' has no types
+class FrozenConv1D(Conv1D, Frozen):
     """GPT-2's layer, which keeps its weight as (n, m)."""
 
     @override
     def wide(self, dtype: torch.dtype) -> Tensor:
-        return self.weight.t().to(dtype)
+        found: Tensor = self.weight.t().to(dtype)
+        return found
 
     @override
     def forward(self, x: Tensor) -> Tensor:
         if torch.is_autocast_enabled(x.device.type):
-            found: Tensor = super().forward(x)
+            plain: Any = super().forward
+            found: Tensor = plain(x)
             return found
         return self.multiplied(x)
 
@@ -148,7 +152,7 @@ SCALED = "ScaledWordEmbedding"  # how transformers' classes of them end
 
 def _kind(module: nn.Module) -> type[nn.Module] | None:
     """By exact type: what else a model is made of is small, or computes with its weights in ways of its own."""
-    kind = type(module)
+    kind: Any = type(module)
     if issubclass(kind, nn.Embedding) and kind.__name__.endswith(SCALED) and hasattr(module, "embed_scale"):
         return None if issubclass(kind, Frozen) else _scaled(kind)
     if kind not in KINDS and not issubclass(kind, Frozen) and _matrices(module):

@@ -40,9 +40,11 @@ class FrozenLinear8bit(bnb.nn.Linear8bitLt, Frozen):  # type: ignore[misc]
     def wide(self, dtype: torch.dtype) -> Tensor:
         # A forward pass of bitsandbytes' own, in a model that came from elsewhere, has moved them into its state.
         weight: Any = self.weight
+        state: Any = self.state
         rows = weight.CB if getattr(weight, "CB", None) is not None else weight.data
-        scales = weight.SCB if getattr(weight, "SCB", None) is not None else self.state.SCB
-        return (rows.to(torch.float32) * (scales.to(torch.float32).view(-1, 1) / 127)).to(dtype)
+        scales = weight.SCB if getattr(weight, "SCB", None) is not None else state.SCB
+        found: Tensor = (rows.to(torch.float32) * (scales.to(torch.float32).view(-1, 1) / 127)).to(dtype)
+        return found
 
     @override
     def forward(self, x: Tensor) -> Tensor:

@@ -148,18 +148,19 @@ def _told_of(tell: Callable[[PreTrainedModel], None]) -> Iterator[None]:
 
     transformers asks the model for its plan of precisions there, and follows what the parameters are.
     """
-    own = PreTrainedModel._get_dtype_plan
+    kind: Any = PreTrainedModel
+    own = kind._get_dtype_plan
 
     def plan(built: PreTrainedModel, dtype: torch.dtype) -> dict[str, torch.dtype]:
         tell(built)
         found: dict[str, torch.dtype] = own(built, dtype)
         return found
 
-    PreTrainedModel._get_dtype_plan = plan
+    kind._get_dtype_plan = plan
     try:
         yield
     finally:
-        PreTrainedModel._get_dtype_plan = own
+        kind._get_dtype_plan = own
 
 
 Reference = Callable[[nn.Module], dict[str, torch.Tensor]]

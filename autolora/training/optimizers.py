@@ -138,7 +138,7 @@ def _groups(named: Mapping[str, Tensor], factors: Mapping[str, float]) -> list[d
 
 
 def _optimizer(groups: list[dict[str, Any]], settings: Schedule, decoupled: bool) -> torch.optim.Optimizer:
-    rates = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
+    rates: dict[str, Any] = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
     if isinstance(settings, Weights) and settings.optimizer != "adamw":
         return bits_optimizer(settings.optimizer, groups, **rates)
     return (AdamW if decoupled else Adam)(groups, fused=True, **rates)

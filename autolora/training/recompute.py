@@ -33,14 +33,15 @@ def recompute_layers(model: nn.Module) -> None:
     Raises:
         UserError: It has no layers that can.
     """
-    layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    layers: list[Any] = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
     if not layers:
         raise UserError(
             f"model.gradient_checkpointing: {type(model).__name__} has no layers that transformers can checkpoint; "
             "leave it out, and raise retrain.gradient_accumulation instead"
         )
     for layer in layers:
-        layer.__class__ = _recomputed(type(layer))
+        kind: Any = type(layer)
+        layer.__class__ = _recomputed(kind)
 
 
 @cache

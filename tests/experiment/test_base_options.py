@@ -57,7 +57,7 @@ def test_a_line_with_a_bfloat16_base_and_checkpointing_is_the_line_without(
 
 @pytest.mark.parametrize("kind", ["nf4", "int8"])
 def test_a_line_on_a_quantised_base_ends_and_its_adapter_is_of_the_base(
-    kind: str, recipe: Path, tmp_path: Path
+    kind: str, recipe: Path, plain: dict[str, Run], tmp_path: Path
 ) -> None:
     pytest.importorskip("bitsandbytes", reason="pip install 'autolora[quantised]' brings it")
     run = line(recipe, tmp_path, SQUEEZE, f"model.quantization={kind}", "model.gradient_checkpointing=true")

@@ -153,7 +153,9 @@ def test_all_turns_of_the_assistant_are_learned_and_the_last_is_asked(tmp_path: 
     assert found.task.reference_record(asked) == {"input": [USER, SAID, MORE[0]], "references": ["Yes."]}
 
 
-def test_the_answers_to_what_is_predicted_are_scored_in_the_form_that_is_learned(tmp_path: Path, laboratory: Path) -> None:
+def test_the_answers_to_what_is_predicted_are_scored_in_the_form_that_is_learned(
+    tmp_path: Path, laboratory: Path
+) -> None:
     rows = [{"messages": [USER, SAID, MORE[0], {"role": "assistant", "content": answer}]} for answer in ("Yes.", "No")]
     found = context(recipe(tmp_path, laboratory, rows))
     task = found.task
