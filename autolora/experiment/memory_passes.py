@@ -20,6 +20,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
 from autolora.errors import UserError
+from autolora.lora.frozen import narrow
 from autolora.lora.selection import SelectionLoRA, add_selection
 from autolora.lora.targets import head_modules, matches
 from autolora.tasks.base import full_precision
@@ -27,6 +28,7 @@ from autolora.tasks.hidden_states import HiddenStates, taken_apart
 from autolora.tasks.token_loss import WHOLE, Labelled, chunk_rows, summed
 from autolora.training.gradients import twice_differentiable_attention
 from autolora.training.live import LiveBytes
+from autolora.training.recompute import recompute_layers
 
 DEPTH = ("num_hidden_layers", "num_layers", "n_layer", "num_decoder_layers", "encoder_layers", "decoder_layers")
 
@@ -146,8 +148,9 @@ def _run(config: Any, auto_class: str, work: Work) -> PassBytes:
 
 
 def _built(config: Any, auto_class: str, work: Work) -> Any:
-    dtype = getattr(torch, work.weights)
-    model = getattr(transformers, auto_class).from_config(config, dtype=dtype)
+    model = getattr(transformers, auto_class).from_config(config, dtype=torch.float32)
+    if work.weights != "float32":  # as the base is kept, see `autolora.model.kept`
+        narrow(model, getattr(torch, work.weights), head_modules(model, None) if work.new_head else [])
     modules = [name for name, _ in model.named_modules()]
     targets = [name for name in work.targets if any(matches(module, name) for module in modules)]  # it may be cut short
     layers = add_selection(model, targets, rank=work.rank, dropout=0 if work.gates else work.dropout, constraint="none")
@@ -155,8 +158,7 @@ def _built(config: Any, auto_class: str, work: Work) -> Any:
         for name in head_modules(model, None):
             model.get_submodule(name).requires_grad_(True)
     if work.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
-        model.enable_input_require_grads()
+        recompute_layers(model)
     model.train(not work.gates)
     return _gated(model, layers, work) if work.gates else model
 

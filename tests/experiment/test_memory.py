@@ -28,6 +28,7 @@ from autolora.lora.ranks import Ranks
 from autolora.lora.targets import target_shapes
 from autolora.tasks.token_loss import Pass, token_loss
 from autolora.training.live import LiveBytes
+from autolora.training.recompute import recompute_layers
 
 CAUSAL = "AutoModelForCausalLM"
 CONFIG = LlamaConfig(
@@ -50,8 +51,7 @@ def measured(*, dropout: float = 0.0, autocast: bool = False, checkpointing: boo
     ranks = Ranks(dict.fromkeys(shapes, 4), initial_rank=4, lora_alpha=8, shapes=shapes)
     adapted = add_adapter(model, ranks, lora_config(ranks, dropout=dropout, task_type="CAUSAL_LM")).train()
     if checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
-        model.enable_input_require_grads()
+        recompute_layers(model)
     ids = torch.randint(0, 500, (2, 48))
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "use_cache": False}
     trained = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
@@ -124,8 +124,15 @@ def test_every_lighter_setting_takes_less() -> None:
     before = max(stage.total for stage in estimate(config, CAUSAL, SETTINGS, passes).values())
     changes = dict(lighter(SETTINGS))
     assert len(changes) == 6
-    for change in ("the base in nf4", "data.max_length: 24"):
+    for change in ("model.quantization: nf4", "data.max_length: 24"):
         assert max(stage.total for stage in estimate(config, CAUSAL, changes[change], passes).values()) < before
+
+
+def test_checkpointing_makes_measuring_smaller_too() -> None:
+    plain, less = (replace(SETTINGS, gradient_checkpointing=each) for each in (False, True))
+    stages = [estimate(CONFIG, CAUSAL, each) for each in (plain, less)]
+    assert stages[1]["squeeze"].total < stages[0]["squeeze"].total
+    assert stages[1]["retrain"].total < stages[0]["retrain"].total
 
 
 @pytest.mark.parametrize(("text", "size"), [("24GB", 24 * 2**30), ("1.5 gib", 3 * 2**29), ("512MB", 2**29)])
