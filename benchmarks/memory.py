@@ -31,6 +31,7 @@ from autolora.training.batches import Batch
 from autolora.training.gradients import Gradients
 from autolora.training.live import LiveBytes
 from autolora.training.optimizers import ScheduledOptimizer
+from autolora.training.recompute import recompute_layers
 
 MIB, GIB = 2**20, 2**30
 CAUSAL = "AutoModelForCausalLM"
@@ -98,8 +99,7 @@ def measure(name: str, stage: str, tokens: int, checkpointing: bool) -> dict[str
     layers = add_selection(model, TARGETS, rank=8, dropout=0.1, constraint=constraint)
     model.to(device).train()
     if checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
-        model.enable_input_require_grads()
+        recompute_layers(model)
     with LiveBytes(model) as live:
         _steps(model, layers, stage, torch.randint(3, 4000, (2, tokens), device=device))
     own = sum(p.numel() * 4 for layer in layers.values() for p in layer.trained())
