@@ -43,6 +43,7 @@ from autolora.lora.config import lora_config
 from autolora.lora.ranks import STORED, Ranks
 from autolora.methods.variants import OneRank
 from autolora.model.load import base_name
+from autolora.recipe.schema import Recipe
 from autolora.training.checkpoint import load_checkpoint, read_record, save_checkpoint
 from autolora.training.finetune import Training
 
@@ -63,6 +64,17 @@ class Residual(OneRank):
             rank: r.
             scaling: s.
         """
+
+    @classmethod
+    @override
+    def check_recipe(cls, recipe: Recipe) -> None:
+        super().check_recipe(recipe)
+        name, kept = recipe.method.name, recipe.model.quantization
+        if kept is not None:
+            raise UserError(
+                f"model.quantization: {name} takes a part out of the pretrained weights, and what is left would be "
+                f"rounded to {kept} again; leave it out, or take lora:{recipe.method.size}"
+            )
 
     @override
     def scaled(self, ranks: Ranks) -> Ranks:

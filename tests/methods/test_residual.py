@@ -16,6 +16,7 @@ from transformers import GPT2Config, GPT2Model, LlamaConfig, LlamaForCausalLM
 from autolora.adapters.compress import compress
 from autolora.errors import UserError
 from autolora.experiment.merge import merge
+from autolora.experiment.preflight import load_recipe
 from autolora.experiment.retrain import retrain
 from autolora.export.read import read_allocation
 from autolora.methods.base import method_of
@@ -146,6 +147,13 @@ def test_tied_weights_are_refused_before_the_first_step(
     with pytest.raises(UserError, match=rf"{method}: lm_head shares its weights with model\.embed_tokens\.weight"):
         retrain(run, context)
     assert not (run.path / "adapter").exists()
+
+
+@pytest.mark.parametrize("method", ["pissa", "olora"])
+def test_a_base_that_is_to_be_quantised_is_refused_with_the_recipe(method: str, laboratory: Path) -> None:
+    recipe = load_recipe(laboratory / "tiny.yaml", ["model.quantization=nf4", f"method.name={method}", "method.size=2"])
+    with pytest.raises(UserError, match=rf"model\.quantization: {method} takes a part out of the pretrained weights"):
+        METHODS.load(method).check_recipe(recipe)
 
 
 def test_weights_that_are_not_plain_floats_are_refused() -> None:
