@@ -118,6 +118,10 @@ def _generated(data: Data, model: str) -> dict[str, datasets.Dataset]:
         from autolora.planted.rows import planted_rows
 
         return {name: datasets.Dataset.from_list(rows) for name, rows in planted_rows(model).items()}
+    if data.generated == "facts":
+        from autolora.data.facts import facts
+
+        return {n: datasets.Dataset.from_list([asdict(e) for e in rows]) for n, rows in facts(seed=0).items()}
     from autolora.data.grammar import LABELS, acceptability
 
     label = datasets.ClassLabel(names=list(LABELS))

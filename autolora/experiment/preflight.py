@@ -29,6 +29,7 @@ from autolora.registry import TASKS
 GENERATED_SPLITS = ("train", "validation")
 GENERATED_COLUMNS = {  # by `data.generated`
     "acceptability": ("sentence", "label", "phenomenon", "pair"),
+    "facts": ("person", "town"),
     GENERATED: ("words", "label", "base"),
 }
 

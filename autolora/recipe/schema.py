@@ -155,8 +155,8 @@ class Data(Section):
     revision: Revision | None = None
     path: FilePath | None = None  # folder below root with one file a split: train.jsonl, validation.csv, …
     root: FilePath | None = None  # folder that `path` is relative to; null: the recipe's own folder
-    # Synthetic: sentences of the package's own grammar; or what the teacher of a planted model says of random words.
-    generated: Literal["acceptability", "planted"] | None = None
+    # Synthetic: sentences of the package's own grammar; made-up facts; or what a planted model's teacher says of words.
+    generated: Literal["acceptability", "facts", "planted"] | None = None
     columns: Annotated[tuple[Column, ...], Field(min_length=1, max_length=2, strict=False)] = ("sentence",)
     label: Column = "label"
     category: Name | None = None  # column that says what an example is about, where results are split by it
