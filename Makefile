@@ -18,13 +18,14 @@ ARGS ?=
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help install quickstart test test-lowest lint check bench bench-ranks bench-compress bench-memory fuzz torture clean reproduce-glue reproduce-nlg reproduce-ner
+.PHONY: help install quickstart test test-slow test-lowest bench-memory lint check bench bench-ranks bench-compress bench-memory fuzz torture clean reproduce-glue reproduce-nlg reproduce-ner
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make install     make .venv and install autolora with pinned dependencies"
 	@echo "make quickstart  squeeze a LoRA on generated data (no hub needed), and the paper's ranks beside it"
 	@echo "make test        run the tests"
+	@echo "make test-slow   those that take minutes each: killed comparisons, shortened recipes on real data, a whole installation"
 	@echo "make test-lowest the tests with the lowest versions that pyproject.toml allows, in .venv-lowest"
 	@echo "make lint        ruff and mypy"
 	@echo "make check       lint and test: says whether the tree is right"
@@ -68,9 +69,12 @@ quickstart: install
 	$(BIN)/autolora run recipes/quickstart.yaml
 	$(BIN)/autolora compare recipes/quickstart.yaml --methods squeeze:budget=rank=1,autolora --seeds 0
 
-# Two workers, a module of tests to each in turn.
+# Two workers, a module of tests to each in turn; the slow tests are those that take minutes each.
 test: install
 	$(BIN)/python -m pytest -n 2 --dist loadfile --durations 40
+
+test-slow: install
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
 
 # The lowest version of every direct dependency, which pip cannot choose and uv can.
 #   make test-lowest UV_ARGS="--torch-backend cpu"    spares the several GB of CUDA on Linux

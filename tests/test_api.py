@@ -232,6 +232,7 @@ def test_runs_of_different_precision_follow_each_other_in_one_process(laboratory
     assert logits[0] != logits[1]
 
 
+@pytest.mark.slow
 def test_methods_are_compared_from_python(laboratory: Path, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(

@@ -40,13 +40,13 @@ class Drawn:
         self.targets: list[Tensor] = []
         import autolora.training.sampling as sampling
 
-        before = sampling._drawn
+        before = sampling.drawn
 
-        def drawn(logits: Tensor, draws: torch.Generator) -> Tensor:
-            self.targets.append(before(logits, draws))
+        def drawn(logits: Tensor, uniform: Tensor) -> Tensor:
+            self.targets.append(before(logits, uniform))
             return self.targets[-1]
 
-        monkeypatch.setattr(sampling, "_drawn", drawn)
+        monkeypatch.setattr(sampling, "drawn", drawn)
 
 
 def counted(name: str, batch: dict[str, Tensor]) -> Tensor:

@@ -94,6 +94,7 @@ def test_every_method_trains_on_the_same_batches(compared: Path) -> None:
         assert len(data) == 1
 
 
+@pytest.mark.slow
 def test_a_comparison_killed_in_the_middle_and_started_again_gives_the_same_tables(
     laboratory: Path, compared: Path
 ) -> None:
@@ -198,6 +199,7 @@ def test_what_builds_on_a_cell_that_failed_is_not_begun_and_says_so(
     assert read(Path(str(found["shuffled", 0]["run"])) / "status.json")["stages"] == {}
 
 
+@pytest.mark.slow
 def test_a_cell_that_another_comparison_is_at_is_waited_for_and_gone_on_with(laboratory: Path, tmp_path: Path) -> None:
     arguments = ("--methods", "lora:2", "--seeds", "0", "--output", tmp_path, "--set", "retrain.steps=100")
     first = start("compare", laboratory / "tiny.yaml", *arguments, cwd=laboratory)

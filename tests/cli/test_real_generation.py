@@ -3,9 +3,12 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.cli.support import only_run, read, settings, stage_states, succeed
 
 
+@pytest.mark.slow
 def test_e2e_shortened_ends_in_success_with_ranks_adapter_and_table(
     shared_data: Path, smollm2: Path, tmp_path: Path
 ) -> None:

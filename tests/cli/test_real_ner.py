@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.cli.support import only_run, read, stage_states, succeed
 
 
+@pytest.mark.slow
 def test_ncbi_disease_shortened_finds_diseases(shared_data: Path, minilm: Path, tmp_path: Path) -> None:
     settings = {
         "search.steps": 2,

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.cli.support import only_run, read, settings, stage_states, succeed
 
 
@@ -25,6 +27,7 @@ def test_mrpc_shortened_ends_in_success_with_ranks_adapter_and_table(
     assert (run / "search" / "selection.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_stsb_shortened_learns_similarity(shared_data: Path, minilm: Path, tmp_path: Path) -> None:
     # The pooler starts from nothing: 50 steps say nothing yet, 200 gave 0.75 (whole recipe: 0.81).
     short = settings(

@@ -98,6 +98,7 @@ def test_the_same_again_runs_nothing_and_more_seeds_are_not_tuned_anew(
     assert len(reported_runs(output)) == 5
 
 
+@pytest.mark.slow
 def test_a_comparison_killed_while_it_tunes_gives_the_same_tables(laboratory: Path, tuned: Path) -> None:
     output = laboratory / "tuned-killed"
     process = start("compare", "tiny.yaml", *options(output), cwd=laboratory)
@@ -110,6 +111,7 @@ def test_a_comparison_killed_while_it_tunes_gives_the_same_tables(laboratory: Pa
     assert len(tuning_runs(output)) == 2
 
 
+@pytest.mark.slow
 def test_the_evaluation_split_has_no_part_in_the_choice(laboratory: Path, tuned: Path, tmp_path: Path) -> None:
     """Other rows to evaluate on, with every label turned round: the same scores of the grid, other ones reported."""
     place = tmp_path / "laboratory"

@@ -117,6 +117,7 @@ def test_costs_are_those_of_the_method_run_alone(alone: dict[str, Run], together
         assert searched(run)["peak_memory_mib"] == searched(source)["peak_memory_mib"]
 
 
+@pytest.mark.slow
 def test_a_comparison_killed_while_one_takes_over_a_search_gives_the_same_tables(
     laboratory: Path, together: Path
 ) -> None:

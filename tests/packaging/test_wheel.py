@@ -49,6 +49,7 @@ def assert_finished(folder: Path) -> None:
 
 def test_the_wheel_holds_every_module_every_recipe_and_the_licence_and_nothing_else(wheel: Path) -> None:
     modules = {path.relative_to(REPOSITORY).as_posix() for path in (REPOSITORY / "autolora").rglob("*.py")}
+    modules |= {path.relative_to(REPOSITORY).as_posix() for path in (REPOSITORY / "autolora").rglob("*.jinja")}
     recipes = {path.relative_to(REPOSITORY).as_posix() for path in (REPOSITORY / "recipes").rglob("*.yaml")}
     info = wheel.name.removesuffix("-py3-none-any.whl") + ".dist-info"
     about = {f"{info}/{name}" for name in ("METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE")}

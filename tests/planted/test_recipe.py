@@ -139,6 +139,7 @@ def test_layers_that_are_no_targets_get_nothing(tmp_path: Path) -> None:
     assert 0.5 < wanted["auc"] < 1.0
 
 
+@pytest.mark.slow
 def test_the_command_shows_the_recovery_and_compares(tmp_path: Path) -> None:
     short = settings(retrain__steps=4, search__steps=2, data__limits__eval=20)
     done = succeed("run", "planted/sparse", "--set", "method.name=oracle", *short, cwd=tmp_path)

@@ -92,9 +92,9 @@ rank: 8
         "cola.yaml:20: retrain.steps: given twice, first in line 19",
         "cola.yaml:20: retrain.steps: must be a whole number, got 8.5",
         "cola.yaml:21: retrain.rank: unknown key (did you mean 'search.rank'?)",
-        "cola.yaml:24: eval.metrics: must be one of accuracy, bleu, chrf, cider, entities, f1, matthews, meteor, "
-        "nist, pearson, relative_error, rouge_l, spearman, ter, got 'acuracy' "
-        "(did you mean 'accuracy'?)",
+        "cola.yaml:24: eval.metrics: must be one of accuracy, bleu, chrf, cider, entities, exact_match, f1, "
+        "last_number, matthews, meteor, nist, pearson, perplexity, relative_error, rouge_l, spearman, ter, "
+        "token_accuracy, got 'acuracy' (did you mean 'accuracy'?)",
         "cola.yaml:24: eval.metrics: must be text, got 3 (put it in quotes)",
         "cola.yaml:25: eval.batch_size: must be a whole number, got nothing",
         "cola.yaml:26: seed: must be at least 0, got -1 (from 0 to 4294967295: generators take 32 bits)",
