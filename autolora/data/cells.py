@@ -18,6 +18,7 @@ Cell = str | list[str | None] | None
 # texts a row. any: a text or a list of texts. nested: whatever JSON can say, kept as JSON. blank: the same, where null
 # and a text of nothing are said, too.
 Kind = Literal["text", "name", "list", "any", "nested", "blank"]
+NESTED = ("nested", "blank")  # those that are kept as JSON
 
 
 class Written(str):
@@ -36,7 +37,7 @@ def cell(value: Any, kind: Kind) -> Cell:
     Raises:
         UserError: It is of another kind; the message has no place in it.
     """
-    if kind in ("nested", "blank"):
+    if kind in NESTED:
         return _nested(value, said=kind == "blank")
     if type(value) is str:
         if kind == "list" and value:

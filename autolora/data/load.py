@@ -21,7 +21,7 @@ import datasets
 import numpy as np
 
 from autolora.console import warn
-from autolora.data.cells import Kind, cell
+from autolora.data.cells import NESTED, Kind, cell
 from autolora.data.held_out import hold_out, part_of
 from autolora.data.sources import Open, Opened, open_source
 from autolora.data.splits import Place, Report, Splits
@@ -100,7 +100,7 @@ def load_splits(
         report.all_rows = found
         _check_count(report, name)
         if train and data.limits.characters is not None:
-            found, report = _short(found, report, data, counted)
+            found, report = _short(found, report, data, family, counted)
         family.check_rows(found, data, report.places)
         rows[name] = _limited(found, data.limits.train, seed) if train else limited_examples(found, data, family, seed)
         reports[name] = report
@@ -215,12 +215,16 @@ def _check_count(report: Report, split: str) -> None:
         )
 
 
-def _short(rows: datasets.Dataset, report: Report, data: Data, counted: str | None) -> tuple[datasets.Dataset, Report]:
+def _short(
+    rows: datasets.Dataset, report: Report, data: Data, family: Family, counted: str | None
+) -> tuple[datasets.Dataset, Report]:
     """The training rows that `data.limits.characters` leaves."""
     limit = data.limits.characters or 0
-    names = [*data.columns, data.label]
+    names, kinds = [*data.columns, data.label], family.kinds(data)
+    as_json = [kinds.get(name) in NESTED for name in rows.select_columns(names).column_names]
     batches = (batch.values() for batch in rows.select_columns(names).iter(READ_AT_ONCE))
-    cells = (cells for columns in batches for cells in zip(*columns, strict=True))
+    raw = (cells for columns in batches for cells in zip(*columns, strict=True))
+    cells = ([json.loads(c) if j and c is not None else c for c, j in zip(each, as_json, strict=True)] for each in raw)
     kept = [row for row, each in enumerate(cells) if sum(map(_characters, each)) + len(each) - 1 <= limit]
     left_out = len(rows) - len(kept)
     if not kept:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tests.chat_tokenizers import save_model
 from tests.own_data import read, refusal, write
 
 TRAIN = [{"text": "trained on", "label": "yes"}, {"text": "and this", "label": "no"}]
@@ -97,3 +98,12 @@ def test_long_training_rows_are_left_out_with_their_blank_counted(
 def test_where_all_rows_are_too_long_the_recipe_is_refused(tmp_path: Path, laboratory: Path) -> None:
     path = write(tmp_path, laboratory, {"train.jsonl": TRAIN, "validation.jsonl": TRAIN}, limits={"characters": 3})
     assert "none of 2 training rows has 3 characters or fewer" in refusal(path)
+
+
+def test_characters_of_conversations_are_those_of_their_texts_and_not_of_json(tmp_path: Path) -> None:
+    save_model(tmp_path / "laboratory" / "model", "llama-3")
+    rows = [{"prompt": 'a\n"b"', "completion": "1234"}, {"prompt": 'a\n"b"', "completion": "12345"}]
+    files = {"train.jsonl": rows, "validation.jsonl": rows}
+    settings = {"columns": ["prompt"], "label": "completion", "template": "plain", "limits": {"characters": 10}}
+    found = read(write(tmp_path, tmp_path / "laboratory", files, "chat", **settings))
+    assert (len(found["train"]["prompt"]), len(found["validation"]["prompt"])) == (1, 2)
