@@ -119,8 +119,9 @@ def _harness(
     """The table of a run's model by lm-evaluation-harness."""
     from autolora.evaluation.harness import HarnessSettings, check_harness
 
-    asked = HarnessSettings(names, folder, limit, few_shot, batch_size or 1, chat, trusted=options.trust)
-    check_harness(asked if batch_size is None else replace(asked, batch_size=batch_size))
+    size = 1 if batch_size is None else batch_size
+    asked = HarnessSettings(names, folder, limit, few_shot, size, chat, trusted=options.trust)
+    check_harness(asked)
     from autolora.cli.show import written
     from autolora.cli.target import existing
 

@@ -37,7 +37,7 @@ def _faults(context: Context) -> Iterator[str]:
     attention = model.attn_implementation
     if attention in FLASH:
         if device.type != "cuda":
-            yield (f"model.attn_implementation: {attention} needs a CUDA device, not {device.type}; write sdpa")
+            yield f"model.attn_implementation: {attention} needs a CUDA device, not {device.type}; write sdpa"
         elif find_spec(FLASH[attention]) is None:
             yield f"model.attn_implementation: {attention} needs the package {FLASH[attention]}, which is not installed"
         elif not context.compute.bfloat16:

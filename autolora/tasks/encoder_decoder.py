@@ -21,10 +21,10 @@ from typing_extensions import override
 
 from autolora.errors import UserError
 from autolora.registry import LINEARISERS, TASKS
-from autolora.tasks.base import Purpose, Task
+from autolora.tasks.base import IGNORED, Purpose, Task
 from autolora.tasks.decoding import decode, inner_model
 from autolora.tasks.encoding import Packer, beginning, columns_of, in_batches
-from autolora.tasks.generation import IGNORED, Generation
+from autolora.tasks.generation import Generation
 from autolora.tasks.token_loss import Pass
 from autolora.training.batches import Example, TensorBatch
 

@@ -21,8 +21,7 @@ from autolora.errors import UserError
 from autolora.recipe.schema import Data
 from autolora.registry import LINEARISERS, METRICS
 from autolora.tables import Cell
-from autolora.tasks.base import IGNORED as IGNORED
-from autolora.tasks.base import WHOLE, Purpose, Task, TeacherForced
+from autolora.tasks.base import IGNORED, WHOLE, Purpose, Task, TeacherForced
 from autolora.tasks.decoding import decode
 from autolora.tasks.encoding import Packer, beginning, columns_of, in_batches
 from autolora.tasks.scored import Scored

@@ -19,7 +19,7 @@ from autolora.errors import UserError
 from autolora.metrics.compute import score
 from autolora.metrics.entities import METRIC, entities_by_type, entity_count
 from autolora.recipe.schema import Data, Eval
-from autolora.tasks.base import WHOLE, Purpose, Task, Wrong, full_precision
+from autolora.tasks.base import IGNORED, WHOLE, Purpose, Task, Wrong, full_precision
 from autolora.tasks.encoding import beginning, columns_of, cut_off, first_pieces, in_batches, spaced, wants_spaces
 from autolora.tasks.scored import Scored
 
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from autolora.training.batches import Example, TensorBatch
     from autolora.training.sampling import Sampled
 
-IGNORED = -100  # label of the pieces that are left out of the loss
 NO_WORD = -1
 ENTITIES = METRIC.name
 OUTSIDE = "O"
