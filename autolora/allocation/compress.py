@@ -134,7 +134,8 @@ def rewrite(config: LoraConfig, adapted: nn.Module, ranks: Mapping[str, int], sc
     largest = next(name for name, rank in ranks.items() if rank == config.r)
     config.lora_alpha = scalings[largest] * config.r  # type: ignore[assignment]  # any number will do
     config.use_rslora = False
-    config.rank_pattern = {anchored(name): rank for name, rank in ranks.items()}
-    config.alpha_pattern = {anchored(name): scalings[name] * rank for name, rank in ranks.items()}
+    uniform = len(set(ranks.values())) == len(set(scalings.values())) == 1  # said without patterns: not all read them
+    config.rank_pattern = {} if uniform else {anchored(name): rank for name, rank in ranks.items()}
+    config.alpha_pattern = {} if uniform else {anchored(name): scalings[name] * rank for name, rank in ranks.items()}
     config.exclude_modules = config.layers_to_transform = config.layers_pattern = None
     config.target_modules = exact_targets(adapted, list(ranks))

@@ -2,7 +2,8 @@
 
 PEFT takes the keys of its patterns for regular expressions and says nothing where one fits no module, so every key is
 anchored on a full module name. It matches the targets in a list by their ends (``q`` adapts ``block.q`` too), so they
-are one expression. Layers of rank 0 are left out of the targets, as PEFT refuses rank 0.
+are one expression. Layers of rank 0 are left out of the targets, as PEFT refuses rank 0. Where all others have one
+rank, the configuration says it without patterns: there are programs that read none (docs/adapters.md).
 """
 
 from __future__ import annotations
@@ -55,12 +56,14 @@ def lora_config(
             "no layer kept a component: all ranks are 0, there is nothing to retrain; lower search.threshold"
         )
     stabilised = ranks.scaling == "rank_stabilised"  # PEFT takes the root itself
+    alphas = {name: ranks.lora_alpha if stabilised else ranks.alpha(name) for name in kept}
+    uniform = len({ranks[name] for name in kept}) == 1
     return LoraConfig(
-        r=ranks.initial_rank,
-        lora_alpha=ranks.lora_alpha,  # type: ignore[arg-type]  # PEFT says int, and scales by any number
+        r=ranks[kept[0]] if uniform else ranks.initial_rank,
+        lora_alpha=alphas[kept[0]] if uniform else ranks.lora_alpha,  # type: ignore[arg-type]  # PEFT takes any number
         target_modules=target_expression(kept),
-        rank_pattern={anchored(name): ranks[name] for name in kept},
-        alpha_pattern={anchored(name): ranks.lora_alpha if stabilised else ranks.alpha(name) for name in kept},
+        rank_pattern={} if uniform else {anchored(name): ranks[name] for name in kept},
+        alpha_pattern={} if uniform else {anchored(name): alpha for name, alpha in alphas.items()},
         use_rslora=stabilised,
         lora_dropout=dropout,
         modules_to_save=list(head) or None,
