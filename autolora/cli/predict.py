@@ -47,7 +47,7 @@ def predict(
     target: RunArgument,
     rows: RowsArgument,
     output: FileOption = None,
-    format: FormatOption = None,  # noqa: A002  # the option's name
+    format: FormatOption = None,  # the option's name
     input_format: InputFormatOption = None,
     scores: ScoresOption = False,
     keep: KeepOption = None,
@@ -132,7 +132,9 @@ def _predict(
     done = 0
     with (
         _opened(output) as stream,
-        StageProgress("predict", show=count is not None and (output is not None or not sys.stdout.isatty())) as progress,
+        StageProgress(
+            "predict", show=count is not None and (output is not None or not sys.stdout.isatty())
+        ) as progress,
     ):
         progress.start(0, count or 0)
         writer = AnswerWriter(stream, kind)
@@ -197,7 +199,7 @@ def _stream(
     encoding = predictor.run.recipe.data.encoding
     if source is None:
         # A buffer of its own: a thread may still be reading from it when the process ends.
-        made = standard_input(open(0, "rb", closefd=False), encoding)  # noqa: PTH123, SIM115
+        made = standard_input(open(0, "rb", closefd=False), encoding)  # noqa: SIM115
     else:
         made = Stream(source, encoding, binary=source.open("rb"))
     return None, arriving(stream_records(made, input_format or "jsonl"), predictor.chunk)

@@ -1,7 +1,7 @@
-"""Answers to rows as a file or a stream has them: JSON Lines, TSV or CSV, a record for each row.
+r"""Answers to rows as a file or a stream has them: JSON Lines, TSV or CSV, a record for each row.
 
-In JSON Lines, lists and objects are themselves; in a cell of TSV or CSV they are JSON. TSV has no quoting: a tab, a line
-break and a backslash are written ``\\t``, ``\\n``, ``\\r`` and ``\\\\``.
+In JSON Lines, lists and objects are themselves; in a cell of TSV or CSV they are JSON. TSV has no quoting: a tab, a
+line break and a backslash are written ``\t``, ``\n``, ``\r`` and ``\\``.
 """
 
 from __future__ import annotations

@@ -148,7 +148,8 @@ class Predictor:
         recipe = run.recipe
         if (state := run.stage_state("retrain")) not in (None, "success"):
             raise UserError(
-                f"{run.path}: its training is not finished ({state}); go on with it: autolora retrain {run.path} --resume"
+                f"{run.path}: its training is not finished ({state}); go on with it: autolora retrain {run.path} "
+                "--resume"
             )
         adapter_of(run)
         read_base(run.path)

@@ -193,7 +193,7 @@ class Tagging(Task):
 
     @override
     def answer(self, record: Mapping[str, Any], example: Example, *, scores: bool = False) -> dict[str, Any]:
-        """The tags, the entities that they make (words from "start" to before "end"), and how many words were cut off."""
+        """Tags, the entities that they make (words from "start" to before "end"), and how many words were cut off."""
         words, tags = example["tokens"], record["prediction"]
         entities = [
             {"type": name, "start": first, "end": last + 1, "text": " ".join(words[first : last + 1])}

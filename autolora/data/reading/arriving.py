@@ -30,7 +30,7 @@ def arriving(rows: Iterator[T], size: int) -> Iterator[list[T]]:
             for row in rows:
                 there.put(row)
             there.put(None)
-        except BaseException as error:  # noqa: BLE001  # it is raised where the rows are taken
+        except BaseException as error:  # it is raised where the rows are taken
             there.put(error)
 
     threading.Thread(target=read, daemon=True, name="rows").start()

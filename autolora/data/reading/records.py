@@ -1,7 +1,7 @@
 """Rows by the names of their columns, with all columns or some: ``for record in file_records(source): …``.
 
-The readers of training data give the cells of wanted columns only. Whoever passes rows on wants them as they are: a file's
-with `file_records`, those of standard input as they arrive with `stream_records`.
+The readers of training data give the cells of wanted columns only. Whoever passes rows on wants them as they are: a
+file's with `file_records`, those of standard input as they arrive with `stream_records`.
 """
 
 from __future__ import annotations
