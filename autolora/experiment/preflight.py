@@ -24,6 +24,7 @@ from autolora.recipe.load import Check, Limit, Where, read_recipe
 from autolora.recipe.method import target_limit
 from autolora.recipe.pairs import check_pairs
 from autolora.recipe.schema import HELD_OUT, Data, Eval, Model, Recipe
+from autolora.recipe.stages import LOSS, Retrain
 from autolora.registry import TASKS
 
 GENERATED_SPLITS = ("train", "validation")
@@ -254,6 +255,34 @@ def check_family(
     return [fault_at(field, message, where, hint) for field, message, hint in found]
 
 
+def check_keep(
+    data: Data, evaluation: Eval, retrain: Retrain, where: Where, task: str | None = None, limit: Limit = None
+) -> list[Fault]:
+    """Whether the task can be scored by what weights are chosen by.
+
+    Args:
+        data: The recipe's data section.
+        evaluation: The recipe's eval section.
+        retrain: The recipe's retrain section.
+        where: Gives the place of a dotted field.
+        task: The recipe's task family; None where the recipe names none that there is.
+        limit: The highest rank of a layer; it has no bearing on this check.
+    """
+    if task is None or retrain.by == LOSS:
+        return []
+    try:
+        found = TASKS.load(task).faults(
+            data, evaluation.model_copy(update={"metrics": (retrain.by,), "positive": None})
+        )
+        return [
+            fault_at("retrain.by", message, where, f"{hint}, {LOSS}")
+            for field, message, hint in found
+            if field.startswith("eval.metrics")
+        ]
+    except UserError:  # which `check_family` says
+        return []
+
+
 def check_planted(data: Data, model: Model, where: Where, task: str | None = None, limit: Limit = None) -> list[Fault]:
     """Whether a planted model learns from its own teacher, and no other model from it.
 
@@ -278,6 +307,7 @@ CHECKS: Mapping[str, Check] = {
     "data": check_data,
     "data eval": check_family,
     "data eval loss": check_bearing,
+    "data eval retrain": check_keep,
     "model": check_model,
     "data model method eval": check_sizes,
     "search": check_search,
