@@ -197,7 +197,7 @@ def test_a_run_cannot_be_gone_on_with_on_other_rows(laboratory: Path, tmp_path: 
     run, context = tiny_run(laboratory, tmp_path, "squeeze:k=4:budget=0.5", *BEST, "ranks.examples=8")
     run_stages(run, context)
     other = load_recipe(run.path / "recipe.yaml", ["retrain.held_out=0.5"])
-    with pytest.raises(UserError, match="was searched with retrain.held_out 0.25, not 0.5"):
+    with pytest.raises(UserError, match=r"was searched with retrain\.held_out 0\.25, not 0\.5"):
         check_unchanged(run, other)
 
 
