@@ -88,7 +88,7 @@ def test_adalora_keeps_none_before_its_ranks_are_final(laboratory: Path, tmp_pat
         ("classification", "f1", "f1"),
         ("regression", "spearman", "spearman"),
         ("tagging", "entities", "f1"),
-        ("generation", "chrf", "chrf"),
+        ("generation", "chrf", "chrf++"),
         ("generation", "perplexity", "perplexity"),
         ("encoder-decoder", "bleu", "bleu"),
         ("chat", "rouge_l", "rouge_l"),
