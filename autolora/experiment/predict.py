@@ -145,7 +145,6 @@ class Predictor:
     """
 
     def __init__(self, run: Run, *, scores: bool = False, show: bool = True, trust_remote_code: bool = False) -> None:
-        recipe = run.recipe
         if (state := run.stage_state("retrain")) not in (None, "success"):
             raise UserError(
                 f"{run.path}: its training is not finished ({state}); go on with it: autolora retrain {run.path} "
@@ -154,10 +153,10 @@ class Predictor:
         adapter_of(run)
         read_base(run.path)
         self.run, self.scores = run, scores
-        self.context = Context(recipe, show=show, trust_remote_code=trust_remote_code)
+        self.context = Context(run.recipe, show=show, trust_remote_code=trust_remote_code)
         if self.context.compute.processes > 1:
             raise UserError("rows are predicted by one process; start the command without a launcher")
-        METHODS.load(recipe.method.name).check_recipe(recipe)
+        METHODS.load((recipe := run.recipe).method.name).check_recipe(recipe)
         check_device(self.context)
         self.method = method_of(run)
         self.rows = NewRows(recipe.data, self.context.family)

@@ -16,6 +16,7 @@ from autolora.data.reading.table import column_fault
 from autolora.errors import Fault, RecipeError, UserError
 from autolora.experiment.base_faults import check_base
 from autolora.experiment.columns import find_columns
+from autolora.experiment.keep_faults import check_keep
 from autolora.experiment.model_faults import check_method, check_model, fault_at
 from autolora.experiment.size_faults import check_bearing, check_sizes
 from autolora.planted.kinds import GENERATED, KINDS, PREFIX, is_planted
@@ -24,7 +25,6 @@ from autolora.recipe.load import Check, Limit, Where, read_recipe
 from autolora.recipe.method import target_limit
 from autolora.recipe.pairs import check_pairs
 from autolora.recipe.schema import HELD_OUT, Data, Eval, Model, Recipe
-from autolora.recipe.stages import LOSS, Retrain
 from autolora.registry import TASKS
 
 GENERATED_SPLITS = ("train", "validation")
@@ -253,34 +253,6 @@ def check_family(
     except UserError as error:  # another package's, which cannot be imported
         return [Fault(where("task"), "task", str(error))]
     return [fault_at(field, message, where, hint) for field, message, hint in found]
-
-
-def check_keep(
-    data: Data, evaluation: Eval, retrain: Retrain, where: Where, task: str | None = None, limit: Limit = None
-) -> list[Fault]:
-    """Whether the task can be scored by what weights are chosen by.
-
-    Args:
-        data: The recipe's data section.
-        evaluation: The recipe's eval section.
-        retrain: The recipe's retrain section.
-        where: Gives the place of a dotted field.
-        task: The recipe's task family; None where the recipe names none that there is.
-        limit: The highest rank of a layer; it has no bearing on this check.
-    """
-    if task is None or retrain.by == LOSS:
-        return []
-    try:
-        found = TASKS.load(task).faults(
-            data, evaluation.model_copy(update={"metrics": (retrain.by,), "positive": None})
-        )
-        return [
-            fault_at("retrain.by", message, where, f"{hint}, {LOSS}")
-            for field, message, hint in found
-            if field.startswith("eval.metrics")
-        ]
-    except UserError:  # which `check_family` says
-        return []
 
 
 def check_planted(data: Data, model: Model, where: Where, task: str | None = None, limit: Limit = None) -> list[Fault]:
