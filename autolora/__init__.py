@@ -7,6 +7,7 @@
     ranks = autolora.squeeze(peft_model, batches, budget=0.5)    # of a LoRA in training, in place
     ranks = autolora.compress("adapter", 0.5, "smaller")  # of one on disk, without its model and without data
     found = autolora.compare("quickstart", "autolora,lora:4", seeds=range(3))
+    answers = autolora.predict(result, [{"sentence": "A new one."}])
     autolora.merge("my-adapter", "merged")    # base model and adapter as one, for transformers alone
 
 What is named here is imported when it is used: importing autolora itself imports nothing.
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from autolora.errors import RecipeError, RunError, UserError
     from autolora.experiment.api import run, search
     from autolora.experiment.merge import merge
+    from autolora.experiment.predict import predict
     from autolora.experiment.preflight import load_recipe
     from autolora.experiment.ranks import other_ranks
     from autolora.lora.ranks import Ranks
@@ -50,6 +52,7 @@ __all__ = [
     "load_recipe",
     "merge",
     "other_ranks",
+    "predict",
     "run",
     "search",
     "squeeze",
@@ -73,6 +76,7 @@ _PLACES = {
     "load_recipe": "autolora.experiment.preflight",
     "merge": "autolora.experiment.merge",
     "other_ranks": "autolora.experiment.ranks",
+    "predict": "autolora.experiment.predict",
     "run": "autolora.experiment.api",
     "search": "autolora.experiment.api",
     "squeeze": "autolora.allocation.squeeze",

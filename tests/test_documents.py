@@ -31,7 +31,7 @@ def blocks(name: str) -> list[str]:
 @pytest.mark.usefixtures("minilm")
 def test_the_python_page_runs_from_top_to_bottom(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = blocks("docs/python-api.md")
-    assert len(found) == 6
+    assert len(found) == 7
     names = {"folder": tmp_path, "__name__": "page"}  # the comparison is not begun; tests/test_api.py runs one
     for block in found:
         exec(compile(block, "docs/python-api.md", "exec"), names)

@@ -18,6 +18,7 @@ from autolora.cli.eval import evaluate
 from autolora.cli.export import export
 from autolora.cli.memory import memory
 from autolora.cli.merge import merge
+from autolora.cli.predict import predict
 from autolora.cli.ranks import ranks
 from autolora.cli.recipes import app as recipes_app
 from autolora.cli.report import report
@@ -65,6 +66,7 @@ app.command("search")(search)
 app.command("ranks")(ranks)
 app.command("retrain")(retrain)
 app.command("eval")(evaluate)
+app.command("predict")(predict)
 app.command("run")(run)
 app.command("compare")(compare)
 app.command("compress")(compress)

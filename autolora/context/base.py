@@ -7,11 +7,13 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import cached_property, partial
+from typing import Any
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from autolora.console import warn
+from autolora.data.held_out import hold_out
 from autolora.data.load import content_hash, load_splits
 from autolora.data.splits import Splits
 from autolora.lora.targets import all_linear, default_targets, head_modules
@@ -71,6 +73,10 @@ class Context:
         self.fitting: set[str] = set()  # splits that the model was found to fit, before its weights are loaded
         self.on_base: Callable[[Base], None] | None = None  # told once of the pretrained model that is loaded next
         self._said: set[str] = set()
+        self._kept_out: Any = None
+        self.chosen_by: Any = (
+            None  # what weights are chosen by (`autolora.experiment.keeping.HeldOut`), once it is made
+        )
         if said and announce and self.main:
             warn(said)
         self._examples: dict[str, list[Example]] = {}
@@ -96,7 +102,24 @@ class Context:
     @cached_property
     def splits(self) -> Splits:
         """Raw rows of the training split and the evaluation splits, by name, and how they were read."""
-        return load_splits(self.recipe.data, self.recipe.seed, self.family, model=self.pretrained.name)
+        found = load_splits(self.recipe.data, self.recipe.seed, self.family, model=self.pretrained.name)
+        if (share := self.recipe.retrain.kept_out) is not None:
+            self._keep_out(found, share)
+        return found
+
+    def _keep_out(self, found: Splits, share: float) -> None:
+        """Take the rows out of the training split by which weights are chosen: nothing else gets to see them."""
+        data, train = self.recipe.data, self.recipe.data.splits.train
+        rows, seed = found[train], self.recipe.seed
+        parts = hold_out(rows, range(len(rows)), data, self.family, seed, share=share, field="retrain.held_out")
+        found[train] = rows.select(parts.train, keep_in_memory=True)
+        self._kept_out = rows.select(parts.held, keep_in_memory=True)
+
+    @property
+    def kept_out(self) -> Any:
+        """The rows of the training split by which weights are chosen (`datasets.Dataset`); None where none are."""
+        _ = self.splits
+        return self._kept_out
 
     @cached_property
     def hashes(self) -> dict[str, str]:
@@ -287,8 +310,10 @@ def identity_of(recipe: Recipe, data: object, *parts: object) -> str:
     model = recipe.model.model_dump(mode="json")
     if recipe.method.targets is not None:
         model["target_modules"] = recipe.method.targets
+    share = recipe.retrain.kept_out
+    kept_out = [] if share is None else [{"kept out": share}]
     text = json.dumps(
-        [recipe.task, recipe.seed, model, given, recipe.loss.model_dump(), *parts],
+        [recipe.task, recipe.seed, model, given, recipe.loss.model_dump(), *parts, *kept_out],
         sort_keys=True,
     )
     return hashlib.sha256(text.encode()).hexdigest()

@@ -13,6 +13,7 @@ from autolora.registry import METHODS
 from autolora.runs.manifest import peak_memory_mib
 from autolora.runs.store import Run
 from autolora.training.finite import Watch
+from autolora.training.keeping import Keeping
 from autolora.training.log import MetricLog
 from autolora.training.loop import Trainable, run_steps
 
@@ -26,7 +27,8 @@ def run_in(
     total: int,
     title: str = "",
     begin: int = 0,
-) -> None:
+    keeping: Keeping | None = None,
+) -> int:
     """Run a stage's steps, with its log and checkpoint in a folder of the run; notes time, memory and passes.
 
     Args:
@@ -38,6 +40,10 @@ def run_in(
         total: Number of steps.
         title: What the progress bar is called; "": the folder's name.
         begin: The first step, where another training has done those before it.
+        keeping: Chooses among the steps' weights, and may end the training.
+
+    Returns:
+        The number of the last step that was done.
 
     Raises:
         RunError: The training has diverged.
@@ -46,7 +52,7 @@ def run_in(
     begun = time.monotonic()
     try:
         with StageProgress(title or name, examples=settings.batch_size, show=context.show and context.main) as progress:
-            run_steps(
+            done = run_steps(
                 trainable,
                 total=total,
                 log_every=settings.log_every,
@@ -58,10 +64,12 @@ def run_in(
                 on_accepted=run.save_recipe,
                 begin=begin,
                 watch=Watch(title or name, advice(context, settings)),
+                keeping=keeping,
             )
     finally:  # an interrupted part counts, too
         add_seconds(run, top, time.monotonic() - begun)
     run.note(top, peak_memory_mib=peak_memory_mib(context.compute.device), processes=context.compute.processes)
+    return done
 
 
 def advice(context: Context, settings: Steps) -> str:

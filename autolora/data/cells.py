@@ -27,6 +27,12 @@ class Written(str):
     __slots__ = ()
 
 
+class Digits(str):
+    """A whole number, as it is written in the file."""
+
+    __slots__ = ()
+
+
 def cell(value: Any, kind: Kind) -> Cell:
     """What a cell says, None where it says nothing.
 

@@ -46,7 +46,16 @@ class Division:
     rest: Sequence[int]
 
 
-def hold_out(rows: datasets.Dataset, chosen: Sequence[int], data: Data, family: Grouping, seed: int) -> Division:
+def hold_out(
+    rows: datasets.Dataset,
+    chosen: Sequence[int],
+    data: Data,
+    family: Grouping,
+    seed: int,
+    *,
+    share: float | None = None,
+    field: str = "data.splits.held_out",
+) -> Division:
     """Divide the rows that `data.limits` leaves of the training split.
 
     Inputs are drawn until they have as many rows as the share says, or a few more where the last has several.
@@ -57,27 +66,30 @@ def hold_out(rows: datasets.Dataset, chosen: Sequence[int], data: Data, family: 
         data: The recipe's section, whose `splits.held_out` is the share.
         family: Says which rows are one example.
         seed: The recipe's.
+        share: Of the rows; None: the section's.
+        field: What says so; each draws for itself.
 
     Raises:
         UserError: One of the two would be empty.
     """
     from autolora.training.seeds import derive  # imports torch, which scoring a file of outputs can do without
 
-    share, inputs = data.splits.held_out or 0.0, _inputs(rows, data, family)
+    share, inputs = (data.splits.held_out or 0.0) if share is None else share, _inputs(rows, data, family)
+    label = "held-out" if field == "data.splits.held_out" else field
     members: dict[int, list[int]] = {}
     for row in chosen:
         members.setdefault(inputs[row], []).append(row)
     names = list(members)
     wanted, taken = round(len(chosen) * share), set()
     held: list[int] = []
-    for place in np.random.default_rng(derive(seed, "held-out")).permutation(len(names)):
+    for place in np.random.default_rng(derive(seed, label)).permutation(len(names)):
         if len(held) >= wanted:
             break
         taken.add(names[place])
         held += members[names[place]]
     if not 0 < len(held) < len(chosen):
         raise UserError(
-            f"data.splits.held_out: {share:g} of {len(chosen)} training rows with {len(names)} different inputs holds "
+            f"{field}: {share:g} of {len(chosen)} training rows with {len(names)} different inputs holds "
             f"out {len(held)} and leaves {len(chosen) - len(held)}; both need at least one"
         )
     train = [row for row in chosen if inputs[row] not in taken]

@@ -20,8 +20,16 @@ def settle_base(run: Run, context: Context) -> None:
     context.on_base = partial(_settle, run, context.main)
 
 
-def _settle(run: Run, main: bool, found: Base) -> None:
-    """Raises UserError where this run, or one that it builds on, was begun on another model."""
+def check_base(run: Run, found: Base) -> None:
+    """Make sure that a run, and those that it builds on, were begun on the model that was loaded.
+
+    Args:
+        run: The run; nothing is written.
+        found: What was loaded.
+
+    Raises:
+        UserError: One was begun on another.
+    """
     for path in (run.path, *run.base_runs()):
         kept = read_base(path)
         if kept is not None and (other := ", ".join(differences(kept, found))):
@@ -29,6 +37,10 @@ def _settle(run: Run, main: bool, found: Base) -> None:
                 f"model.name: {path} was begun on another model than {run.recipe.model.name} is now, by {other}; "
                 "put the former one back, name its place with --model, or start a new run"
             )
+
+
+def _settle(run: Run, main: bool, found: Base) -> None:
+    check_base(run, found)
     begun = any(run.stage_state(stage) == "success" for stage in STAGES)  # by a version that kept nothing
     if main and not begun and read_base(run.path) is None:
         write_base(run.path, found)

@@ -173,13 +173,17 @@ def _remove_parts(run: Run) -> None:
         path.unlink(missing_ok=True)
 
 
-def _size(run: Run) -> dict[str, int]:
+def _size(run: Run) -> Row:
     """What the table says of the adapter's size."""
     retrained = run.manifest().get("stages", {}).get("retrain", {})
     parameters = retrained["trainable_parameters"] - retrained["head_parameters"]
+    kept = retrained.get("kept") or {}
+    chosen: Row = (
+        {"kept step": kept["step"], kept["by"]: kept["value"]} if kept and kept["step"] == kept["best_step"] else {}
+    )
     if not ranks_file(run.path).exists():
-        return {"adapter parameters": parameters}
-    return {"total rank": run.ranks().total, "LoRA parameters": parameters}
+        return {"adapter parameters": parameters, **chosen}
+    return {"total rank": run.ranks().total, "LoRA parameters": parameters, **chosen}
 
 
 def _recovery(run: Run) -> Recovery | None:

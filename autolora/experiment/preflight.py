@@ -16,6 +16,7 @@ from autolora.data.reading.table import column_fault
 from autolora.errors import Fault, RecipeError, UserError
 from autolora.experiment.base_faults import check_base
 from autolora.experiment.columns import find_columns
+from autolora.experiment.keep_faults import check_keep
 from autolora.experiment.model_faults import check_method, check_model, fault_at
 from autolora.experiment.size_faults import check_bearing, check_sizes
 from autolora.planted.kinds import GENERATED, KINDS, PREFIX, is_planted
@@ -278,6 +279,7 @@ CHECKS: Mapping[str, Check] = {
     "data": check_data,
     "data eval": check_family,
     "data eval loss": check_bearing,
+    "data eval retrain": check_keep,
     "model": check_model,
     "data model method eval": check_sizes,
     "search": check_search,

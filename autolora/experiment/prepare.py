@@ -12,6 +12,7 @@ from autolora.context.fit import check_skeleton
 from autolora.data.labels import listed
 from autolora.errors import UserError
 from autolora.evaluation.references import check_references
+from autolora.experiment.keeping import held_out
 from autolora.model.fit import unknown_faults
 from autolora.registry import METHODS
 from autolora.runs.base import read_base
@@ -46,6 +47,8 @@ def prepare(context: Context, run: Run | None = None, *, training: bool = True) 
         raise UserError(_nothing_to_learn(context, same))
     for split in context.recipe.data.splits.eval:
         check_references(context.task, context.splits, split)
+    if training:
+        held_out(context)
     check_skeleton(context, splits, lora=training and METHODS.load(context.recipe.method.name).adapts_layers)
 
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from autolora.console import warn
 from autolora.context.base import Context
 from autolora.context.fit import check_fit
 from autolora.context.steps import forget_seconds, run_in
 from autolora.experiment.announcement import announce
 from autolora.experiment.base import settle_base
+from autolora.experiment.keeping import held_out
 from autolora.experiment.prepare import keep_labels, prepare
 from autolora.methods.base import method_of
 from autolora.model.load import weights_hash
@@ -19,6 +21,7 @@ from autolora.runs.lock import alone
 from autolora.runs.manifest import device_record
 from autolora.runs.store import Run
 from autolora.training.finetune import Finetuning
+from autolora.training.keeping import Keeping
 from autolora.training.seeds import derive, seed_torch
 
 
@@ -74,14 +77,45 @@ def retrain(run: Run, context: Context, *, anew: bool = False) -> Path:
             )
             if training.prepare:
                 training.prepare(steps.weights)
-            run_in(run, context, "retrain", steps, settings, total, begin=training.begin)
+            held = held_out(context)
+            keeping = held.keeping(context, training, steps.weights.named, total) if held else None
+            done = run_in(run, context, "retrain", steps, settings, total, begin=training.begin, keeping=keeping)
             counted = steps.gradients.counted()
+            if held and keeping:
+                keeping.restore()
+                counted["forward_passes"] += keeping.evaluations * held.passes(context)
+                _say_kept(run, context, keeping, len(held.examples), (done, total))
             if training.initial_passes:
                 counted["forward_passes"] += training.initial_passes
                 counted["initialisation_passes"] = training.initial_passes
-            run.note("retrain", steps=total - training.begin, **counted)
+            run.note("retrain", steps=done - training.begin, **counted)
         if context.main:
             method.save(trained, head, context)
             run.note("retrain", **method.parameters(trained, head))
         context.compute.wait()
     return run.path / "adapter"
+
+
+def _say_kept(run: Run, context: Context, keeping: Keeping, examples: int, steps: tuple[int, int]) -> None:
+    """Note and show which step's weights are written, and why."""
+    done, total = steps
+    step = keeping.step if keeping.best else done
+    value = keeping.value if keeping.best else None
+    run.note(
+        "retrain",
+        kept={
+            "step": step,
+            "of": done,
+            "best_step": keeping.step,
+            "by": keeping.name,
+            "value": keeping.value,
+            "higher_is_better": keeping.higher_is_better,
+            "held_out_examples": examples,
+            "evaluations": keeping.evaluations,
+            "stopped_early": done < total,
+        },
+    )
+    if context.main and context.show:
+        shown = "" if value is None else f", {keeping.name} {value:.4f}"
+        stopped = f"; stopped after {done} of {total}: no better one in {keeping.since} evaluations"
+        warn(f"retrain: the weights of step {step} are kept{shown}{stopped if done < total else ''}")

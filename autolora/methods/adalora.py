@@ -84,7 +84,8 @@ class AdaLora(Budgeted, PeftMethod):
         _tuner(adapted).rankallocator.target_bgt = budget
         weight = config.orth_reg_weight
         factors = [(p, ".lora_A." in n) for n, p in adapted.named_parameters() if ".lora_A." in n or ".lora_B." in n]
-        return Training(adapted, Allocation(adapted), lambda: weight * orthogonality(factors))
+        whole = total - last  # from there on the ranks are the final ones
+        return Training(adapted, Allocation(adapted), lambda: weight * orthogonality(factors), whole_from=whole)
 
     @override
     def load(self, base: PreTrainedModel, context: Context) -> nn.Module:

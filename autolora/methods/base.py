@@ -226,6 +226,11 @@ class Method(ABC):
             UserError: What is there cannot be loaded, or does not fit.
         """
 
+    @property
+    def positions(self) -> int:
+        """Positions that what is trained takes in front of every sequence: of a prefix, for instance."""
+        return 0
+
     def base_run(self, settings: MethodSettings) -> Run:
         """The run of another method that this one builds on.
 

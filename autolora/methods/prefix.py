@@ -75,6 +75,11 @@ class Prefix(PeftMethod):
             encoder_hidden_size=HIDDEN,
         )
 
+    @property
+    @override
+    def positions(self) -> int:
+        return self.size
+
     @override
     def parameters(self, trained: nn.Module, head: Sequence[str]) -> dict[str, int]:
         """Those of the prefix: a key and a value for each of its tokens in every layer."""
@@ -87,7 +92,7 @@ class Prefix(PeftMethod):
 
     @override
     def load(self, base: PreTrainedModel, context: Context) -> nn.Module:
-        self._check_length(base, context, self.recipe.data.splits.eval)
+        self._check_length(base, context, [each for each in self.recipe.data.splits.eval if each in context.encoded])
         folder = self.run.path / "adapter"
         with explained(self.run):
             fresh = get_peft_model(base, self._config(context))
@@ -97,7 +102,7 @@ class Prefix(PeftMethod):
 
     def _check_length(self, model: PreTrainedModel, context: Context, splits: Sequence[str]) -> None:
         """The tokens come after the prefix: their positions are higher by its length."""
-        longest = max(context.task.longest(context.examples(split)) for split in splits)
+        longest = max((context.task.longest(context.examples(split)) for split in splits), default=0)
         try:
             check_length(model, longest + self.size)
         except UserError as error:

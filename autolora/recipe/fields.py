@@ -101,6 +101,7 @@ Epochs = Annotated[Number, within(0, MAX_EPOCHS, "nothing is learned from more p
 BatchSize = Annotated[int, within(1, MAX_BATCH, "the examples of a step are in memory at once")]
 Accumulation = Annotated[int, within(1, MAX_ACCUMULATION, "each is a pass of its own in a step")]
 ExampleCount = Annotated[int, within(1, MAX_EXAMPLES, "the rows that can be encoded and kept")]
+Patience = Annotated[int, within(1, 10**6, "so many evaluations in a row without a better one end a training")]
 Rank = Annotated[int, within(1, MAX_RANK, "no layer of any model has a larger smaller side")]
 Size = Annotated[int, within(1, MAX_RANK, "a rank, a width, or tokens of a prefix")]
 ParameterCount = Annotated[int, within(1, MAX_PARAMETERS, "no model has more parameters")]

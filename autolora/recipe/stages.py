@@ -19,6 +19,7 @@ from autolora.recipe.fields import (
     GradientNorm,
     InnerRate,
     ParameterCount,
+    Patience,
     Probability,
     Rank,
     Rate,
@@ -29,7 +30,10 @@ from autolora.recipe.fields import (
     Tolerance,
     one_of,
 )
-from autolora.registry import ESTIMATORS, SCORES
+from autolora.registry import ESTIMATORS, METRICS, SCORES
+
+LOSS = "loss"  # the task's own, beside the metrics
+KEPT_OUT, EVALUATIONS = 0.1, 10  # the share that is held out, and how often it is looked at, where it is not said
 
 
 class Steps(Section):
@@ -155,6 +159,42 @@ class Retrain(Steps):
     scaling: Literal["constant", "per_rank"] = "constant"  # lora_alpha / k everywhere, or lora_alpha / rank
     start: Literal["scratch", "searched"] = "scratch"  # a fresh LoRA, or what the search has trained of the kept parts
     weights: Weights = Weights()
+    # Which weights are written: those of the last step, or of the one that does best on rows that are held out.
+    keep: Annotated[Literal["last", "best"], LATER] = "last"
+    patience: Annotated[Patience | None, LATER] = None  # evaluations without a better one that end the training
+    by: Annotated[str, one_of(METRICS, LOSS), LATER] = LOSS  # what better means: the task's loss, or a metric
+    evaluate_every: Annotated[StepCount | None, LATER] = None  # steps; null: a tenth of them
+    held_out: Annotated[Share | None, LATER] = None  # of the training rows, neither searched nor trained on; null: 0.1
+
+    @model_validator(mode="after")
+    def _held_out_for_something(self) -> Self:
+        own = {name: type(self).model_fields[name].default for name in ("by", "evaluate_every", "held_out")}
+        said = [name for name, default in own.items() if getattr(self, name) != default]
+        if said and not self.evaluates:
+            raise ValueError(f"{' and '.join(said)} say how weights are chosen: write keep: best, or a patience, too")
+        if self.evaluate_every is not None and self.steps is not None and self.evaluate_every > self.steps:
+            raise ValueError(f"evaluate_every: {self.evaluate_every} is more than the {self.steps} steps there are")
+        return self
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether rows are held out of the training, and looked at while it goes on."""
+        return self.keep == "best" or self.patience is not None
+
+    @property
+    def kept_out(self) -> float | None:
+        """The share of the training rows that is held out; None where none is."""
+        if not self.evaluates:
+            return None
+        return KEPT_OUT if self.held_out is None else self.held_out
+
+    def every(self, total: int) -> int:
+        """Steps from one evaluation to the next.
+
+        Args:
+            total: The training's.
+        """
+        return self.evaluate_every or -(-total // EVALUATIONS)
 
     @property
     def without_selection(self) -> str:

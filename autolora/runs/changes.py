@@ -40,6 +40,7 @@ def _searched_with(recipe: Recipe) -> dict[str, object]:
         "search": recipe.search.model_dump(exclude={"checkpoint_every", "log_every"}, context=WHOLE),
         "data": recipe.data.model_dump(exclude={"root": True, "splits": {"eval"}, "limits": {"eval"}}, context=WHOLE),
         "loss": recipe.loss.model_dump(context=WHOLE),
+        "retrain": {"held_out": recipe.retrain.kept_out},
     }
     return dict(_flat(values))
 

@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from autolora.data.cells import Kind
+from autolora.data.cells import Cell, Kind
 from autolora.data.splits import Place
 from autolora.errors import UserError
 from autolora.metrics.base import Score, Takes
@@ -59,6 +59,7 @@ class Task(ABC):
     converses: ClassVar[bool] = False  # whether its examples are conversations, which a chat template writes
     decodes: ClassVar[bool] = False  # whether its outputs are decoded token by token, by a causal language model
     named_labels: ClassVar[bool] = False  # whether its labels are names of classes
+    gives_scores: ClassVar[bool] = False  # whether its predictions have probabilities
     gives: ClassVar[Takes | None] = None  # what its metrics are about; None: each says so itself
     scores_tokens: ClassVar[bool] = False  # whether metrics of tokens are about its references, too
     default_metrics: ClassVar[tuple[str, ...]] = ()  # where the recipe names none
@@ -372,6 +373,30 @@ class Task(ABC):
         Returns:
             One JSON-able record per example, in order, with at least "prediction".
         """
+
+    @classmethod
+    def asked(cls, cells: Mapping[str, Cell], data: Data, place: str) -> dict[str, Cell]:
+        """What is asked in a row, without what it may say of the answer.
+
+        Args:
+            cells: By column, of the row's inputs, and of its label where it has one.
+            data: The recipe's section.
+            place: Where the row stands.
+
+        Raises:
+            UserError: The row makes no sense.
+        """
+        return {name: cell for name, cell in cells.items() if name != data.label or name in data.columns}
+
+    def answer(self, record: Mapping[str, Any], example: Example, *, scores: bool = False) -> dict[str, Any]:
+        """A prediction as people read it: names for numbers.
+
+        Args:
+            record: Of the example, as `predict` gives it.
+            example: As `encode` gives it.
+            scores: Whether probabilities are wanted, of a family that has them.
+        """
+        return {"prediction": record["prediction"]}
 
     def reference_record(self, example: Example) -> dict[str, Any]:
         """What stands beside an example's prediction in the predictions file: JSON-able, enough to score it again.

@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import override
 
 from autolora.console import warn
-from autolora.data.cells import Kind
+from autolora.data.cells import Cell, Kind
 from autolora.data.splits import Place
 from autolora.errors import UserError
 from autolora.recipe.schema import Data, Eval
 from autolora.tasks.base import IGNORED, Purpose, TeacherForced, Wrong
-from autolora.tasks.conversations import SYSTEM, TOOLS, Turn, assistants, conversation, plain
+from autolora.tasks.conversations import SYSTEM, TOOLS, Turn, answered, assistants, conversation, plain
 from autolora.tasks.decoding import decode
 from autolora.tasks.encoding import Packer, columns_of, has_column
 from autolora.tasks.ends import own_ends
@@ -99,6 +99,20 @@ class Chat(Generation):
     def check_rows(cls, rows: Any, data: Data, place: Place) -> None:
         for i, cells in enumerate(_cells(rows, data)):
             conversation(cells, data, place(i))
+
+    @override
+    @classmethod
+    def asked(cls, cells: Mapping[str, Cell], data: Data, place: str) -> dict[str, Cell]:
+        """The turns before the last of the assistant's, where the answer's column has turns that are part of them."""
+        rest = super().asked(cells, data, place)
+        said = cells.get(data.label)
+        answer = json.loads(said) if isinstance(said, str) else None
+        if len(data.columns) > 1 or not isinstance(answer, list):
+            return rest
+        if not answered(answer) if data.label in data.columns else len(answer) < 2:
+            return rest
+        turns = _asked(conversation({name: c for name, c in cells.items() if not isinstance(c, list)}, data, place))
+        return {**rest, data.columns[0]: json.dumps(turns, ensure_ascii=False), SYSTEM: None}
 
     @override
     @classmethod

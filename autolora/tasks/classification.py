@@ -88,6 +88,7 @@ class Classification(_SequenceTask):
     """Two or more classes; labels are names."""
 
     named_labels = True
+    gives_scores = True
     gives = "classes"
     default_metrics = ("accuracy",)
 
@@ -155,6 +156,16 @@ class Classification(_SequenceTask):
             {"prediction": found, "prediction_name": self.names[found], "logits": row.tolist()}
             for found, row in zip(best, rows, strict=True)
         ]
+
+    @override
+    def answer(self, record: Mapping[str, Any], example: Example, *, scores: bool = False) -> dict[str, Any]:
+        """The class by its name, and the probability of each."""
+        found = {"prediction": record["prediction_name"]}
+        if not scores:
+            return found
+        highest = max(record["logits"])
+        powers = [math.exp(logit - highest) for logit in record["logits"]]
+        return {**found, "scores": {name: p / sum(powers) for name, p in zip(self.names, powers, strict=True)}}
 
     @override
     def sameness(self, examples: Sequence[Example]) -> str | None:

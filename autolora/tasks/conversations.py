@@ -183,6 +183,16 @@ def assistants(label: str | None) -> int:
     return int(value is not None)
 
 
+def answered(turns: Sequence[Any]) -> bool:
+    """Whether the last of a column's turns is the assistant's.
+
+    Args:
+        turns: As the column has them.
+    """
+    last = turns[-1] if turns else None
+    return isinstance(last, dict) and last.get("role", last.get("from")) in ("assistant", "gpt")
+
+
 def learned_turns(turns: Sequence[Turn]) -> Iterator[int]:
     """The places of the assistant's turns."""
     return (i for i, turn in enumerate(turns) if turn["role"] == "assistant")

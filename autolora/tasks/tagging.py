@@ -17,7 +17,7 @@ from autolora.data.labels import check, ids, listed, settle_for
 from autolora.data.splits import Place
 from autolora.errors import UserError
 from autolora.metrics.compute import score
-from autolora.metrics.entities import METRIC, entities_by_type, entity_count
+from autolora.metrics.entities import METRIC, entities_by_type, entity_count, entity_spans
 from autolora.recipe.schema import Data, Eval
 from autolora.tasks.base import IGNORED, WHOLE, Purpose, Task, Wrong, full_precision
 from autolora.tasks.encoding import beginning, columns_of, cut_off, first_pieces, in_batches, spaced, wants_spaces
@@ -190,6 +190,16 @@ class Tagging(Task):
                 tags[word] = self.names[tag]
             records.append({"prediction": tags, "cut_off": count - len(seen)})
         return records
+
+    @override
+    def answer(self, record: Mapping[str, Any], example: Example, *, scores: bool = False) -> dict[str, Any]:
+        """Tags, the entities that they make (words from "start" to before "end"), and how many words were cut off."""
+        words, tags = example["tokens"], record["prediction"]
+        entities = [
+            {"type": name, "start": first, "end": last + 1, "text": " ".join(words[first : last + 1])}
+            for name, first, last in entity_spans(tags)
+        ]
+        return {"prediction": tags, "entities": entities, "cut_off": record["cut_off"]}
 
     @override
     def reference_record(self, example: Example) -> dict[str, Any]:

@@ -48,6 +48,7 @@ class Training:
         begin: The first step, where the model has been trained so far already.
         prepare: Called with the optimiser before that step, to go on with what there is of its state.
         factors: What the learning rate of a parameter is multiplied by, by its name in the model; 1 of all others.
+        whole_from: The first number of steps done after which the weights are such as may be kept.
     """
 
     model: nn.Module
@@ -57,6 +58,7 @@ class Training:
     begin: int = 0
     prepare: Callable[[ScheduledOptimizer], None] | None = None
     factors: Mapping[str, float] = field(default_factory=dict)
+    whole_from: int = 0
 
 
 class Finetuning:

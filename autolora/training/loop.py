@@ -18,6 +18,7 @@ from torch import Tensor
 
 from autolora.training.checkpoint import load_checkpoint, save_checkpoint
 from autolora.training.finite import Watch
+from autolora.training.keeping import BEST, Keeping
 from autolora.training.log import MetricLog
 
 _SUM = "#loss-sum:"
@@ -99,7 +100,8 @@ def run_steps(
     on_accepted: Callable[[], None] = lambda: None,
     begin: int = 0,
     watch: Watch | None = None,
-) -> None:
+    keeping: Keeping | None = None,
+) -> int:
     """Run the steps that are left; with a checkpoint of the same trainable, go on from there.
 
     Args:
@@ -114,17 +116,22 @@ def run_steps(
         on_accepted: Called before the first step, when the checkpoint (if there is one) was found to belong to it.
         begin: The first step, where another training has done those before it.
         watch: Says what to call the training and what to try where it diverges.
+        keeping: Looks at the weights every few steps, and may end the training.
+
+    Returns:
+        The steps that are done: `total`, or fewer where `keeping` has ended it.
 
     Raises:
         UserError: The checkpoint belongs to something else, or is damaged.
         RunError: A step's loss, gradients or weights are not finite.
     """
     watch = watch or Watch()
-    done, sums = _resume(trainable, log if main_process else None, checkpoint, begin, watch)
+    done, sums = _resume(trainable, log if main_process else None, checkpoint, begin, watch, keeping)
+    logged = max(begin, done // log_every * log_every, keeping.logged(done) if keeping else 0)
     on_accepted()
     if observer:
         observer.start(done, total)
-    while done < total:
+    while done < total and not (keeping and keeping.ended):
         losses = trainable.advance(done)
         done += 1
         watch.add({**losses, **trainable.watched()})
@@ -132,23 +139,31 @@ def run_steps(
             sums[name] = sums[name] + value if name in sums else value.clone()
         if observer:
             observer.step(done)
-        logs = done % log_every == 0 or done == total
+        looks = keeping is not None and keeping.due(done, total)
+        logs = looks or done % log_every == 0 or done == total
         saves = checkpoint is not None and (done % checkpoint_every == 0 or done == total)
         if logs or saves:
             watch.look()
+        found = keeping.look(done) if keeping and looks else {}
+        saves = saves or (checkpoint is not None and keeping is not None and keeping.ended)
         if logs:
-            count = min((done - 1) % log_every + 1, done - begin)
-            _log(trainable, done, sums, count, log if main_process else None, observer)
-            sums = {}
+            _log(trainable, done, sums, done - logged, log if main_process else None, observer, found)
+            sums, logged = {}, done
         if checkpoint is not None and saves:
             state = trainable.state()
             watch.check(state)  # on every process, as all of them have to stop
             if main_process:
-                _save(trainable.identity, state, done, sums, log, checkpoint, watch)
+                _save(trainable.identity, state, done, sums, log, checkpoint, watch, keeping)
+    return done
 
 
 def _resume(
-    trainable: Trainable, log: MetricLog | None, checkpoint: Path | None, begin: int, watch: Watch
+    trainable: Trainable,
+    log: MetricLog | None,
+    checkpoint: Path | None,
+    begin: int,
+    watch: Watch,
+    keeping: Keeping | None,
 ) -> tuple[int, dict[str, Tensor]]:
     if checkpoint is None or not checkpoint.exists():
         if log:
@@ -164,7 +179,9 @@ def _resume(
             "start a new run, or take back what was changed"
         )
     sums = {name.removeprefix(_SUM): value for name, value in tensors.items() if name.startswith(_SUM)}
-    trainable.load({name: value for name, value in tensors.items() if not name.startswith(_SUM)})
+    trainable.load({name: value for name, value in tensors.items() if not name.startswith((_SUM, BEST))})
+    if keeping:
+        keeping.load(tensors, record["kept"])
     if log:
         log.cut(record, checkpoint)
     last = record.get("last_loss")  # checkpoints of earlier versions have none
@@ -179,12 +196,13 @@ def _log(
     count: int,
     log: MetricLog | None,
     observer: Observer | None,
+    found: Mapping[str, object],
 ) -> None:
     names = list(sums)
     means = (torch.stack([sums[n] for n in names]) / count).tolist()  # the one transfer from the device
     losses = dict(zip(names, means, strict=True))
     if log:
-        log.add({"step": done, **losses, **trainable.record(done)})
+        log.add({"step": done, **losses, **trainable.record(done), **found})
     if observer:
         observer.losses(done, losses)
 
@@ -197,7 +215,11 @@ def _save(
     log: MetricLog | None,
     checkpoint: Path,
     watch: Watch,
+    keeping: Keeping | None,
 ) -> None:
-    tensors = {**state, **{_SUM + name: value for name, value in sums.items()}}
+    tensors = {**state, **{_SUM + name: value for name, value in sums.items()}, **(keeping.state() if keeping else {})}
+    kept = {"kept": keeping.record()} if keeping else {}
     marked = log.mark() if log else {"log_bytes": 0}
-    save_checkpoint(checkpoint, tensors, {"identity": identity, "step": done, **marked, "last_loss": watch.last})
+    save_checkpoint(
+        checkpoint, tensors, {"identity": identity, "step": done, **marked, "last_loss": watch.last, **kept}
+    )

@@ -28,7 +28,7 @@ def open_json(source: Source) -> Table:
     if text.peek() != "[" and not _enter(text):
         return open_json_lines(source)
     columns: dict[str, None] = {}
-    for row in islice(_objects(source), LOOKED_AT):
+    for row in islice(array_objects(source), LOOKED_AT):
         columns |= dict.fromkeys(row)
     if not columns:
         raise UserError(f"{source.path}: must be a JSON array of objects, and has no object with keys in it")
@@ -36,15 +36,23 @@ def open_json(source: Source) -> Table:
 
 
 def _rows(source: Source, wanted: Sequence[str]) -> Iterator[Row]:
-    for number, row in enumerate(_objects(source), 1):
-        yield number, cells(row, wanted, partial(_place, source), number)
+    for number, row in enumerate(array_objects(source), 1):
+        yield number, cells(row, wanted, partial(place_of, source), number)
 
 
-def _place(source: Source, number: int) -> str:
+def place_of(source: Source, number: int) -> str:
+    """Where an object stands, for messages."""
     return ROW.format(file=source.path, number=number)
 
 
-def _objects(source: Source) -> Iterator[dict[str, Any]]:
+def is_array(source: Source) -> bool:
+    """Whether a file is one JSON value; else it is JSON Lines."""
+    text = _Text(source)
+    return text.peek() == "[" or _enter(text)
+
+
+def array_objects(source: Source) -> Iterator[dict[str, Any]]:
+    """The objects of a file that is one JSON value."""
     text = _Text(source)
     wrapped = text.peek() == "{"
     if wrapped:

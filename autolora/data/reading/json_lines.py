@@ -8,7 +8,7 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from autolora.data.cells import Written
+from autolora.data.cells import Digits, Written
 from autolora.data.reading.source import Source
 from autolora.data.reading.table import Row, Table
 from autolora.errors import UserError
@@ -33,13 +33,13 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return made if len(made) == len(pairs) else _Doubled(pairs)
 
 
-DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_float=Written, parse_int=str, parse_constant=Written)
+DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_float=Written, parse_int=Digits, parse_constant=Written)
 
 
 def open_json_lines(source: Source) -> Table:
     """A file with an object a line."""
     columns: dict[str, None] = {}
-    for _, row in islice(_objects(source), LOOKED_AT):
+    for _, row in islice(json_objects(source), LOOKED_AT):
         columns |= dict.fromkeys(row)
     if not columns:
         raise UserError(f"{source.path}: the file has only empty lines, or objects without keys")
@@ -47,11 +47,12 @@ def open_json_lines(source: Source) -> Table:
 
 
 def _rows(source: Source, wanted: Sequence[str]) -> Iterator[Row]:
-    for number, row in _objects(source):
+    for number, row in json_objects(source):
         yield number, cells(row, wanted, source.at, number)
 
 
-def _objects(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
+def json_objects(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The number of each line that is not empty, and its object."""
     for number, line in source.lines():
         if line.strip():
             yield number, json_object(line, source, number)

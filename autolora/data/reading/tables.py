@@ -40,12 +40,22 @@ def open_tsv(source: Source) -> Table:
 
 def _open(source: Source, read: Callable[[Source], Iterator[Record]], delimiter: str) -> Table:
     records = read(source)
-    line, header = next(records, (1, []))
-    if line != 1 or not any(name.strip() for name in header):
-        raise UserError(f"{source.at(1)}: the first line must name the columns, got an empty line")
+    header = first_line(records, source)
     if next(records, None) is None:
         raise UserError(f"{source.path}: the file has no rows, only the columns' names")
     return Table(str(source.path), header, partial(_rows, source, read, delimiter))
+
+
+def first_line(records: Iterator[Record], source: Source) -> list[str]:
+    """The columns' names.
+
+    Raises:
+        UserError: The first line has none.
+    """
+    line, header = next(records, (1, []))
+    if line != 1 or not any(name.strip() for name in header):
+        raise UserError(f"{source.at(1)}: the first line must name the columns, got an empty line")
+    return header
 
 
 def _rows(
@@ -55,12 +65,22 @@ def _rows(
     _, header = next(records)
     require(header, wanted, str(source.path))
     places = [header.index(name) for name in wanted]
+    for line, fields in fitting(records, header, source, delimiter):
+        yield line, [fields[place] for place in places]
+
+
+def fitting(records: Iterator[Record], header: Sequence[str], source: Source, delimiter: str) -> Iterator[Record]:
+    """The rows below a header.
+
+    Raises:
+        UserError: One has another number of fields.
+    """
     for line, fields in records:
         if len(fields) != len(header):
             raise UserError(
                 f"{source.at(line)}: the row has {len(fields)} fields, the header {len(header)}; {ADVICE[delimiter]}"
             )
-        yield line, [fields[place] for place in places]
+        yield line, fields
 
 
 def tsv_records(source: Source) -> Iterator[Record]:
