@@ -23,6 +23,7 @@ from autolora.cli.recipes import app as recipes_app
 from autolora.cli.report import report
 from autolora.cli.retrain import retrain
 from autolora.cli.run import run
+from autolora.cli.runs import app as runs_app
 from autolora.cli.search import search
 
 
@@ -71,6 +72,7 @@ app.command("compress")(compress)
 app.command("report")(report)
 app.command("export")(export)
 app.command("merge")(merge)
+app.add_typer(runs_app, name="runs")
 app.add_typer(recipes_app, name="recipes")
 
 
