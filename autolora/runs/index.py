@@ -37,6 +37,7 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     **dict.fromkeys(("score", "seconds"), (int, float, type(None))),
     **dict.fromkeys(("higher_is_better", "tuning"), (bool,)),
     "size": (int,),
+    "stages": (dict,),
 }
 
 

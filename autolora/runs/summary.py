@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from autolora.errors import UserError
+from autolora.files import read_json
 from autolora.recipe.method import label
 from autolora.runs.inventory import MANIFEST, RECIPE, STATUS
 from autolora.runs.lock import Lock
@@ -47,6 +48,7 @@ class Summary:
         method: Its label.
         seed: Of the recipe.
         stage: The last that was begun.
+        stages: The state of each that was begun, by name.
         metric: That methods are compared by; None before it is measured.
         score: Its value.
         higher_is_better: Of the metric.
@@ -64,6 +66,7 @@ class Summary:
     method: str = ""
     seed: int | None = None
     stage: str | None = None
+    stages: Mapping[str, str] = field(default_factory=dict)
     metric: str | None = None
     score: float | None = None
     higher_is_better: bool = True
@@ -107,7 +110,8 @@ def summarise(folder: Path, path: str, *, tuning: bool = False) -> Summary:
         return _summary(run, status, manifest, path, tuning)
     except (UserError, OSError) as error:
         said = " ".join(str(error).split())
-        return Summary(path, UNREADABLE, size=size_of(folder), reason=said, tuning=tuning)
+        made = _created(folder)
+        return Summary(path, UNREADABLE, size=size_of(folder), created=made, reason=said, tuning=tuning)
 
 
 def _summary(run: Run, status: Mapping[str, Any], manifest: Mapping[str, Any], path: str, tuning: bool) -> Summary:
@@ -122,6 +126,7 @@ def _summary(run: Run, status: Mapping[str, Any], manifest: Mapping[str, Any], p
         label(run.recipe.method),
         run.recipe.seed,
         stage=max(stages, key=lambda name: str(stages[name].get("at", "")), default=None),
+        stages={name: str(stage["state"]) for name, stage in stages.items()},
         metric=metric if state == FINISHED else None,
         score=measured.get("score") if state == FINISHED else None,
         higher_is_better=next(iter(higher), True),
@@ -132,6 +137,15 @@ def _summary(run: Run, status: Mapping[str, Any], manifest: Mapping[str, Any], p
         reason=None if state == FINISHED else reason(status),
         tuning=tuning,
     )
+
+
+def _created(folder: Path) -> str:
+    """When a damaged run was made; "" where its manifest does not say."""
+    try:
+        manifest = read_json(folder / MANIFEST)
+    except UserError:
+        return ""
+    return str(manifest.get("created", "")) if isinstance(manifest, dict) else ""
 
 
 def _state(status: Mapping[str, Any]) -> str:
