@@ -14,9 +14,9 @@ from autolora.errors import UserError
 from autolora.recipe.load import read_recipe
 from autolora.recipe.schema import Recipe
 from autolora.recipe.shipped import find_recipe
+from autolora.runs import listing
 from autolora.runs.changes import check_unchanged
 from autolora.runs.folders import is_run
-from autolora.runs import listing
 from autolora.runs.reach import check_reach
 from autolora.runs.resume import has_begun, to_resume
 from autolora.runs.store import Run
