@@ -25,6 +25,7 @@ from autolora.cli.retrain import retrain
 from autolora.cli.run import run
 from autolora.cli.runs import app as runs_app
 from autolora.cli.search import search
+from autolora.cli.watch import watch
 
 
 class _Group(TyperGroup):
@@ -68,6 +69,7 @@ app.command("retrain")(retrain)
 app.command("eval")(evaluate)
 app.command("run")(run)
 app.command("compare")(compare)
+app.command("watch")(watch)
 app.command("compress")(compress)
 app.command("report")(report)
 app.command("export")(export)

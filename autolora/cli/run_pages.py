@@ -1,4 +1,4 @@
-"""One run in full, and two side by side, on a terminal: what ``autolora runs show`` and ``autolora runs diff`` print."""
+"""One run in full, and two side by side, on a terminal: what ``autolora runs show`` and ``runs diff`` print."""
 
 from __future__ import annotations
 
