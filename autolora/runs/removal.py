@@ -83,13 +83,12 @@ def remove(folder: Path) -> int:
     check_removable(folder)
     finish_removing(folder.parent)
     aside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}{REMOVED}")
-    lock = Lock(folder / ".lock")
+    size, lock = size_of(folder), Lock(folder / ".lock")
     try:
         lock.acquire()
     except HeldError as error:
         raise UserError(f"{error}, and is not removed; wait for it or stop it") from error
     try:
-        size = size_of(folder)
         if os.name != "posix":  # a folder with an open file in it cannot be renamed there
             lock.release()
         folder.rename(aside)
