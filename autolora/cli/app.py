@@ -24,7 +24,9 @@ from autolora.cli.recipes import app as recipes_app
 from autolora.cli.report import report
 from autolora.cli.retrain import retrain
 from autolora.cli.run import run
+from autolora.cli.runs import app as runs_app
 from autolora.cli.search import search
+from autolora.cli.watch import watch
 
 
 class _Group(TyperGroup):
@@ -69,10 +71,12 @@ app.command("eval")(evaluate)
 app.command("predict")(predict)
 app.command("run")(run)
 app.command("compare")(compare)
+app.command("watch")(watch)
 app.command("compress")(compress)
 app.command("report")(report)
 app.command("export")(export)
 app.command("merge")(merge)
+app.add_typer(runs_app, name="runs")
 app.add_typer(recipes_app, name="recipes")
 
 

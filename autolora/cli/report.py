@@ -76,7 +76,7 @@ def _trials_of(folder: Path) -> list[Result]:
         UserError: The file lists none, or one that is not there.
     """
     from autolora.files import read_json
-    from autolora.runs.folders import is_run
+    from autolora.runs.folders import MARKED, is_run
     from autolora.runs.results import read_result
     from autolora.runs.store import Run
 
@@ -97,6 +97,9 @@ def _trials_of(folder: Path) -> list[Result]:
         path = Path(os.path.normpath(folder / trial["run"]))
         if Path(trial["run"]).is_absolute() or not path.resolve().is_relative_to(_around(folder)):
             raise UserError(f"{file} names a run that lies elsewhere: {path}; run autolora compare again")
+        if not is_run(path) and isinstance(trial.get(MARKED), str):
+            found.append(_missing({**trial, "reason": f"its run was removed on {trial[MARKED]}"}, fault))
+            continue
         if not is_run(path):
             raise UserError(f"{file} names a run that is not there: {path}; run autolora compare again")
         result = read_result(Run.open(path))

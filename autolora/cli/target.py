@@ -14,9 +14,9 @@ from autolora.errors import UserError
 from autolora.recipe.load import read_recipe
 from autolora.recipe.schema import Recipe
 from autolora.recipe.shipped import find_recipe
+from autolora.runs import listing
 from autolora.runs.changes import check_unchanged
 from autolora.runs.folders import is_run
-from autolora.runs.listing import runs, same_runs
 from autolora.runs.reach import check_reach
 from autolora.runs.resume import has_begun, to_resume
 from autolora.runs.store import Run
@@ -38,7 +38,7 @@ def begin(target: str, options: Options, *, resume: bool, last: str) -> tuple[Ru
     recipe = options.read(find_recipe(target))
     if not resume:
         return _launch(recipe, None, options)
-    if (found := to_resume(same_runs(options.runs, recipe), last)) is not None:
+    if (found := to_resume(listing.same_runs(options.runs, recipe), last)) is not None:
         return _launch(recipe, found.run, options, found.remark)
     raise UserError(
         f"nothing to resume: {options.runs / recipe.name} holds no run of exactly this recipe; leave out --resume to "
@@ -55,7 +55,7 @@ def existing(target: str | None, options: Options, *, begun: str | None = None) 
         return _open(Path(target), options)
     recipe = None if target is None else options.read(find_recipe(target))
     if begun is not None:
-        at_it = runs(options.runs) if recipe is None else same_runs(options.runs, recipe)
+        at_it = listing.at_stage(options.runs, begun) if recipe is None else listing.same_runs(options.runs, recipe)
         found = to_resume([run for run in at_it if has_begun(run, begun)], begun)
         if found is not None and not found.finished:
             return _open(found.run.path, options, found.remark, recipe)
@@ -79,10 +79,11 @@ def newest(folder: Path, recipe_name: str | None, target: str | None) -> tuple[R
     Raises:
         UserError: There is none.
     """
-    found, what = runs(folder, recipe_name), "run" if recipe_name is None else f"run of {recipe_name}"
-    if not found:
+    found, what = listing.newest(folder, recipe_name), "run" if recipe_name is None else f"run of {recipe_name}"
+    if found is None:
         raise UserError(f"there is no {what} below {folder}; run: autolora search {target or 'RECIPE'}")
-    return found[-1], f"the newest of {len(found)} runs below {folder}" if len(found) > 1 else ""
+    run, number = found
+    return run, f"the newest of {number} runs below {folder}" if number > 1 else ""
 
 
 def _open(path: Path, options: Options, remark: str = "", own: Recipe | None = None) -> tuple[Run, Context]:

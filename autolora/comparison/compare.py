@@ -16,6 +16,7 @@ from autolora.comparison.choices import tuning_table
 from autolora.comparison.execute import execute
 from autolora.comparison.outcome import Captioned, outcome, write_outcome
 from autolora.comparison.plan import Trial, check_plan, plan, trial_key
+from autolora.comparison.planned import Planned
 from autolora.comparison.statistics import check_interval
 from autolora.comparison.tune import check_tuning, choose, reported_results, reported_trials, tuning_trials
 from autolora.errors import UserError
@@ -96,7 +97,8 @@ def compare(
     """
     if trials is None:
         trials = checked_plan(recipes, methods, seeds, root, baseline=baseline, interval=interval, rates=rates)
-    run_all = partial(execute, root=root, jobs=jobs, show=show, on_begin=on_begin, on_end=on_end, on_notice=on_notice)
+    execution = partial(execute, root=root, jobs=jobs, show=show, on_begin=on_begin, on_end=on_end, on_notice=on_notice)
+    run_all = Planned(comparison_folder(root, recipes), trials, jobs).follow(execution)
     if not rates:
         runs = run_all(trials)
         found = [read_result(run) for trial, run in zip(trials, runs, strict=True) if trial.wanted]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 
 from autolora.console import StageProgress
 from autolora.context.base import Context
@@ -61,7 +62,7 @@ def run_in(
                 checkpoint=folder / "checkpoint.safetensors",
                 observer=progress,
                 main_process=context.main,
-                on_accepted=run.save_recipe,
+                on_accepted=lambda: _begun(run, name, total),
                 begin=begin,
                 watch=Watch(title or name, advice(context, settings)),
                 keeping=keeping,
@@ -70,6 +71,17 @@ def run_in(
         add_seconds(run, top, time.monotonic() - begun)
     run.note(top, peak_memory_mib=peak_memory_mib(context.compute.device), processes=context.compute.processes)
     return done
+
+
+def _begun(run: Run, name: str, total: int) -> None:
+    """Keep what whoever watches the run has to know: where its steps are logged, from which on, and to which."""
+    run.save_recipe()
+    if not run.main:
+        return
+    records = MetricLog(run.path / name / "log.jsonl").records() if (run.path / name / "log.jsonl").exists() else []
+    first = records[-1]["step"] if records else 0
+    now = datetime.now(UTC).isoformat()
+    run.note(name.split("/")[0], underway={"part": name, "first": first, "total": total, "at": now})
 
 
 def advice(context: Context, settings: Steps) -> str:

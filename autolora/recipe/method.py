@@ -206,11 +206,12 @@ def check_targets(method: MethodSettings) -> None:
         )
 
 
-def parse_seeds(text: str) -> list[int]:
+def parse_seeds(text: str, option: str = "--seeds") -> list[int]:
     """The seeds that a text means, each once.
 
     Args:
         text: ``0-4`` or ``0,3,7-9``.
+        option: That it was given with, for messages.
 
     Raises:
         UserError: It is anything else.
@@ -219,10 +220,10 @@ def parse_seeds(text: str) -> list[int]:
     for word in text.split(","):
         found = re.fullmatch(r"([0-9]{1,10})(?:-([0-9]{1,10}))?", word.strip())
         if found is None or (first := int(found[1])) > (last := int(found[2] or found[1])):
-            raise UserError(f"--seeds: expected whole numbers and ranges, as in 0-4 or 0,3,7-9, got {show(text)}")
+            raise UserError(f"{option}: expected whole numbers and ranges, as in 0-4 or 0,3,7-9, got {show(text)}")
         if last > MAX_SEED:
-            raise UserError(f"--seeds: a seed is at most {MAX_SEED} (generators take 32 bits), got {last}")
+            raise UserError(f"{option}: a seed is at most {MAX_SEED} (generators take 32 bits), got {last}")
         if last - first >= MAX_SEEDS or len(seeds) >= MAX_SEEDS:
-            raise UserError(f"--seeds: at most {MAX_SEEDS} seeds, as each is a run of every method, got {show(text)}")
+            raise UserError(f"{option}: at most {MAX_SEEDS} seeds, as each is a run of every method, got {show(text)}")
         seeds.update(dict.fromkeys(range(first, last + 1)))
     return list(seeds)

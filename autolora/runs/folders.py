@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -16,6 +17,9 @@ TUNING = "_tuning"  # in a recipe's folder, those of its runs that try a setting
 RANKS = ("retrain/ranks.json", "search/ranks.json")  # the first that a run has counts
 FILES = ("recipe.yaml", "status.json", "manifest.json")  # of every run
 STAGES = ("search", "retrain", "eval")
+OWN = (*STAGES, "adapter", "predictions", "submission")  # folders that a run has, in which there are no runs
+REMOVED = ".removed"  # the end of the name that a run gets, with a dot in front, to be removed
+MARKED = "removed"  # in a comparison's list of trials: when the run of one was removed
 LONGEST = 80  # characters of a method's label in the name of a folder
 
 
@@ -55,12 +59,44 @@ def run_folders(root: Path, recipe_name: str | None = None) -> Iterator[Path]:
         root: Where runs are; at any depth below it.
         recipe_name: Only in ``<root>/<recipe_name>/``; None: everywhere, but not those that try a setting.
     """
-    found = {
-        path.parent
-        for name in FILES
-        for path in (root.rglob(name) if recipe_name is None else root.glob(f"{recipe_name}/*/{name}"))
-    }
-    return (path for path in found if held_run(path) and not (recipe_name is None and is_tuning(path, root)))
+    if recipe_name is None:
+        return (path for path in _below(root) if not is_tuning(path, root))
+    return (path for path in _children(root / recipe_name) if held_run(path))
+
+
+def all_run_folders(root: Path) -> Iterator[Path]:
+    """The folders of runs, whole or damaged, and of those that only try a setting, in no order.
+
+    Args:
+        root: Where runs are; at any depth below it.
+    """
+    return _below(root)
+
+
+def _below(root: Path) -> Iterator[Path]:
+    """Runs at any depth; what a run has of its own folders is not looked into, and no link is followed."""
+    for parent, names, files in os.walk(root):
+        names[:] = [name for name in names if not is_removed(name)]
+        if all(name in files for name in FILES[:2]) and is_run(path := Path(parent)):
+            names[:] = [name for name in names if name not in OWN]
+            yield path
+        elif any(name in files for name in FILES) and held_run(path := Path(parent)):
+            yield path
+
+
+def _children(folder: Path) -> Iterator[Path]:
+    """The folders in a folder."""
+    with suppress(OSError):
+        yield from (path for path in folder.iterdir() if not is_removed(path.name))
+
+
+def is_removed(name: str) -> bool:
+    """Whether a folder is what is left of a run that is being removed, or was when the process was killed.
+
+    Args:
+        name: Of the folder.
+    """
+    return name.startswith(".") and name.endswith(REMOVED)
 
 
 def run_of(adapter: Path) -> Path | None:

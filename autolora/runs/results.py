@@ -130,7 +130,7 @@ def read_result(run: Run) -> Result:
         seed=run.recipe.seed,
         state="success" if done else status["state"],
         run=run.path,
-        reason=None if done else _reason(status) or _at_it(run),
+        reason=None if done else reason(status) or _at_it(run),
         manifest=manifest,
     )
     if not done:
@@ -160,8 +160,12 @@ def read_result(run: Run) -> Result:
     )
 
 
-def _reason(status: Mapping[str, Any]) -> str | None:
-    """The first line of what went wrong."""
+def reason(status: Mapping[str, Any]) -> str | None:
+    """The first line of what went wrong; None where nothing did.
+
+    Args:
+        status: What the run's status.json says.
+    """
     errors = [status.get("error"), *(stage.get("error") for stage in status["stages"].values())]
     said = [" ".join(str(error).split()) for error in errors if error]
     return said[0] if said else None

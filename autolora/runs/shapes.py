@@ -71,6 +71,7 @@ class Made(TypedDict, total=False):
     score: Number | None
     scores: list[Score]
     recovery: dict[str, Any]
+    underway: dict[str, Any]
 
 
 @with_config(WITHOUT_LIMIT)
