@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from autolora.console import StageProgress
 from autolora.context.base import Context
@@ -51,7 +52,7 @@ def run_in(
                 total=total,
                 log_every=settings.log_every,
                 checkpoint_every=settings.checkpoint_every,
-                log=MetricLog(folder / "log.jsonl"),
+                log=MetricLog(folder / "log.jsonl", partial(run.logged, name)),
                 checkpoint=folder / "checkpoint.safetensors",
                 observer=progress,
                 main_process=context.main,
