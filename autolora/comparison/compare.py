@@ -106,8 +106,16 @@ def compare(
         if trial.done and trial.run is not None:  # earlier, and perhaps not tracked then
             with following(trial.run, tracking.names, tracking.group):
                 pass
-    told = {"on_begin": on_begin, "on_end": on_end, "on_notice": on_notice}
-    run_all = partial(execute, root=root, jobs=jobs, show=show, tracking=tracking, **told)
+    run_all = partial(
+        execute,
+        root=root,
+        jobs=jobs,
+        show=show,
+        tracking=tracking,
+        on_begin=on_begin,
+        on_end=on_end,
+        on_notice=on_notice,
+    )
     if not rates:
         runs = run_all(trials)
         found = [read_result(run) for trial, run in zip(trials, runs, strict=True) if trial.wanted]

@@ -13,6 +13,7 @@ from autolora.context.steps import forget_seconds, run_in
 from autolora.experiment.announcement import announce
 from autolora.experiment.base import settle_base
 from autolora.experiment.prepare import keep_labels, prepare
+from autolora.experiment.short_memory import sized
 from autolora.methods.base import method_of
 from autolora.model.load import weights_hash
 from autolora.runs.lock import alone
@@ -41,7 +42,7 @@ def retrain(run: Run, context: Context, *, anew: bool = False) -> Path:
     method.check()
     prepare(context, run)
     forget_seconds(run, "retrain")
-    with run.stage("retrain"):
+    with run.stage("retrain"), sized(run, context, "retrain"):
         keep_labels(run, context)
         settle_base(run, context)
         announce(run, context)

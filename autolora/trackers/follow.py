@@ -15,6 +15,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from autolora.console import warn
@@ -116,12 +117,12 @@ class Followers:
     def logged(self, log: str, record: Mapping[str, object]) -> None:
         """See `Watcher`."""
         for follower in self.each:
-            follower.attempt(lambda follower=follower: follower.record(log, record))
+            follower.attempt(partial(follower.record, log, record))
 
     def ended(self, stage: str) -> None:
         """See `Watcher`."""
         for follower in self.each:
-            follower.attempt(lambda follower=follower: follower.stage(stage))
+            follower.attempt(partial(follower.stage, stage))
 
     def close(self) -> None:
         """End them for this process."""
@@ -187,10 +188,7 @@ class Follower:
             record: With its "step".
         """
         what, digest = f"{log} {record['step']}", digest_of(record)
-        sent = self.journal.digest(what)
-        if sent == digest:
-            return
-        if sent:  # the stage was begun anew, with other settings
+        if self.journal.digest(what) not in ("", digest):  # the stage was begun anew, with other settings
             self._renew(log.partition("/")[0])
         self._send(what, digest, of_record(log, record))
 
@@ -203,10 +201,7 @@ class Follower:
         for log, record in records_of(self.run, stage):
             self.record(log, record)
         for i, found in enumerate(of_stage(self.run, stage)):
-            what = f"end of {stage} {i}"
-            digest = digest_of(found.content())
-            if self.journal.digest(what) != digest:
-                self._send(what, digest, found)
+            self._send(f"end of {stage} {i}", digest_of(found.content()), found)
 
     def close(self) -> None:
         """End it for this process."""
@@ -246,26 +241,27 @@ class Follower:
         self.tracker = made
         folder = os.path.relpath(made.about.folder, self.run.path.absolute())
         self.journal.begin(run_id, Path(folder).as_posix())
-        text = dump_recipe(self.run.recipe)
         if not self.journal.digest("recipe"):
-            self.journal.note("recipe", digest_of(text))
-            try:
-                made.config(flat(self.run.recipe), text)
-            except BaseException:
-                self.journal.note("recipe", "")
-                raise
+            text = dump_recipe(self.run.recipe)
+            self._once("recipe", digest_of(text), partial(made.config, flat(self.run.recipe), text))
 
     def _send(self, what: str, digest: str, sent: Sent) -> None:
-        assert self.tracker is not None
+        """What of it has not been sent: first its numbers, whose digest stands for all of it."""
+        tracker, step = self.tracker, sent.step
+        assert tracker is not None
+        self._once(what, digest, lambda: tracker.scalars(sent.scalars, step))
+        if sent.histograms:
+            self._once(f"{what} histograms", digest, lambda: tracker.histograms(sent.histograms, step))
+        for name, path in sent.pictures.items():
+            self._once(f"{what} {name}", digest, partial(tracker.picture, name, path, step))
+
+    def _once(self, what: str, digest: str, send: Callable[[], None]) -> None:
         before = self.journal.digest(what)
+        if before == digest:
+            return
         self.journal.note(what, digest)
         try:
-            if sent.scalars:
-                self.tracker.scalars(sent.scalars, sent.step)
-            if sent.histograms:
-                self.tracker.histograms(sent.histograms, sent.step)
-            for name, path in sent.pictures.items():
-                self.tracker.picture(name, path, sent.step)
+            send()
         except Exception:
             self.journal.note(what, before)
             raise

@@ -16,6 +16,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from autolora.causes import loaded
 from autolora.training.checkpoint import load_checkpoint, save_checkpoint
 from autolora.training.finite import Watch
 from autolora.training.log import MetricLog
@@ -125,7 +126,8 @@ def run_steps(
     if observer:
         observer.start(done, total)
     while done < total:
-        losses = trainable.advance(done)
+        with loaded({"step": done + 1, "steps": total}):
+            losses = trainable.advance(done)
         done += 1
         watch.add({**losses, **trainable.watched()})
         for name, value in losses.items():
