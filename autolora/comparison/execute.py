@@ -33,6 +33,7 @@ SERVER_LOST = (
     "the server that begins the trials' processes has ended (killed, or short of memory?): another one is begun, and "
     "the trials that ended with it are gone on with from their last checkpoints"
 )
+LOOK_AT_MEMORY = 1.0  # seconds between two looks at the memory of the trials' processes
 Underway = Sequence[tuple[Trial, Run | None]]  # trials that processes are at, here or elsewhere, with their runs
 
 
@@ -222,11 +223,13 @@ class _Pool:
 
     def _wait(self) -> None:
         """For the end of a process; where others are waited for, too, or there is none, not for long."""
+        for job in self.running:
+            job.look()
         sentinels = [job.process.sentinel for job in self.running if not job.lost]
         idle = len(self.running) < self.jobs and bool(self.waiting)
         look = bool(self.away) or idle or len(sentinels) < len(self.running)
         if sentinels:
-            wait(sentinels, LOOK_EVERY if look else None)
+            wait(sentinels, LOOK_EVERY if look else LOOK_AT_MEMORY)
         elif self.running or self.away:
             time.sleep(LOOK_EVERY)
 
@@ -247,7 +250,7 @@ class _Pool:
         elif job.lost and state == "running":
             self._mark(job.run, "cancelled", error="the server of its process ended again, and its process with it")
         elif state == "running":
-            self._mark(job.run, "failed", error=f"its process ended with {how_it_ended(code)}")
+            self._mark(job.run, "failed", error=f"its process ended with {how_it_ended(code, job.peak)}")
         self.cells.free(job.trial)
         self.on_end(job.trial, job.run, time.monotonic() - job.begun)
 
