@@ -10,11 +10,22 @@ from typing import Any
 import pytest
 
 from autolora.errors import UserError
-from autolora.registry import ESTIMATORS, EXPORT_FORMATS, LINEARISERS, METHODS, METRICS, SCORES, TASKS, Registry
+from autolora.registry import (
+    ESTIMATORS,
+    EXPORT_FORMATS,
+    LINEARISERS,
+    METHODS,
+    METRICS,
+    SCORES,
+    TASKS,
+    TRACKERS,
+    Registry,
+)
 from tests.metrics.processes import run_python
 
 REGISTRIES: dict[str, Registry[Any]] = {
-    registry.kind: registry for registry in (TASKS, METHODS, METRICS, ESTIMATORS, SCORES, LINEARISERS, EXPORT_FORMATS)
+    registry.kind: registry
+    for registry in (TASKS, METHODS, METRICS, ESTIMATORS, SCORES, LINEARISERS, EXPORT_FORMATS, TRACKERS)
 }
 EVERY = [(kind, name) for kind, registry in REGISTRIES.items() for name in registry]
 HERE = "tests.test_registry"

@@ -23,7 +23,9 @@ from autolora.errors import RunError
 from autolora.experiment.memory import MemorySettings, Passes, base_bytes, estimate, lighter, needed, sizes
 from autolora.experiment.memory_passes import Work
 from autolora.experiment.memory_recipe import settings_of
+from autolora.methods.squeeze import Squeeze
 from autolora.recipe.schema import Recipe
+from autolora.registry import METHODS
 from autolora.runs.store import Run
 from autolora.training.checkpoint import read_record
 
@@ -119,9 +121,7 @@ class _Sizes:
         """Which part of the estimate the stage is."""
         if self.stage == "search" and self.load.get("done") == MEASURING:
             return "squeeze"
-        if self.stage == "search" and not self.context.recipe.search.selects:
-            return "retrain"
-        return self.stage
+        return "retrain" if self.stage == "search" and not _selects(self.context.recipe) else self.stage
 
     def needs(self, settings: MemorySettings) -> int:
         """Bytes of the device."""
@@ -191,7 +191,12 @@ class _Sizes:
 
 def _section(stage: str, recipe: Recipe) -> tuple[str, Any]:
     """The section that says a stage's batches: a search without selection variables begins the retraining."""
-    return ("search", recipe.search) if stage == "search" and recipe.search.selects else ("retrain", recipe.retrain)
+    return ("search", recipe.search) if stage == "search" and _selects(recipe) else ("retrain", recipe.retrain)
+
+
+def _selects(recipe: Recipe) -> bool:
+    """Whether the search has selection variables."""
+    return recipe.search.selects and not issubclass(METHODS.load(recipe.method.name), Squeeze)
 
 
 def _how_to_go_on(run: Run, stage: str) -> Iterator[str]:
@@ -219,8 +224,12 @@ def _step(checkpoint: Any) -> object:
 
 
 def _size(count: int) -> str:
-    return f"{count / GIB:.2f} GiB" if count >= GIB else f"{count / MIB:.1f} MiB"
+    if count >= GIB:
+        return f"{count / GIB:.2f} GiB"
+    return f"{count / MIB:.1f} MiB" if count >= 10 * MIB else f"{count / MIB:.3f} MiB"
 
 
 def _count(number: int) -> str:
-    return f"{number / 1e9:.2f} billion" if number >= 1e9 else f"{number / 1e6:.2f} million"
+    if number >= 1e6:
+        return f"{number / 1e9:.2f} billion" if number >= 1e9 else f"{number / 1e6:.2f} million"
+    return f"{number:,}"

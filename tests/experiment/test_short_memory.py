@@ -79,7 +79,7 @@ def test_a_search(laboratory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert quarter < changes["search.gradient_accumulation: 1 -> 2 (smaller pieces, the same batch)"]
     assert f"data.max_length: {int(found[2]) // 2}" in changes
     assert list(changes.values()) == sorted(changes.values())
-    assert "parameters, and 0.00 million of LoRA at rank 4" in text
+    assert re.search(r"has [\d,]+ parameters, and 1,024 of LoRA at rank 4; base in float32", text)
     step = read_record(run.path / "search" / "checkpoint.safetensors")["step"]
     assert f"its checkpoint of step {step} is kept" in text
     resumed = Run.open(run.path)
@@ -124,6 +124,7 @@ def test_measuring_fisher_information(laboratory: Path, tmp_path: Path, monkeypa
 
 def test_an_evaluation(laboratory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, context = tiny_run(laboratory, tmp_path, "lora:2", *SHORT)
+    search(run, context)
     retrain(run, context)
     Shortage(monkeypatch, context.task, "predict", 3, torch.OutOfMemoryError(FULL))
     text = message(evaluate, run, context, "eval")
@@ -141,6 +142,7 @@ def test_where_nothing_can_be_computed_the_shortage_is_still_said(
     laboratory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, context = tiny_run(laboratory, tmp_path, "lora:2", *SHORT)
+    search(run, context)
     Shortage(monkeypatch, context.task, "loss", 1, torch.OutOfMemoryError(FULL))
     monkeypatch.setattr("autolora.experiment.short_memory.estimate", lambda *given: {}["nothing"])
     text = message(retrain, run, context, "retrain")
@@ -150,7 +152,6 @@ def test_where_nothing_can_be_computed_the_shortage_is_still_said(
 
 LIMITED = """
 import resource, sys
-from autolora.training import loop
 import autolora.experiment.retrain, autolora.experiment.short_memory  # what is imported later would be short, too
 from autolora.training.gradients import Gradients
 
@@ -173,7 +174,16 @@ sys.exit(main(sys.argv[1:]))
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit of a process's memory is Linux's here")
 def test_a_real_shortage_on_the_command_line(laboratory: Path, tmp_path: Path) -> None:
-    command = ["run", str(laboratory / "tiny.yaml"), "--set", "method=lora:2", "--output", str(tmp_path)]
+    command = [
+        "run",
+        str(laboratory / "tiny.yaml"),
+        "--set",
+        "method.name=lora",
+        "--set",
+        "method.size=2",
+        "--output",
+        str(tmp_path),
+    ]
     found = subprocess.run([sys.executable, "-c", LIMITED, *command], capture_output=True, text=True, timeout=300)
     assert found.returncode == FAILED, found.stderr
     said = " ".join(found.stderr.split())
