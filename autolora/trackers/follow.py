@@ -22,6 +22,7 @@ from autolora.console import warn
 from autolora.recipe.load import dump_recipe
 from autolora.recipe.method import label
 from autolora.registry import TRACKERS
+from autolora.runs.folders import TUNING
 from autolora.runs.store import STAGES, Run
 from autolora.trackers.base import About, Tracker
 from autolora.trackers.content import Sent, flat, of_record, of_stage, records_of
@@ -223,12 +224,17 @@ class Follower:
     def _made(self) -> Tracker:
         recipe = self.run.recipe
         tags = {"recipe": recipe.name, "method": label(recipe.method), "seed": str(recipe.seed)}
-        number = f"-{self.journal.number}" if self.journal.number > 1 else ""
-        name = self.run.path.name if self.group is None else f"{label(recipe.method)}-{recipe.seed}"
+        group = self.group.name if self.group else ""
+        return TRACKERS.load(self.name)(About(recipe.name, self._called(), group, tags, self._folder()))
+
+    def _called(self) -> str:
+        """Unlike every other tracked run that is kept in the same place."""
+        recipe, name = self.run.recipe, self.run.path.name
+        if self.group is not None:
+            tuning = "tuning-" if self.run.path.parent.name == TUNING else ""
+            name = f"{recipe.name}-{label(recipe.method)}-{recipe.seed}-{tuning}{name[:15]}"  # when it was begun
         plain = "".join(c if c.isalnum() or c in "._-" else "-" for c in name)
-        return TRACKERS.load(self.name)(
-            About(recipe.name, plain + number, self.group.name if self.group else "", tags, self._folder())
-        )
+        return plain + (f"-{self.journal.number}" if self.journal.number > 1 else "")
 
     def _folder(self) -> Path:
         """Where it was first kept, or the comparison's, or the run's own."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from typing_extensions import override
 
 from autolora.trackers.base import BY_LAYER, Tracker, environment, quantiles
@@ -53,7 +55,9 @@ class MLflow(Tracker):
                 run_name=self.about.name,
                 tags=tags,
             )
-            started.start()
+            # Whoever comes first makes tables and experiment; the trials of a comparison come together.
+            with FileLock(self._store / "mlflow.lock") if own else nullcontext():
+                started.start()
         self._started = started
         return str(started.active_run.info.run_id)
 

@@ -237,7 +237,7 @@ def test_a_comparison_is_a_group(laboratory: Path, tmp_path: Path) -> None:
     with following(run, ["recorder"], group, places.append):
         run_stages(run, context)
     assert places == [f"tracked by recorder: {group.folder / 'recorder'}"]
-    assert {of for of, *_ in Recorder.sent} == {"lora-2-3"}
+    assert {of for of, *_ in Recorder.sent} == {f"tiny-lora-2-3-{run.path.name[:15]}"}
     with following(Run.open(run.path), ["recorder"], say=places.append):  # alone, where it was
         pass
     assert places[1] == places[0]

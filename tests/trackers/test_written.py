@@ -60,6 +60,11 @@ def interrupted(laboratory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     return again
 
 
+def called(run: Run) -> str:
+    """The tracked run's name in a comparison: recipe, method, seed, and when it was begun."""
+    return f"tiny-autolora-3-{run.path.name[:15]}"
+
+
 def logged(run: Run, log: str, name: str) -> list[tuple[int, float]]:
     lines = (run.path / log / "log.jsonl").read_text(encoding="utf-8").splitlines()
     return [(record["step"], record[name]) for record in map(json.loads, lines)]
@@ -81,7 +86,7 @@ def test_tensorboard(laboratory: Path, tmp_path: Path, monkeypatch: pytest.Monke
     reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     run = interrupted(laboratory, tmp_path, monkeypatch, "tensorboard")
     everything = dict.fromkeys(("scalars", "histograms", "images", "tensors"), 0)
-    read = reader.EventAccumulator(str(tmp_path / "tracking" / "tensorboard" / "autolora-3"), everything)
+    read = reader.EventAccumulator(str(tmp_path / "tracking" / "tensorboard" / called(run)), everything)
     read.Reload()
     for name in ("search/train_loss", "search/validation_loss", "search/selection_learning_rate", "retrain/train_loss"):
         found = [(event.step, event.value) for event in read.Scalars(name)]
@@ -134,7 +139,7 @@ def test_trackio(laboratory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (file,) = (tmp_path / "tracking" / "trackio").glob("*.db")
     with sqlite3.connect(file) as kept:
         rows = kept.execute("select run_name, step, metrics from metrics order by id").fetchall()
-    assert {name for name, _, _ in rows} == {"autolora-3"}
+    assert {name for name, _, _ in rows} == {called(run)}
     records = [(step, json.loads(metrics)) for _, step, metrics in rows]
     for name in ("search/train_loss", "search/validation_loss", "retrain/train_loss"):
         assert [(step, of[name]) for step, of in records if name in of] == logged(run, *name.split("/"))
@@ -163,7 +168,8 @@ def test_a_comparison_has_a_tracked_run_for_each_trial(laboratory: Path, tmp_pat
     )
     assert found.failed == 0
     folder = found.folder / "tracking" / "tensorboard"
-    assert {path.name for path in folder.iterdir()} == {"lora-1-0", "lora-1-1", "lora-2-0", "lora-2-1"}
+    names = sorted(path.name.rsplit("-", 2)[0] for path in folder.iterdir())
+    assert names == ["tiny-lora-1-0", "tiny-lora-1-1", "tiny-lora-2-0", "tiny-lora-2-1"]
 
 
 def test_what_is_not_installed_is_said_before_a_run_is_begun(
