@@ -208,7 +208,9 @@ def _how_to_go_on(run: Run, stage: str) -> Iterator[str]:
     if not checkpoint.is_file():
         again = f"autolora {'run' if stage == 'search' else stage} {run.path}{' --resume' if stage == 'search' else ''}"
         kept = "" if stage == "search" else " (what the search depended on may not: data.max_length, for one)"
-        yield f"there is no checkpoint of {stage} yet, so that its settings may change in this run{kept}: {again} --set …"
+        yield (
+            f"there is no checkpoint of {stage} yet, so that its settings may change in this run{kept}: {again} --set …"
+        )
         return
     yield (
         f"its checkpoint of step {_step(checkpoint)} is kept, and fits these settings alone: where other programs have "
