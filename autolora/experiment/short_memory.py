@@ -108,11 +108,15 @@ class _Sizes:
             self.tokens, self.examples = self.load["tokens"], self.load["examples"]
         else:
             of = {"search": found.search_examples, "retrain": found.retrain_examples, "eval": recipe.eval.batch_size}
-            self.tokens, self.examples = found.tokens, of[self.stage]
+            self.tokens, self.examples = self._longest() or found.tokens, of[self.stage]
         self.settings = self._at(found)
         self.passes = Passes(self.config, family.auto_class)
         self.part = self._part()
         self.now = self.needs(self.settings)
+
+    def _longest(self) -> int:
+        """Tokens of the longest example of the run; 0 where none has been encoded yet."""
+        return max((len(each["input_ids"]) for split in self.context.encoded.values() for each in split), default=0)
 
     def _at(self, settings: MemorySettings) -> MemorySettings:
         return replace(settings, tokens=self.tokens, search_examples=self.examples, retrain_examples=self.examples)

@@ -151,9 +151,9 @@ def test_where_nothing_can_be_computed_the_shortage_is_still_said(
 LIMITED = """
 import resource, sys
 import autolora.experiment.retrain, autolora.experiment.short_memory  # what is imported later would be short, too
-from autolora.training.gradients import Gradients
+from autolora.tasks.classification import Classification
 
-of = Gradients.of
+of = Classification.loss
 def limited(self, *given, **named):
     import torch
     used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
@@ -164,7 +164,7 @@ def limited(self, *given, **named):
         resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     return of(self, *given, **named)
 
-Gradients.of = limited
+Classification.loss = limited
 from autolora.cli import main
 sys.exit(main(sys.argv[1:]))
 """
@@ -185,7 +185,7 @@ def test_a_real_shortage_on_the_command_line(laboratory: Path, tmp_path: Path) -
     found = subprocess.run([sys.executable, "-c", LIMITED, *command], capture_output=True, text=True, timeout=300)
     assert found.returncode == FAILED, found.stderr
     said = " ".join(found.stderr.split())
-    assert "the run failed: retrain: memory was short at step 1 of 30" in said
+    assert "the run failed: retrain: memory was short at step 1 of 30, with 6 examples of " in said
     assert "allocate memory" in said
     assert "retrain.gradient_accumulation: 1 -> 2" in said
     assert "Traceback" not in found.stderr
