@@ -104,6 +104,7 @@ def test_the_groups_of_other_packages_are_named_after_the_kinds() -> None:
         "autolora.scores",
         "autolora.linearisers",
         "autolora.export_formats",
+        "autolora.trackers",
     ]
 
 
