@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from autolora.errors import RunError, UserError
 
@@ -67,7 +68,7 @@ def explained(error: BaseException, stage: str = "") -> UserError | RunError | N
         return error
     if is_memory(error):
         return RunError(
-            f"memory was short ({_first_line(error)}); lower {LOWER.get(stage, LOWER[''])}, lower data.max_length, "
+            f"{short_of_memory(error)}; lower {LOWER.get(stage, LOWER[''])}, lower data.max_length, "
             "take model.dtype: bfloat16 or a smaller model, or end other programs; --resume goes on from the last "
             "checkpoint"
         )
@@ -93,6 +94,48 @@ def is_memory(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     return isinstance(error, RuntimeError) and any(part in str(error).lower() for part in MEMORY)
+
+
+@contextmanager
+def loaded(load: Mapping[str, object]) -> Iterator[None]:
+    """Note on an exception that says that memory was short what was being computed; what is noted already stays.
+
+    Args:
+        load: "step" and "steps", "examples" and "tokens" of a micro-batch, or what was being "done"; it is read when
+            the exception comes.
+    """
+    try:
+        yield
+    except Exception as error:
+        if is_memory(error):
+            error.__dict__["load"] = {**load, **load_of(error)}
+        raise
+
+
+def load_of(error: BaseException) -> dict[str, Any]:
+    """What was noted by `loaded`.
+
+    Args:
+        error: Of any kind.
+    """
+    return dict(error.__dict__.get("load", {}))
+
+
+def short_of_memory(error: BaseException) -> str:
+    """That memory was short, at which step and with what batch, as far as it was noted.
+
+    Args:
+        error: That says so.
+    """
+    load, where = load_of(error), []
+    if "step" in load:
+        where.append(f"at step {load['step']} of {load['steps']}")
+    if "done" in load:
+        where.append(f"while {load['done']}")
+    if "examples" in load:
+        plural = "" if load["examples"] == 1 else "s"
+        where.append(f"with {load['examples']} example{plural} of {load['tokens']} tokens in a pass")
+    return f"memory was short{' ' if where else ''}{', '.join(where)} ({_first_line(error)})"
 
 
 @contextmanager

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from autolora.methods.base import Method
     from autolora.metrics.base import Metric
     from autolora.tasks.base import Task
+    from autolora.trackers.base import Tracker
 
 T = TypeVar("T")
 
@@ -263,4 +264,16 @@ EXPORT_FORMATS: Registry[Callable[[Allocation], Exported]] = Registry(
         "yaml": "autolora.export.neutral:export",
     },
     classes=False,
+)
+
+# Where a run is tracked, beside its own files.
+TRACKERS: Registry[type[Tracker]] = Registry(
+    "tracker",
+    "autolora.trackers.base:Tracker",
+    {
+        "tensorboard": "autolora.trackers.tensorboard:TensorBoard",
+        "mlflow": "autolora.trackers.mlflow:MLflow",
+        "trackio": "autolora.trackers.trackio:Trackio",
+        "wandb": "autolora.trackers.wandb:WandB",
+    },
 )

@@ -37,6 +37,7 @@ ROOMS = (  # from the ground up: a room imports from those before it only
     "adapters",
     "bilevel",
     "runs",
+    "trackers",
     "evaluation",
     "context",
     "methods",

@@ -123,7 +123,7 @@ def test_the_readmes_loading_gives_autoloras_logits_on_a_bfloat16_base(
 def test_the_groups_of_entry_points_are_named() -> None:
     text = (ROOT / "docs" / "python-api.md").read_text(encoding="utf-8")
     tables = [value for value in vars(registry).values() if isinstance(value, registry.Registry)]
-    assert len(tables) == 7
+    assert len(tables) == 8
     assert all(f"`{table.group}`" in text for table in tables)
 
 

@@ -10,11 +10,22 @@ from typing import Any
 import pytest
 
 from autolora.errors import UserError
-from autolora.registry import ESTIMATORS, EXPORT_FORMATS, LINEARISERS, METHODS, METRICS, SCORES, TASKS, Registry
+from autolora.registry import (
+    ESTIMATORS,
+    EXPORT_FORMATS,
+    LINEARISERS,
+    METHODS,
+    METRICS,
+    SCORES,
+    TASKS,
+    TRACKERS,
+    Registry,
+)
 from tests.metrics.processes import run_python
 
 REGISTRIES: dict[str, Registry[Any]] = {
-    registry.kind: registry for registry in (TASKS, METHODS, METRICS, ESTIMATORS, SCORES, LINEARISERS, EXPORT_FORMATS)
+    registry.kind: registry
+    for registry in (TASKS, METHODS, METRICS, ESTIMATORS, SCORES, LINEARISERS, EXPORT_FORMATS, TRACKERS)
 }
 EVERY = [(kind, name) for kind, registry in REGISTRIES.items() for name in registry]
 HERE = "tests.test_registry"
@@ -93,6 +104,7 @@ def test_the_groups_of_other_packages_are_named_after_the_kinds() -> None:
         "autolora.scores",
         "autolora.linearisers",
         "autolora.export_formats",
+        "autolora.trackers",
     ]
 
 

@@ -29,9 +29,13 @@ from torch.nn import functional as F
 
 from autolora.allocation.components import Components
 from autolora.allocation.rows import Rows
+from autolora.causes import loaded
 from autolora.errors import RunError, UserError
+from autolora.training.batches import load_of_batch
 from autolora.training.sampling import Sampled
 from autolora.training.seeds import derive, generator
+
+MEASURING = "Fisher information was measured"  # what is being done, should memory be short
 
 
 class SampledLoss(Protocol):
@@ -112,7 +116,8 @@ def measure_gates(
     with evaluating(model):
         for i, (batch, rows) in enumerate(batches):
             draws = generator(derive(seed, "gates", i))
-            derivatives, sampled = _derivatives(layers, components, batch, rows, partial(loss, draws=draws))
+            with loaded({"done": MEASURING, **load_of_batch(batch)}):
+                derivatives, sampled = _derivatives(layers, components, batch, rows, partial(loss, draws=draws))
             found.append(derivatives)
             units, scale = units + sampled.units, sampled.scale
     if not units:

@@ -17,6 +17,7 @@ from autolora.cli.options import (
     Options,
     OutputOption,
     PublishedOption,
+    TrackOption,
     TrustOption,
 )
 from autolora.console import line, screen
@@ -65,12 +66,15 @@ def compare(
     data_root: DataRootOption = None,
     model: ModelOption = None,
     output: OutputOption = None,
+    track: TrackOption = None,
     trust_remote_code: TrustOption = False,
 ) -> None:
     """Compare methods over seeds: every trial is a run, done once and reused; the tables at the end."""
     from autolora.recipe.method import parse_methods, parse_seeds
     from autolora.recipe.tuning import parse_tune
+    from autolora.trackers.names import parse_trackers
 
+    trackers = parse_trackers(track)
     options = Options.given(set_, data_root, model, None, output, trust_remote_code)
     chosen, numbers = [] if methods is None else parse_methods(methods), parse_seeds(seeds)
     rates = () if tune is None else parse_tune(tune)
@@ -108,6 +112,7 @@ def compare(
         on_notice=said.notice,
         trials=trials,
         rates=rates,
+        track=trackers,
     )
     show_tables(found.tables)
     stdout = screen()

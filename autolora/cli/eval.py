@@ -19,6 +19,7 @@ from autolora.cli.options import (
     SeedOption,
     SetOption,
     TargetArgument,
+    TrackOption,
     TrustOption,
 )
 from autolora.console import screen
@@ -67,10 +68,13 @@ def evaluate(
     harness_few_shot: HarnessShotOption = None,
     harness_batch_size: HarnessBatchOption = None,
     harness_chat: HarnessChatOption = False,
+    track: TrackOption = None,
     trust_remote_code: TrustOption = False,
 ) -> None:
     """Measure the adapter on the evaluation splits and write the metrics table; or score another system's outputs."""
     options = Options.given(set_, data_root, model, seed, output, trust_remote_code)
+    if track and (submission or harness is not None or task is not None or predictions is not None):
+        raise UserError("--track follows the metrics of a run; leave it out, or --submission, --harness and --task")
     own = (harness_tasks_dir, harness_limit, harness_few_shot, harness_batch_size)
     if harness is None and (harness_chat or any(value is not None for value in own)):
         raise UserError("the options --harness-… belong to --harness TASKS; name the tasks, or leave them out")
@@ -81,7 +85,7 @@ def evaluate(
         _harness(target, options, names, *own, harness_chat)
         return
     if task is None and predictions is None:
-        (_submit if submission else _measure)(target, options)
+        _submit(target, options) if submission else _measure(target, options, track)
         return
     if submission:
         raise UserError("--submission needs a run's model, and --task and --predictions need none; leave one out")
@@ -95,15 +99,21 @@ def evaluate(
     _score(task, predictions, options)
 
 
-def _measure(target: str | None, options: Options) -> None:
+def _measure(target: str | None, options: Options, track: list[str] | None) -> None:
     """The metrics table of a run."""
     from autolora.cli.show import show_stage
     from autolora.cli.target import existing
+    from autolora.cli.tracking import tracked
+    from autolora.trackers.names import parse_trackers
+
+    trackers = parse_trackers(track)
 
     run, context = existing(target, options)
     from autolora.experiment.evaluate import evaluate as measure
 
-    show_stage(run, context, "eval", measure(run, context))
+    with tracked(run, trackers):
+        rows = measure(run, context)
+    show_stage(run, context, "eval", rows)
 
 
 def _harness(

@@ -36,6 +36,10 @@ TrustOption = Annotated[
     bool,
     typer.Option("--trust-remote-code", help="Let code run that comes with the model, if the recipe wants it, too."),
 ]
+TrackOption = Annotated[
+    list[str] | None,
+    typer.Option("--track", metavar="NAME,...", help="Track it, too: tensorboard, mlflow, trackio, wandb."),
+]
 BaselineOption = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="What the others are compared with; default: the first lora-matched, or LoRA."),

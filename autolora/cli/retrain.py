@@ -11,6 +11,7 @@ from autolora.cli.options import (
     SeedOption,
     SetOption,
     TargetArgument,
+    TrackOption,
     TrustOption,
 )
 
@@ -23,14 +24,20 @@ def retrain(
     seed: SeedOption = None,
     output: OutputOption = None,
     resume: ResumeOption = False,
+    track: TrackOption = None,
     trust_remote_code: TrustOption = False,
 ) -> None:
     """Train LoRA at the found ranks on all training data and write a PEFT adapter."""
     from autolora.cli.show import show_stage
     from autolora.cli.target import existing
+    from autolora.cli.tracking import tracked
+    from autolora.trackers.names import parse_trackers
 
+    trackers = parse_trackers(track)
     options = Options.given(set_, data_root, model, seed, output, trust_remote_code)
     run, context = existing(target, options, begun="retrain" if resume else None)
     from autolora.experiment.retrain import retrain as train_adapter
 
-    show_stage(run, context, "retrain", train_adapter(run, context, anew=not resume))
+    with tracked(run, trackers):
+        adapter = train_adapter(run, context, anew=not resume)
+    show_stage(run, context, "retrain", adapter)

@@ -11,6 +11,7 @@ from autolora.cli.options import (
     ResumeOption,
     SeedOption,
     SetOption,
+    TrackOption,
     TrustOption,
 )
 
@@ -23,14 +24,19 @@ def run(
     seed: SeedOption = None,
     output: OutputOption = None,
     resume: ResumeOption = False,
+    track: TrackOption = None,
     trust_remote_code: TrustOption = False,
 ) -> None:
     """Search, retrain and eval, one after the other."""
     from autolora.cli.show import show_stage
     from autolora.cli.target import begin
+    from autolora.cli.tracking import tracked
+    from autolora.trackers.names import parse_trackers
 
+    trackers = parse_trackers(track)
     options = Options.given(set_, data_root, model, seed, output, trust_remote_code)
     run, context = begin(recipe, options, resume=resume, last="eval")
     from autolora.experiment.line import run_stages
 
-    run_stages(run, context, lambda name, result: show_stage(run, context, name, result))
+    with tracked(run, trackers):
+        run_stages(run, context, lambda name, result: show_stage(run, context, name, result))

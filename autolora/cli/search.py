@@ -11,6 +11,7 @@ from autolora.cli.options import (
     ResumeOption,
     SeedOption,
     SetOption,
+    TrackOption,
     TrustOption,
 )
 
@@ -23,14 +24,20 @@ def search(
     seed: SeedOption = None,
     output: OutputOption = None,
     resume: ResumeOption = False,
+    track: TrackOption = None,
     trust_remote_code: TrustOption = False,
 ) -> None:
     """Learn the selection variables and write a rank for every layer."""
     from autolora.cli.show import show_stage
     from autolora.cli.target import begin
+    from autolora.cli.tracking import tracked
+    from autolora.trackers.names import parse_trackers
 
+    trackers = parse_trackers(track)
     options = Options.given(set_, data_root, model, seed, output, trust_remote_code)
     run, context = begin(recipe, options, resume=resume, last="search")
     from autolora.experiment.search import search as search_ranks
 
-    show_stage(run, context, "search", search_ranks(run, context))
+    with tracked(run, trackers):
+        ranks = search_ranks(run, context)
+    show_stage(run, context, "search", ranks)

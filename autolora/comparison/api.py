@@ -15,6 +15,7 @@ from autolora.model.remote_code import allow_code
 from autolora.recipe.method import parse_methods, parse_seeds
 from autolora.recipe.schema import Recipe
 from autolora.recipe.tuning import tuned_rates
+from autolora.trackers.names import parse_trackers
 
 
 @plainly()
@@ -32,6 +33,7 @@ def compare(
     show: bool = False,
     trust_remote_code: bool = False,
     tune: Mapping[str, Iterable[float]] | None = None,
+    track: str | Sequence[str] = (),
     **overrides: object,
 ) -> Comparison:
     """Compare methods over seeds, as ``autolora compare`` does: what is not there yet is run, each in a process.
@@ -53,11 +55,13 @@ def compare(
         trust_remote_code: Let code run that comes with the models, where the recipes want it.
         tune: A grid of which a rate is chosen for each method on a held-out part of the training split, as in
             ``{"learning_rate": [1e-4, 3e-4, 1e-3]}``.
+        track: Trackers that follow each trial, as in `autolora.run`; they are kept beside the tables.
         overrides: Fields of all recipes by dotted name, with ``__`` for the dot: ``search__steps=20``.
 
     Raises:
         UserError: Something can be known to be wrong before anything is run. What goes wrong in a run is in its result.
     """
+    trackers = parse_trackers(track)
     several = [recipes] if isinstance(recipes, Recipe | str | Path) else list(recipes)
     read = [resolve(recipe, data_root, model, None, overrides) for recipe in several]
     for text in dict.fromkeys(allow_code(each.model, allowed=trust_remote_code) for each in read):
@@ -68,5 +72,14 @@ def compare(
     numbers = parse_seeds(seeds if isinstance(seeds, str) else ",".join(map(str, seeds)))
     rates = () if tune is None else tuned_rates(tune)
     return compare_recipes(
-        read, chosen, numbers, Path(output), baseline=baseline, interval=interval, jobs=jobs, show=show, rates=rates
+        read,
+        chosen,
+        numbers,
+        Path(output),
+        baseline=baseline,
+        interval=interval,
+        jobs=jobs,
+        show=show,
+        rates=rates,
+        track=trackers,
     )

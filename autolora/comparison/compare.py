@@ -25,6 +25,7 @@ from autolora.recipe.schema import MethodSettings, Recipe
 from autolora.runs.results import Result, read_result
 from autolora.runs.store import Run
 from autolora.tables import Row
+from autolora.trackers.follow import FOLDER, Group, Tracking, following
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ def compare(
     on_notice: Callable[[str], None] = lambda text: None,
     trials: Sequence[Trial] | None = None,
     rates: Sequence[float] = (),
+    track: Sequence[str] = (),
 ) -> Comparison:
     """Run what is not there yet below `root`, and write the tables.
 
@@ -91,13 +93,30 @@ def compare(
         on_notice: Told once of what the user should know, see `autolora.comparison.execute`.
         trials: From `checked_plan` of the same; None to plan here, which scans the runs below `root`.
         rates: Of which one is chosen for each recipe and method, see `autolora.comparison.tune`; none to take theirs.
+        track: Names of trackers that follow the trials that are run here.
 
     Raises:
         UserError: Something can be known to be wrong before anything is run.
     """
     if trials is None:
         trials = checked_plan(recipes, methods, seeds, root, baseline=baseline, interval=interval, rates=rates)
-    execution = partial(execute, root=root, jobs=jobs, show=show, on_begin=on_begin, on_end=on_end, on_notice=on_notice)
+    tracking = _tracking(root, recipes, track)
+    for name, place in tracking.places():
+        on_notice(f"tracked by {name}: {place}")
+    for trial in trials:
+        if trial.done and trial.run is not None:  # earlier, and perhaps not tracked then
+            with following(trial.run, tracking.names, tracking.group):
+                pass
+    execution = partial(
+        execute,
+        root=root,
+        jobs=jobs,
+        show=show,
+        tracking=tracking,
+        on_begin=on_begin,
+        on_end=on_end,
+        on_notice=on_notice,
+    )
     run_all = Planned(comparison_folder(root, recipes), trials, jobs).follow(execution)
     if not rates:
         runs = run_all(trials)
@@ -118,6 +137,12 @@ def compare(
     folder = comparison_folder(root, recipes)
     files = write_outcome(tables, results, folder, published=published)
     return Comparison(tuple(results), tuple(tables), folder, tuple(files))
+
+
+def _tracking(root: Path, recipes: Sequence[Recipe], names: Sequence[str]) -> Tracking:
+    """What the trials' trackers write lies beside the tables, in one place for all of them."""
+    folder = comparison_folder(root, recipes)
+    return Tracking(tuple(names), Group(folder.relative_to(root / "comparisons").as_posix(), folder / FOLDER))
 
 
 def checked_plan(

@@ -27,11 +27,13 @@ from autolora.recipe.method import label
 from autolora.runs.folders import TUNING
 from autolora.runs.lock import LOOK_EVERY, HeldError, Holder
 from autolora.runs.store import Run
+from autolora.trackers.follow import UNTRACKED, Tracking
 
 SERVER_LOST = (
     "the server that begins the trials' processes has ended (killed, or short of memory?): another one is begun, and "
     "the trials that ended with it are gone on with from their last checkpoints"
 )
+LOOK_AT_MEMORY = 1.0  # seconds between two looks at the memory of the trials' processes
 Underway = Sequence[tuple[Trial, Run | None]]  # trials that processes are at, here or elsewhere, with their runs
 
 
@@ -72,6 +74,7 @@ def execute(
     *,
     jobs: int = 1,
     show: bool = False,
+    tracking: Tracking = UNTRACKED,
     on_begin: Callable[[Trial, Run], None] = lambda trial, run: None,
     on_end: Callable[[Trial, Run, float], None] = lambda trial, run, seconds: None,
     on_notice: Callable[[str], None] = lambda text: None,
@@ -83,6 +86,7 @@ def execute(
         root: Where new runs go.
         jobs: How many processes run at a time.
         show: Show their progress.
+        tracking: What follows them.
         on_begin: Told of every trial that begins.
         on_end: Told of every trial that ends, and the seconds that its process took; 0 where another comparison did it.
         on_notice: Told once of what the user should know: who is at a trial that is waited for, what was lost.
@@ -93,7 +97,7 @@ def execute(
     Raises:
         RunError: No process can be begun.
     """
-    pool = _Pool(trials, root, jobs, show, on_begin, on_end, on_notice)
+    pool = _Pool(trials, root, jobs, show, tracking, on_begin, on_end, on_notice)
     try:
         pool.run()
     finally:
@@ -110,11 +114,12 @@ class _Pool:
         root: Path,
         jobs: int,
         show: bool,
+        tracking: Tracking,
         on_begin: Callable[[Trial, Run], None],
         on_end: Callable[[Trial, Run, float], None],
         on_notice: Callable[[str], None],
     ) -> None:
-        self.root, self.jobs, self.show = root, jobs, show
+        self.root, self.jobs, self.show, self.tracking = root, jobs, show, tracking
         self.on_begin, self.on_end, self.on_notice = on_begin, on_end, on_notice
         self.runs = {trial_key(trial.recipe): trial.run for trial in trials if trial.run is not None}
         self.waiting = [trial for trial in trials if not trial.done]
@@ -202,7 +207,7 @@ class _Pool:
 
     def _start(self, trial: Trial, run: Run) -> Job:
         threads = max(1, (os.cpu_count() or 1) // self.jobs) if self.jobs > 1 else None
-        given = (str(run.path), trial.recipe, self.precisions[trial.recipe.name], threads, self.show)
+        given = (str(run.path), trial.recipe, self.precisions[trial.recipe.name], threads, self.show, self.tracking)
         for last in (False, True):
             process = self.context.Process(target=work, args=given, daemon=False)
             try:
@@ -218,11 +223,13 @@ class _Pool:
 
     def _wait(self) -> None:
         """For the end of a process; where others are waited for, too, or there is none, not for long."""
+        for job in self.running:
+            job.look()
         sentinels = [job.process.sentinel for job in self.running if not job.lost]
         idle = len(self.running) < self.jobs and bool(self.waiting)
         look = bool(self.away) or idle or len(sentinels) < len(self.running)
         if sentinels:
-            wait(sentinels, LOOK_EVERY if look else None)
+            wait(sentinels, LOOK_EVERY if look else LOOK_AT_MEMORY)
         elif self.running or self.away:
             time.sleep(LOOK_EVERY)
 
@@ -243,7 +250,7 @@ class _Pool:
         elif job.lost and state == "running":
             self._mark(job.run, "cancelled", error="the server of its process ended again, and its process with it")
         elif state == "running":
-            self._mark(job.run, "failed", error=f"its process ended with {how_it_ended(code)}")
+            self._mark(job.run, "failed", error=f"its process ended with {how_it_ended(code, job.peak)}")
         self.cells.free(job.trial)
         self.on_end(job.trial, job.run, time.monotonic() - job.begun)
 

@@ -7,10 +7,13 @@ import os
 import signal
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING
+
+import psutil  # which accelerate brings
 
 from autolora.comparison.plan import Trial
 from autolora.errors import FAILED
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 SAFE_PATH = "PYTHONSAFEPATH"
 PRELOADED = ["autolora.comparison.worker"]
 LOST = 255  # what multiprocessing says of a process whose fork server is gone: its true end is not known
+GIB = 2**30
 LONGEST_END = 60.0  # seconds that a process may take to end when told to
 
 
@@ -37,6 +41,7 @@ class Job:
         begun: When, by the monotonic clock.
         served: Whether a fork server began it.
         lost: Whether the server of its process is gone, so that only the run's lock says whether it still runs.
+        peak: The most memory that the process was seen to have, in bytes; 0 where it was never looked at.
     """
 
     trial: Trial
@@ -45,6 +50,13 @@ class Job:
     begun: float
     served: bool
     lost: bool = False
+    peak: int = 0
+
+    def look(self) -> None:
+        """See how much memory the process has now."""
+        with suppress(psutil.Error, OSError, ValueError):
+            if self.process.pid is not None:
+                self.peak = max(self.peak, psutil.Process(self.process.pid).memory_info().rss)
 
     def ended(self) -> bool:
         """Whether the process has ended."""
@@ -114,11 +126,12 @@ def end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def how_it_ended(code: int | None) -> str:
+def how_it_ended(code: int | None, peak: int = 0) -> str:
     """An exit code in words.
 
     Args:
         code: As multiprocessing has it: the negative number of a signal, where one ended the process.
+        peak: The most memory that the process was seen to have, in bytes; 0 where that is not known.
     """
     if code is None or code >= 0:
         return f"exit code {code}"
@@ -126,4 +139,14 @@ def how_it_ended(code: int | None) -> str:
         name = signal.Signals(-code).name
     except ValueError:  # a system has signals without a name
         name = str(-code)
-    return f"signal {name}{'; was memory short?' if name == 'SIGKILL' else ''}"
+    return f"signal {name}{_of_memory(peak) if name == 'SIGKILL' else ''}"
+
+
+def _of_memory(peak: int) -> str:
+    """What SIGKILL says, which no process can say of itself any more."""
+    machine = psutil.virtual_memory()
+    seen = f"; it was last seen with {peak / GIB:.2f} GiB at most, of {machine.total / GIB:.2f}" if peak else ""
+    return (
+        f", which is how a machine that is out of memory ends a process{seen}; run fewer trials at a time (--jobs), or "
+        "lower batch_size or raise gradient_accumulation of its stages (autolora memory says what that comes to)"
+    )

@@ -20,13 +20,21 @@ from autolora.experiment.line import run_stages
 from autolora.recipe.schema import Recipe
 from autolora.runs.lock import HeldError
 from autolora.runs.store import Run
+from autolora.trackers.follow import UNTRACKED, Tracking, following
 from autolora.training.compute import Compute, Precision
 
 BUSY = 75  # the exit code where another process is at the run, and nothing was done
 WAIT = 10.0  # seconds that a process whose comparison was killed may take to notice it
 
 
-def work(path: str, recipe: Recipe, precision: Precision, threads: int | None, show: bool) -> None:
+def work(
+    path: str,
+    recipe: Recipe,
+    precision: Precision,
+    threads: int | None,
+    show: bool,
+    tracking: Tracking = UNTRACKED,
+) -> None:
     """Target of the process. Exits with 0, 3 (failed; the reason is in status.json), 75 (`BUSY`) or 130 (cancelled).
 
     Args:
@@ -35,6 +43,7 @@ def work(path: str, recipe: Recipe, precision: Precision, threads: int | None, s
         precision: Of its passes, whatever this machine would take by itself.
         threads: How many threads torch may use; None for all.
         show: Show the progress.
+        tracking: What follows the trial.
     """
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGINT, _interrupt)
@@ -42,18 +51,19 @@ def work(path: str, recipe: Recipe, precision: Precision, threads: int | None, s
     run = Run(Path(path), recipe)
     try:
         with run.hold(WAIT):
-            _work(run, precision, threads, show)
+            _work(run, precision, threads, show, tracking)
     except HeldError:
         sys.exit(BUSY)
     except KeyboardInterrupt:
         sys.exit(CANCELLED)
 
 
-def _work(run: Run, precision: Precision, threads: int | None, show: bool) -> None:
+def _work(run: Run, precision: Precision, threads: int | None, show: bool, tracking: Tracking) -> None:
     try:
         if threads is not None:
             torch.set_num_threads(threads)
-        run_whole(run, precision, show=show)
+        with following(run, tracking.names, tracking.group):
+            run_whole(run, precision, show=show)
     except KeyboardInterrupt:
         with suppress(OSError):
             run.mark("cancelled")

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 
 from autolora.console import StageProgress
 from autolora.context.base import Context
@@ -58,7 +59,7 @@ def run_in(
                 total=total,
                 log_every=settings.log_every,
                 checkpoint_every=settings.checkpoint_every,
-                log=MetricLog(folder / "log.jsonl"),
+                log=MetricLog(folder / "log.jsonl", partial(run.logged, name)),
                 checkpoint=folder / "checkpoint.safetensors",
                 observer=progress,
                 main_process=context.main,

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from autolora.causes import loaded
 from autolora.errors import RunError
 from autolora.evaluation.part import Part
 from autolora.tasks.base import Task
 from autolora.tasks.decoding import inner_model
-from autolora.training.batches import Collate, Example
+from autolora.training.batches import Collate, Example, load_of_batch
 from autolora.training.compute import Compute
 
 
@@ -65,8 +66,10 @@ def predict(
         for indices in batches[compute.process :: compute.processes]:
             if before.issuperset(indices):
                 continue
-            batch = {k: v.to(compute.device) for k, v in collate([examples[i] for i in indices]).items()}
-            records_of = list(zip(indices, (say or task.predict)(model, batch, tokenizer), strict=True))
+            batch = collate([examples[i] for i in indices])
+            with loaded(load_of_batch(batch)):
+                batch = {k: v.to(compute.device) for k, v in batch.items()}
+                records_of = list(zip(indices, (say or task.predict)(model, batch, tokenizer), strict=True))
             _check(flags, indices)
             mine += records_of
             if part:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from autolora.causes import plainly
+from autolora.console import warn
 from autolora.context.base import Context
 from autolora.experiment.line import run_stages
 from autolora.experiment.preflight import check_recipe, load_recipe
@@ -18,6 +20,8 @@ from autolora.runs.listing import same_runs
 from autolora.runs.results import Result, read_result
 from autolora.runs.resume import to_resume
 from autolora.runs.store import Run
+from autolora.trackers.follow import following
+from autolora.trackers.names import parse_trackers
 
 
 @plainly()
@@ -31,6 +35,7 @@ def run(
     resume: bool = False,
     show: bool = False,
     trust_remote_code: bool = False,
+    track: str | Sequence[str] = (),
     **overrides: object,
 ) -> Result:
     """Search, retrain and evaluate, as ``autolora run`` does.
@@ -44,15 +49,18 @@ def run(
         resume: Go on with the newest run of exactly this recipe, where there is one.
         show: Show the progress, on standard error.
         trust_remote_code: Let code run that comes with the model, where the recipe wants it.
+        track: Trackers that follow the run, ``"tensorboard,mlflow"`` or a list of names; see docs/trackers.md.
         overrides: Fields of the recipe by dotted name, with ``__`` for the dot: ``search__steps=20``.
 
     Raises:
         UserError: The recipe is faulty (a RecipeError), or something that it needs is not there.
     """
+    trackers = parse_trackers(track)
     resolved = resolve(recipe, data_root, model, seed, overrides)
     context = Context(resolved, show=show, trust_remote_code=trust_remote_code)
     made = _begin(context, Path(output), resume=resume)
-    run_stages(made, context)
+    with following(made, trackers, say=warn):
+        run_stages(made, context)
     return read_result(made)
 
 
@@ -67,6 +75,7 @@ def search(
     resume: bool = False,
     show: bool = False,
     trust_remote_code: bool = False,
+    track: str | Sequence[str] = (),
     **overrides: object,
 ) -> Ranks:
     """Find the ranks only, as ``autolora search`` does; `run` with `resume` goes on from there.
@@ -80,15 +89,18 @@ def search(
         resume: See `run`.
         show: See `run`.
         trust_remote_code: See `run`.
+        track: See `run`.
         overrides: See `run`.
 
     Raises:
         UserError: As `run`; or the recipe's method searches for nothing.
     """
+    trackers = parse_trackers(track)
     resolved = resolve(recipe, data_root, model, seed, overrides)
     context = Context(resolved, show=show, trust_remote_code=trust_remote_code)
     made = _begin(context, Path(output), resume=resume)
-    return search_stage(made, context)
+    with following(made, trackers, say=warn):
+        return search_stage(made, context)
 
 
 def resolve(

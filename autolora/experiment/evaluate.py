@@ -17,6 +17,7 @@ from autolora.evaluation.submission import check_names, submission_lines
 from autolora.experiment.announcement import announce
 from autolora.experiment.base import settle_base
 from autolora.experiment.prepare import keep_labels, prepare
+from autolora.experiment.short_memory import sized
 from autolora.files import file_hash, write_atomic, write_records
 from autolora.methods.base import method_of
 from autolora.model.load import weights_hash
@@ -55,7 +56,7 @@ def evaluate(run: Run, context: Context) -> list[Row]:
     files = prediction_files(run.path, run.recipe.data.splits.eval)
     rows: list[Row] = []
     scored: list[Scored] = []
-    with run.stage("eval"):
+    with run.stage("eval"), sized(run, context, "eval"):
         keep_labels(run, context)
         settle_base(run, context)
         announce(run, context)

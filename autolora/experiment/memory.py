@@ -197,7 +197,11 @@ class Passes:
 
 
 def estimate(
-    config: Any, auto_class: str, settings: MemorySettings, passes: Passes | None = None
+    config: Any,
+    auto_class: str,
+    settings: MemorySettings,
+    passes: Passes | None = None,
+    stages: Sequence[str] = STAGES,
 ) -> dict[str, StageMemory]:
     """The memory of search, squeeze (where it measures; its training is as the retraining) and retraining.
 
@@ -208,6 +212,7 @@ def estimate(
         auto_class: Of transformers, with the task's head.
         settings: What else it depends on.
         passes: Of this model, where it is asked for several times.
+        stages: Which are computed.
 
     Raises:
         UserError: A name matches no layer, or the model's code cannot be run without values.
@@ -227,11 +232,12 @@ def estimate(
     )
     counted = passes or Passes(config, auto_class)
     searching = replace(work, examples=settings.search_examples, twice=settings.estimator == "exact")
-    return {
-        "search": _search(of, settings, counted(searching)),
-        "squeeze": _squeeze(of, settings, counted(replace(work, gates=True, dropout=0.0, autocast=False))),
-        "retrain": StageMemory({**_model(of, settings, 0), **_pass(counted(work), _trained(of))}),
+    made = {
+        "search": lambda: _search(of, settings, counted(searching)),
+        "squeeze": lambda: _squeeze(of, settings, counted(replace(work, gates=True, dropout=0.0, autocast=False))),
+        "retrain": lambda: StageMemory({**_model(of, settings, 0), **_pass(counted(work), _trained(of))}),
     }
+    return {name: made[name]() for name in stages}
 
 
 def _trained(of: Sizes) -> int:

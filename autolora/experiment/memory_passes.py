@@ -50,6 +50,7 @@ class Work:
         gates: Whether the derivatives of gates are measured, example by example, in evaluation mode.
         twice: Whether the gradient has a graph, too, for a second derivative.
         chunked: Whether large logits are made a chunk at a time.
+        forward_only: Whether nothing is trained: one pass without gradients, in evaluation mode.
     """
 
     examples: int
@@ -64,6 +65,7 @@ class Work:
     gates: bool = False
     twice: bool = False
     chunked: bool = True
+    forward_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,7 @@ def _built(config: Any, auto_class: str, work: Work) -> Any:
             model.get_submodule(name).requires_grad_(True)
     if work.gradient_checkpointing:
         recompute_layers(model)
-    model.train(not work.gates)
+    model.train(not work.gates and not work.forward_only)
     return _gated(model, layers, work) if work.gates else model
 
 
@@ -186,6 +188,8 @@ def _hook(gate: Tensor, v: Tensor, scaled: Tensor) -> Any:
 
 def _counted(model: Any, work: Work) -> PassBytes:
     ids = torch.ones(work.examples, work.tokens, dtype=torch.long)
+    if work.forward_only:
+        return _forward(model, ids)
     wrt = [p for p in model.parameters() if p.requires_grad]
     wrt = [gate for gate, _, _ in model.gates] if work.gates else wrt
     attention = twice_differentiable_attention() if work.twice else nullcontext()
@@ -196,6 +200,17 @@ def _counted(model: Any, work: Work) -> PassBytes:
         if work.twice:
             torch.autograd.grad(torch.stack([each.sum() for each in gradients]).sum(), wrt, materialize_grads=True)
     return PassBytes(kept, live.peak)
+
+
+def _forward(model: Any, ids: Tensor) -> PassBytes:
+    """The hidden states of all blocks, and logits where the model has a head of its own; of what generates, none."""
+    body = model.get_decoder() if model.get_output_embeddings() is not None else model
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    if model.config.is_encoder_decoder:
+        body, inputs["decoder_input_ids"] = model, ids
+    with LiveBytes(model) as live, torch.no_grad():
+        body(**inputs)
+    return PassBytes(0, live.peak)
 
 
 def _autocast(work: Work) -> AbstractContextManager[object]:

@@ -15,6 +15,7 @@ from autolora.experiment.announcement import announce
 from autolora.experiment.base import settle_base
 from autolora.experiment.keeping import held_out
 from autolora.experiment.prepare import keep_labels, prepare
+from autolora.experiment.short_memory import sized
 from autolora.methods.base import method_of
 from autolora.model.load import weights_hash
 from autolora.runs.lock import alone
@@ -44,7 +45,7 @@ def retrain(run: Run, context: Context, *, anew: bool = False) -> Path:
     method.check()
     prepare(context, run)
     forget_seconds(run, "retrain")
-    with run.stage("retrain"):
+    with run.stage("retrain"), sized(run, context, "retrain"):
         keep_labels(run, context)
         settle_base(run, context)
         announce(run, context)

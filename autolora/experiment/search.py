@@ -7,6 +7,7 @@ from autolora.context.steps import forget_seconds
 from autolora.experiment.announcement import announce
 from autolora.experiment.base import settle_base
 from autolora.experiment.prepare import keep_labels, prepare
+from autolora.experiment.short_memory import sized
 from autolora.lora.ranks import Ranks
 from autolora.methods.base import method_of
 from autolora.runs.lock import alone
@@ -28,7 +29,7 @@ def search(run: Run, context: Context) -> Ranks:
     if method.searches:
         prepare(context, run)
     forget_seconds(run, "search")
-    with run.stage("search"):
+    with run.stage("search"), sized(run, context, "search"):
         keep_labels(run, context)
         settle_base(run, context)
         announce(run, context)

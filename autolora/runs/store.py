@@ -12,6 +12,7 @@
 | adapter/ | the product: a stock PEFT adapter |
 | metrics.md, .csv, .json | the metrics table |
 | predictions/ | one file per evaluation split |
+| tracking/ | what trackers keep, and what was sent to each: TRACKER.jsonl (see `autolora.trackers`) |
 | .lock, .lock.json | while a process is at the run (see `autolora.runs.lock`) |
 
 What a comparison tries before it chooses a setting is in ``<root>/<recipe>/_tuning/``.
@@ -43,6 +44,7 @@ from autolora.runs.key import is_signed, sign
 from autolora.runs.lock import PATIENCE, HeldError, Holder, Lock
 from autolora.runs.resolved import read_resolved
 from autolora.runs.seal import Seal, listing
+from autolora.runs.watcher import Watcher
 
 STAGES = ("search", "retrain", "eval")
 
@@ -59,6 +61,7 @@ class Run:
     def __init__(self, path: Path, recipe: Recipe, *, main: bool = True) -> None:
         self.path, self.recipe, self.main = path, recipe, main
         self._lock = Lock(path / ".lock")
+        self.watcher: Watcher | None = None
 
     @classmethod
     def create(cls, root: Path, recipe: Recipe, folder: str = "") -> Run:
@@ -295,6 +298,18 @@ class Run:
                 raise
             raise told from error
         self._mark(name, "success", seconds=round(time.monotonic() - begun, 2))
+        if self.watcher is not None:
+            self.watcher.ended(name)
+
+    def logged(self, log: str, record: Mapping[str, object]) -> None:
+        """Tell whoever looks on of a record of a metric log.
+
+        Args:
+            log: Its folder, from the run's.
+            record: With its "step".
+        """
+        if self.watcher is not None:
+            self.watcher.logged(log, record)
 
     def _mark(self, stage: str, state: str, **values: object) -> None:
         if self.main:

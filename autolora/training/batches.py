@@ -36,6 +36,18 @@ class Batch:
     units: int
 
 
+def load_of_batch(batch: Any) -> dict[str, object]:
+    """Its size as `autolora.causes.loaded` has it: "examples", and "tokens" of the longest; nothing of what has none.
+
+    Args:
+        batch: What a model takes.
+    """
+    ids = batch.get("input_ids") if isinstance(batch, Mapping) else None
+    if not isinstance(ids, Tensor) or ids.ndim != 2:
+        return {}
+    return {"examples": ids.shape[0], "tokens": ids.shape[1]}
+
+
 class Batches(Protocol):
     """What training takes its batches from."""
 

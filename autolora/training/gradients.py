@@ -12,7 +12,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 import torch
 from torch import Tensor
 
-from autolora.training.batches import Batch, TensorBatch
+from autolora.causes import loaded
+from autolora.training.batches import Batch, TensorBatch, load_of_batch
 from autolora.training.compute import Compute
 from autolora.training.seeds import derive, seed_torch
 
@@ -46,6 +47,7 @@ class Gradients:
         self.loss, self.compute, self.double_backward = loss, compute, double_backward
         self.penalty, self.around = penalty, around
         self.passes = [0, 0]  # forward, backward
+        self.load_now: dict[str, object] = {}  # of the pass that is being made
 
     def counted(self) -> dict[str, int]:
         """The passes so far, as manifest entries."""
@@ -77,6 +79,10 @@ class Gradients:
         Returns:
             A detached scalar on the device, and gradients shaped like `wrt`.
         """
+        with loaded(self.load_now):
+            return self._of(batch, wrt, seed, full_precision)
+
+    def _of(self, batch: Batch, wrt: Sequence[Tensor], seed: int, full_precision: bool) -> tuple[Tensor, list[Tensor]]:
         self._count(1, 1)
         total = torch.zeros((), device=wrt[0].device)
         sums: list[Tensor] = []
@@ -107,6 +113,12 @@ class Gradients:
         Returns:
             Shaped like `wrt`.
         """
+        with loaded(self.load_now):
+            return self._mixed_product(batch, weights, vector, wrt, seed)
+
+    def _mixed_product(
+        self, batch: Batch, weights: Sequence[Tensor], vector: Sequence[Tensor], wrt: Sequence[Tensor], seed: int
+    ) -> list[Tensor]:
         self._count(1, 2)
         sums: list[Tensor] = []
         for loss in self._losses(batch, seed, False):
@@ -120,6 +132,8 @@ class Gradients:
     def _losses(self, batch: Batch, seed: int, full_precision: bool) -> Iterator[Tensor]:
         process = self.compute.process if self.compute else 0
         for i, micro in enumerate(batch.micro):
+            self.load_now.clear()
+            self.load_now.update(load_of_batch(micro))
             seed_torch(derive(seed, process, i))
             with self._context(full_precision):
                 loss = self.loss(micro) / batch.units

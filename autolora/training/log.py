@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,11 @@ class MetricLog:
 
     Args:
         path: The file; its folder is made.
+        on_add: Told of every record that was added.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, on_add: Callable[[Mapping[str, object]], None] = lambda record: None) -> None:
+        self.path, self.on_add = path, on_add
         path.parent.mkdir(parents=True, exist_ok=True)
         self._hash, self._hashed = hashlib.sha256(), 0  # of what is known, and how many bytes that is
 
@@ -36,6 +37,7 @@ class MetricLog:
         line = json.dumps(record, allow_nan=False) + "\n"
         with self.path.open("a", encoding="utf-8") as file:
             file.write(line)
+        self.on_add(record)
 
     def mark(self) -> dict[str, object]:
         """What a checkpoint says of the log, which has reached the disk: "log_bytes" and their "log_sha256"."""

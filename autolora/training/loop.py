@@ -16,6 +16,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from autolora.causes import loaded
 from autolora.training.checkpoint import load_checkpoint, save_checkpoint
 from autolora.training.finite import Watch
 from autolora.training.keeping import BEST, Keeping
@@ -132,7 +133,8 @@ def run_steps(
     if observer:
         observer.start(done, total)
     while done < total and not (keeping and keeping.ended):
-        losses = trainable.advance(done)
+        with loaded({"step": done + 1, "steps": total}):
+            losses = trainable.advance(done)
         done += 1
         watch.add({**losses, **trainable.watched()})
         for name, value in losses.items():

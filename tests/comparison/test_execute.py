@@ -131,7 +131,10 @@ def test_a_killed_process_fails_its_trial_with_the_signal(
 ) -> None:
     monkeypatch.setattr(executing, "work", workers.die)
     (run,) = execute(planned("lora:2"), tmp_path)
-    assert run.status()["error"] == "its process ended with signal SIGKILL; was memory short?"
+    error = run.status()["error"]
+    assert error.startswith("its process ended with signal SIGKILL, which is how a machine that is out of memory ends ")
+    assert "--jobs" in error
+    assert "last seen with 1.50 GiB at most, of " in how_it_ended(-signal.SIGKILL, 3 << 29)
     assert how_it_ended(-1000) == "signal 1000"
     assert how_it_ended(4) == "exit code 4"
 
