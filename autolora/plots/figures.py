@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import statistics
 from collections.abc import Sequence
@@ -122,6 +123,8 @@ def save(figure: Figure, path: Path) -> None:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
     write_atomic(path, buffer.getvalue())
+    figure.clear()  # a figure and its parts point at each other: not before a collection would they be let go
+    gc.collect(1)
 
 
 def compact(path: Path) -> None:
