@@ -17,12 +17,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from autolora.files import read_state, write_state
 from autolora.recipe.load import dump_recipe
 from autolora.recipe.method import parse_method
+from autolora.recipe.schema import Recipe
 from autolora.runs.inventory import FORMAT
 from autolora.runs.store import Run
 from autolora.tables import Row, to_markdown
@@ -43,7 +45,7 @@ def copy_run(source: Path, folder: Path, method: str, seed: int) -> None:
         seed: Of its recipe.
     """
     shutil.copytree(source, folder)
-    recipe = Run.open(source).recipe.model_copy(update={"method": parse_method(method), "seed": seed})
+    recipe = _recipe(source).model_copy(update={"method": parse_method(method), "seed": seed})
     manifest = read_state(folder / "manifest.json", since=FORMAT)
     manifest.pop("sha256", None)
     (folder / "recipe.yaml").write_text(dump_recipe(recipe), encoding="utf-8")
@@ -117,6 +119,7 @@ def rows(source: Path, counts: list[int], kinds: int, root: Path) -> list[Row]:
                 "report.html MB": f"{(page / 'report.html').stat().st_size / 1e6:.2f}",
             }
         )
+        print(found[-1], file=sys.stderr, flush=True)
         shutil.rmtree(root / str(count))
     return [{**row, "beside the first": f"{row['peak MiB'] / found[0]['peak MiB']:.2f}"} for row in found]
 
@@ -133,6 +136,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as root:
         found = rows(source, given.counts, given.methods, Path(root))
     print(json.dumps(found, indent=2) if given.json else to_markdown(found), end="")
+
+
+@cache
+def _recipe(source: Path) -> Recipe:
+    return Run.open(source).recipe
 
 
 def _entry(path: Path) -> dict[str, Any]:
