@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import io
 import statistics
 from collections.abc import Sequence
@@ -135,8 +134,7 @@ def save(figure: Figure, path: Path) -> None:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
     write_atomic(path, buffer.getvalue())
-    figure.clear()  # a figure and its parts point at each other: not before a collection would they be let go
-    gc.collect(1)
+    figure.clear()  # a figure and its parts point at each other: they would stay until the next collection
 
 
 def compact(path: Path) -> None:

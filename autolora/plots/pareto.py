@@ -176,7 +176,8 @@ def _panel(axes: Axes, panel: Panel, unit: float, looks: Mapping[str, Style], na
     axes.plot(*zip(*best, strict=True), drawstyle="steps-post", color="0.55", linewidth=1, linestyle="--", zorder=1)
     _horizontal(axes, [*(size for point in panel.points for size, _ in point.runs), *(x for x, _ in panel.others)])
     if panel.others:
-        axes.scatter(*zip(*panel.others, strict=True), s=5, color="0.7", linewidths=0, zorder=1.5)
+        sizes, scores = zip(*panel.others, strict=True)
+        axes.scatter(sizes, scores, s=5, color="0.7", linewidths=0, zorder=1.5)
     for point in sorted(panel.points, key=lambda point: -(point.cost or 0)):  # the small above the large
         _draw(axes, point, looks[point.label], unit)
     low, high = axes.get_ylim()

