@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 BETTER, WORSE, NEITHER = "#0072B2", "#D55E00", "0.4"
 _FONT = 8  # points
-_LABEL = 44  # characters of a label's line
-_PLOT = 3.2  # inches of the axis, as all that follows
+_LABEL = 22  # characters of a label's line
+_PLOT = 2.45  # inches of the axis, as all that follows
 _ROW, _LINE = 0.25, 0.14
 _ABOVE, _BELOW, _GAP = 0.34, 0.3, 0.12
 
@@ -117,10 +117,11 @@ def _figure(lines: Sequence[Line], title: str, notes: Sequence[str]) -> Figure:
 
 
 def _wrapped(name: str) -> str:
-    """On lines of at most `_LABEL` characters, broken after colons, commas and slashes where there are some."""
-    parts = re.sub(r"([:,/])", r"\1 ", name)
+    """On lines of at most `_LABEL` characters, broken after colons, commas and slashes; equals signs where need be."""
+    words = re.sub(r"([:,/])", r"\1 ", name).split(" ")
+    parts = " ".join(word if len(word) <= _LABEL else word.replace("=", "= ") for word in words)
     lines = textwrap.wrap(parts, _LABEL, break_on_hyphens=False) or [name]
-    return "\n".join(re.sub(r"([:,/]) ", r"\1", line) for line in lines)
+    return "\n".join(re.sub(r"([:,/=]) ", r"\1", line) for line in lines)
 
 
 def _limits(lines: Sequence[Line]) -> tuple[float, float]:

@@ -47,6 +47,7 @@ SCRIPT = """
       button.type = "button";
       button.textContent = head.textContent;
       button.title = "Sort by " + head.textContent;
+      head.dataset.name = head.textContent;  // what paper shows, on which a button is not repeated on every page
       head.textContent = "";
       head.appendChild(button);
       button.addEventListener("click", function () {

@@ -49,7 +49,7 @@ img { display: block; max-width: 100%; height: auto; background: #ffffff; border
 details { margin: 0.75rem 0; border: 1px solid var(--line); border-radius: 4px; padding: 0.4rem 0.9rem; }
 summary { cursor: pointer; overflow-wrap: anywhere; font-weight: 600; }
 @media screen and (prefers-color-scheme: dark) {
-  img { filter: invert(0.91) hue-rotate(180deg) brightness(1.05); background: #ffffff; }
+  img { filter: invert(0.93) hue-rotate(180deg) brightness(1.3); background: #ffffff; }
 }
 @media screen and (max-width: 34rem) {
   body { padding: 0.5rem 0.75rem 3rem; }
@@ -64,12 +64,13 @@ summary { cursor: pointer; overflow-wrap: anywhere; font-weight: 600; }
   details { border: 0; padding: 0; }
   details::details-content { content-visibility: visible; block-size: auto; }
   .scroll { overflow: visible; max-height: none; border: 0; }
-  .skip, th button::after { display: none; }
+  .skip, th button { display: none; }
   th { position: static; }
+  th[data-name]::before { content: attr(data-name); }
   table { font-size: 7.5pt; width: 100%; }
-  th, td { white-space: normal; padding: 0.1rem 0.3rem; overflow-wrap: break-word; }
-  .gallery { gap: 0 0.5rem; }
-  .gallery figure { max-width: 48.5%; }
+  th, td { white-space: normal; padding: 0.1rem 0.3rem; overflow-wrap: anywhere; }
+  .gallery { display: block; }
+  .gallery figure { display: inline-block; vertical-align: top; max-width: 49%; margin: 0.3rem 0; }
   .gallery figure:has(.wide) { max-width: 100%; }
   .gallery figure, tr { break-inside: avoid; }
   h2, h3, figcaption { break-after: avoid; }
