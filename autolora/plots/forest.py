@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 BETTER, WORSE, NEITHER = "#0072B2", "#D55E00", "0.4"
 _FONT = 8  # points
-_LABEL = 22  # characters of a label's line
+_LABEL = 24  # characters of a label's line
 _PLOT = 2.45  # inches of the axis, as all that follows
 _ROW, _LINE = 0.25, 0.14
 _ABOVE, _BELOW, _GAP = 0.34, 0.3, 0.12

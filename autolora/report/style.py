@@ -68,7 +68,10 @@ summary { cursor: pointer; overflow-wrap: anywhere; font-weight: 600; }
   th { position: static; }
   th[data-name]::before { content: attr(data-name); }
   table { font-size: 7.5pt; width: 100%; }
-  th, td { white-space: normal; padding: 0.1rem 0.3rem; overflow-wrap: anywhere; }
+  th, td { white-space: normal; padding: 0.1rem 0.3rem; }
+  td { overflow-wrap: anywhere; }
+  .number { white-space: nowrap; overflow-wrap: normal; }
+  th.number { white-space: normal; }
   .gallery { display: block; }
   .gallery figure { display: inline-block; vertical-align: top; max-width: 49%; margin: 0.3rem 0; }
   .gallery figure:has(.wide) { max-width: 100%; }
