@@ -32,15 +32,17 @@ _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
 _NEW, _OLD = ".new", ".old"
 
 
-def write_atomic(path: Path, data: str | bytes) -> None:
+def write_atomic(path: Path, data: str | bytes | Iterator[str]) -> None:
     """Write a file in one step, making its folder if there is none.
 
     Args:
         path: The file, which is replaced.
-        data: Bytes, or text that is written as UTF-8, newlines as they are.
+        data: Bytes, or text that is written as UTF-8, newlines as they are; one after the other, the pieces of a text
+            that is too large to be held.
     """
     with writing(path) as file:
-        file.write(data.encode("utf-8") if isinstance(data, str) else data)
+        for piece in (data,) if isinstance(data, str | bytes) else data:
+            file.write(piece.encode("utf-8") if isinstance(piece, str) else piece)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -37,8 +37,10 @@ def report(
     from autolora.comparison.choices import tuning_table
     from autolora.comparison.outcome import outcome
     from autolora.report.document import write_report
+    from autolora.report.lean import Lean
 
-    results = [result for target in runs for result in _results(target)]
+    light = Lean()  # of each run what is shown of it: thousands of manifests would not fit into memory
+    results = [light(result) for target in runs for result in _results(target)]
     rows = [row for target in runs for row in _tuning(target)]
     tuning = tuning_table(rows) if rows else None
     tables = outcome(results, baseline, interval, published=published, tuning=tuning)
@@ -69,7 +71,7 @@ def _tuning(folder: Path) -> list[Row]:
     return rows
 
 
-def _trials_of(folder: Path) -> list[Result]:
+def _trials_of(folder: Path) -> Iterator[Result]:
     """The trials of a comparison, under the words that they were asked for by.
 
     Raises:
@@ -85,12 +87,11 @@ def _trials_of(folder: Path) -> list[Result]:
     fault = UserError(f"{file} is not the list of a comparison's runs; run autolora compare again")
     if not isinstance(listed, list) or not listed:
         raise fault
-    found = []
     for trial in listed:
         if not isinstance(trial, dict) or not isinstance(trial.get("run"), str | None):
             raise fault
         if trial.get("run") is None and trial.get("state") == "missing":
-            found.append(_missing(trial, fault))
+            yield _missing(trial, fault)
             continue
         if "run" not in trial or trial["run"] is None:
             raise fault
@@ -103,8 +104,7 @@ def _trials_of(folder: Path) -> list[Result]:
         if not is_run(path):
             raise UserError(f"{file} names a run that is not there: {path}; run autolora compare again")
         result = read_result(Run.open(path))
-        found.append(replace(result, method=str(trial.get("method", result.method))))
-    return found
+        yield replace(result, method=str(trial.get("method", result.method)))
 
 
 def _around(folder: Path) -> Path:
@@ -124,17 +124,19 @@ def _missing(trial: Mapping[str, Any], fault: UserError) -> Result:
     return Result(str(recipe), str(method), seed, "missing", reason=reason)
 
 
-def _results(target: Path) -> list[Result]:
-    """Those of a run, of all runs below a folder, or of a comparison's folder."""
+def _results(target: Path) -> Iterator[Result]:
+    """Those of a run, of all runs below a folder, or of a comparison's folder, one after the other."""
     from autolora.runs.folders import is_run, run_folders
     from autolora.runs.results import read_result
     from autolora.runs.store import Run
 
     if is_run(target):
-        return [read_result(Run.open(target))]
+        yield read_result(Run.open(target))
+        return
     if _trials_file(target).is_file():
-        return _trials_of(target)
+        yield from _trials_of(target)
+        return
     found = sorted(run_folders(target))
     if not found:
         raise UserError(f"{target} is no run and holds none; name a run, a folder of runs or a comparison's folder")
-    return [read_result(Run.open(path)) for path in found]
+    yield from (read_result(Run.open(path)) for path in found)

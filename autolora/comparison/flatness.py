@@ -26,7 +26,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from autolora.comparison.groups import tasks_of
+from autolora.comparison.groups import by_task
 from autolora.errors import UserError
 from autolora.runs.inventory import verified
 from autolora.runs.results import Result
@@ -69,8 +69,13 @@ def flatness(logs: Sequence[Log]) -> Flatness | None:
     Returns:
         None where the records are too few or not finite, or where the loss did not fall at all.
     """
-    found = [ends for log in logs if (ends := _ends(log)) is not None]
-    if not found or len(found) < len(logs):
+    return _over([_ends(log) for log in logs])
+
+
+def _over(every: Sequence[tuple[float, float, float] | None]) -> Flatness | None:
+    """The same from what `_ends` gives of each log."""
+    found = [ends for ends in every if ends is not None]
+    if not found or len(found) < len(every):
         return None
     fall = float(np.mean([ends[0] for ends in found]))
     end = np.array([ends[1] for ends in found])
@@ -89,7 +94,7 @@ def flatness_notes(results: Sequence[Result]) -> list[str]:
     Raises:
         UserError: A log is damaged.
     """
-    return [note for task in tasks_of(results) if (note := _note([r for r in results if r.recipe == task]))]
+    return [note for mine in by_task(results).values() if (note := _note(mine))]
 
 
 def _note(results: Sequence[Result]) -> str:
@@ -97,10 +102,10 @@ def _note(results: Sequence[Result]) -> str:
     if not uniform:
         return ""
     method = max((result.method for result in uniform), key=_rank)
-    logs = [log for result in uniform if result.method == method and (log := _log(result))]
-    if not logs:
+    ends = [_ends(log) for result in uniform if result.method == method and (log := _log(result))]  # no log is held
+    if not ends:
         return ""
-    found, said = flatness(logs), f"{results[0].recipe}: the training loss of {method}"
+    found, said = _over(ends), f"{results[0].recipe}: the training loss of {method}"
     if found is None:
         return f"{said} has too few finite records in its log to say whether it was flat at the end."
     share = f"{100 * found.share:.1f} % ± {100 * found.error:.1f} % of its whole fall in the last tenth of the steps"

@@ -65,7 +65,7 @@ def scores_by_task(results: Sequence[Result]) -> list[TaskScores]:
     """
     _check_unique(results)
     methods, tasks = methods_of(results), tasks_of(results)
-    found = [TaskScores(task, _by_method(results, task, methods)) for task in tasks]
+    found = [TaskScores(task, _by_method(mine, methods)) for task, mine in by_task(results).items()]
     if len(tasks) > 1 and len({task.higher_is_better for task in found if _has_scores(task)}) < 2:
         averages = {method: _average(method, found, len(tasks)) for method in methods}
         found.append(TaskScores(AVERAGE, averages, is_average=True))
@@ -82,6 +82,18 @@ def tasks_of(results: Sequence[Result]) -> list[str]:
     return list(dict.fromkeys(result.recipe for result in results))
 
 
+def by_task(results: Sequence[Result]) -> dict[str, list[Result]]:
+    """The trials of each task, in order of first appearance.
+
+    Args:
+        results: Of every trial, successful or not.
+    """
+    found: dict[str, list[Result]] = {}
+    for result in results:
+        found.setdefault(result.recipe, []).append(result)
+    return found
+
+
 def _has_scores(task: TaskScores) -> bool:
     return any(group.scores for group in task.groups.values())
 
@@ -95,8 +107,11 @@ def has_score(result: Result) -> bool:
     return result.state == "success" and result.score is not None and math.isfinite(result.score)
 
 
-def _by_method(results: Sequence[Result], task: str, methods: Sequence[str]) -> dict[str, Group]:
-    trials = {method: [r for r in results if r.recipe == task and r.method == method] for method in methods}
+def _by_method(results: Sequence[Result], methods: Sequence[str]) -> dict[str, Group]:
+    """Of one task's trials, in the order of all methods."""
+    trials: dict[str, list[Result]] = {method: [] for method in methods}
+    for result in results:
+        trials[result.method].append(result)
     return {method: _group(method, found) for method, found in trials.items() if found}
 
 

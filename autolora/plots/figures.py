@@ -62,6 +62,18 @@ def legend_columns(labels: Sequence[str], width: float) -> int:
     return max(1, min(4, int(width / widest), len(labels)))
 
 
+def inches(text: str, size: float) -> float:
+    """The width of a text.
+
+    Args:
+        text: One line.
+        size: Of its font, in points.
+    """
+    from matplotlib.textpath import TextPath
+
+    return float(TextPath((0, 0), text or " ", size=size).get_extents().x1) / 72
+
+
 def inner_reach(reaches: Sequence[float]) -> float:
     """The largest of the distances from a centre without outliers, so that one method does not flatten all others.
 
@@ -122,6 +134,7 @@ def save(figure: Figure, path: Path) -> None:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
     write_atomic(path, buffer.getvalue())
+    figure.clear()  # a figure and its parts point at each other: they would stay until the next collection
 
 
 def compact(path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autolora.errors import UserError
-from autolora.plots.figures import CHARACTER, inner_reach, save
+from autolora.plots.figures import CHARACTER, inches, inner_reach, save
 from autolora.safe import label
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 BETTER, WORSE, NEITHER = "#0072B2", "#D55E00", "0.4"
 _FONT = 8  # points
-_LABEL = 22  # characters of a label's line
+_LABEL = 24  # characters of a label's line
 _PLOT = 2.45  # inches of the axis, as all that follows
 _ROW, _LINE = 0.25, 0.14
 _ABOVE, _BELOW, _GAP = 0.34, 0.3, 0.12
@@ -81,8 +81,8 @@ def _figure(lines: Sequence[Line], title: str, notes: Sequence[str]) -> Figure:
     from matplotlib.ticker import MaxNLocator
 
     labels = [label(_wrapped(line.label)) for line in lines]
-    left = max(_inches(part) for each in labels for part in each.split("\n")) + 0.2
-    right = max(_inches(label(line.said)) for line in lines) + 2 * _GAP
+    left = max(inches(part, _FONT) for each in labels for part in each.split("\n")) + 0.2
+    right = max(inches(label(line.said), _FONT) for line in lines) + 2 * _GAP
     room = int((left + _PLOT + right - 0.2) / CHARACTER)
     said = [label(part) for note in notes for part in textwrap.wrap(note, room)]
     below = _BELOW + len(said) * 1.2 * _LINE
@@ -117,17 +117,11 @@ def _figure(lines: Sequence[Line], title: str, notes: Sequence[str]) -> Figure:
 
 
 def _wrapped(name: str) -> str:
-    """On lines of at most `_LABEL` characters, broken after colons, commas and slashes where there are some."""
-    parts = re.sub(r"([:,/])", r"\1 ", name)
+    """On lines of at most `_LABEL` characters, broken after colons, commas and slashes; equals signs where need be."""
+    words = re.sub(r"([:,/])", r"\1 ", name).split(" ")
+    parts = " ".join(word if len(word) <= _LABEL else word.replace("=", "= ") for word in words)
     lines = textwrap.wrap(parts, _LABEL, break_on_hyphens=False) or [name]
-    return "\n".join(re.sub(r"([:,/]) ", r"\1", line) for line in lines)
-
-
-def _inches(text: str) -> float:
-    """The width of a label."""
-    from matplotlib.textpath import TextPath
-
-    return float(TextPath((0, 0), text or " ", size=_FONT).get_extents().x1) / 72
+    return "\n".join(re.sub(r"([:,/=]) ", r"\1", line) for line in lines)
 
 
 def _limits(lines: Sequence[Line]) -> tuple[float, float]:

@@ -7,7 +7,6 @@ initial_rank, path)`` a heat map; layer 0 is at the top in both. `ranks` maps fu
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,8 +24,8 @@ from rich.text import Text
 
 from autolora import safe
 from autolora.errors import UserError
-from autolora.files import write_atomic
 from autolora.lora.places import RankTable, rank_table
+from autolora.plots.figures import save
 
 if TYPE_CHECKING:
     import numpy as np
@@ -125,9 +124,7 @@ def save_png(ranks: Mapping[str, int], initial_rank: int, path: Path) -> None:
     """
     if not ranks:
         raise UserError("there are no ranks to draw")
-    buffer = io.BytesIO()
-    _figure(ranks, initial_rank).savefig(buffer, format="png", dpi=200, metadata={"Software": None})
-    write_atomic(path, buffer.getvalue())
+    save(_figure(ranks, initial_rank), path)
 
 
 def _figure(ranks: Mapping[str, int], initial_rank: int) -> Figure:

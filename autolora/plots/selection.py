@@ -7,7 +7,6 @@ where the component is kept at the end, grey where it is dropped. Many layers go
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,8 +15,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from autolora import safe
 from autolora.errors import UserError
-from autolora.files import write_atomic
 from autolora.lora.places import Places, places
+from autolora.plots.figures import save
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,9 +72,7 @@ def save_png(records: Sequence[Mapping[str, Any]], path: Path, *, threshold: flo
     """
     if not records or not records[-1]["selection"]:
         raise UserError("the search log has no selection variables to plot; has the search taken a step?")
-    buffer = io.BytesIO()
-    _figure(records, threshold).savefig(buffer, format="png", dpi=200, metadata={"Software": None})
-    write_atomic(path, buffer.getvalue())
+    save(_figure(records, threshold), path)
 
 
 def _figure(records: Sequence[Mapping[str, Any]], threshold: float | None) -> Figure:
@@ -83,7 +80,7 @@ def _figure(records: Sequence[Mapping[str, Any]], threshold: float | None) -> Fi
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    records = _thin_out(records)
+    records = [records[place] for place in thinned(len(records))]
     where = places(records[-1]["selection"])
     layout = _layout(where)
     figure = Figure(figsize=layout.size, facecolor="white")
@@ -101,10 +98,14 @@ def _figure(records: Sequence[Mapping[str, Any]], threshold: float | None) -> Fi
     return figure
 
 
-def _thin_out(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """At most `_MOST_POINTS` records, evenly, the first and the last among them."""
-    count = min(len(records), _MOST_POINTS)
-    return [records[round(index * (len(records) - 1) / max(count - 1, 1))] for index in range(count)]
+def thinned(count: int) -> list[int]:
+    """Which of so many records are drawn: at most `_MOST_POINTS`, evenly, the first and the last among them.
+
+    Args:
+        count: Of the log's records.
+    """
+    most = min(count, _MOST_POINTS)
+    return [round(index * (count - 1) / max(most - 1, 1)) for index in range(most)]
 
 
 def _layout(where: Places) -> _Layout:

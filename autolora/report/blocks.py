@@ -58,6 +58,18 @@ class Table:
     rows: tuple[Row, ...]
     said: bool = False
 
+    @property
+    def shown(self) -> tuple[Row, ...]:
+        """The first `MOST_ROWS`."""
+        return self.rows[:MOST_ROWS]
+
+    @property
+    def cut(self) -> str:
+        """What is said of rows that are not shown; "" where all are."""
+        if len(self.rows) <= MOST_ROWS:
+            return ""
+        return f"The first {MOST_ROWS} of {len(self.rows)} rows; the CSV files of a comparison have them all."
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -87,6 +99,7 @@ class Details:
 Block: TypeAlias = "Heading | Lead | Contents | Text | Items | Table | Gallery | Details"
 
 
+MOST_ROWS = 2500  # of a table: a page of some megabytes is the most that a browser opens at once
 LONGEST = 120  # characters of a name: file systems have a limit, and recipes and methods may be called anything
 
 

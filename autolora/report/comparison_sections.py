@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from autolora.comparison.effects import Effect, TaskEffects, metric_of
 from autolora.comparison.groups import Group, TaskScores
@@ -16,6 +17,9 @@ from autolora.report.drawings import Drawings
 from autolora.report.reading import reading, seeds_of
 
 MOST_TASKS = 12  # that are drawn; the tables have them all
+MOST_LINES = 40  # of a forest plot: those told apart from chance, then the largest
+MOST_FRONTS = 200
+MOST_POINTS = 30  # with a name, of a panel: the baseline, the front, then the best; the others are grey
 HOW_TO_READ = (
     "Right of zero is better. Filled, with a star: told apart from chance at 5 % after the correction; open: not. An "
     "arrow at the edge goes on beyond it."
@@ -42,6 +46,8 @@ def difference_section(found: Sequence[TaskEffects], caption: str, drawings: Dra
     note = f"{caption}. {HOW_TO_READ}"
     if left := len(drawable) - len(figures):
         note += f" Not drawn, but in the table: {left} more tasks."
+    if (most := max(len(task.effects) for task in found)) > MOST_LINES:
+        note += f" Drawn are {MOST_LINES} of {most} differences: those told apart from chance, then the largest."
     heading = Heading(2, f"Differences to {found[0].baseline}", drawings.names.new("differences"))
     return [heading, *([Gallery(figures)] if figures else []), Text(reading(found)), *([Text(note)] if figures else [])]
 
@@ -66,12 +72,20 @@ def quality_section(tasks: Sequence[TaskScores], baseline: str | None, drawings:
     names = ", ".join(panel.title for panel in shown)
     figure = drawings.figure(path, "", f"scatter plots of quality against parameters, with the cost as area: {names}")
     groups = [group for task in tasks if not task.is_average for group in task.groups.values()]
-    fronts = tuple(_said(panel) for panel in panels)
-    return [heading, Gallery((figure,)), Text(_note(groups)), Details("Pareto fronts in numbers", (Items(fronts),))]
+    fronts = tuple(_said(panel) for panel in panels[:MOST_FRONTS])
+    grey = max(len(panel.others) for panel in shown)
+    more = f" Grey, without a number: up to {grey} more methods, which are in the tables." if grey else ""
+    return [
+        heading,
+        Gallery((figure,)),
+        Text(_note(groups) + more),
+        Details("Pareto fronts in numbers", (Items(fronts),)),
+    ]
 
 
 def _forest(task: TaskEffects, order: dict[str, int], drawings: Drawings) -> Figure:
-    effects = sorted(task.effects, key=lambda effect: order.get(effect.method, len(order)))
+    large = sorted(task.effects, key=lambda effect: (not effect.told_apart, -abs(effect.mean or 0.0)))
+    effects = sorted(large[:MOST_LINES], key=lambda effect: order.get(effect.method, len(order)))
     lines = [Line(e.method, e.mean, e.low, e.high, e.told_apart) for e in effects]
     unit = f" ({task.unit})" if task.unit else ""
     what = f"difference in {task.metric}{unit}" if task.higher_is_better else f"reduction of {task.metric}{unit}"
@@ -97,7 +111,20 @@ def _panel(task: TaskScores, baseline: str | None) -> Panel:
         cost = seconds[method]
         if runs := _runs(group):
             points.append(Point(method, runs, cost / unit if unit and cost is not None else None))
-    return Panel(task.task, metric_of(task), tuple(points), task.higher_is_better)
+    return _bounded(Panel(task.task, metric_of(task), tuple(points), task.higher_is_better), baseline)
+
+
+def _bounded(panel: Panel, baseline: str | None) -> Panel:
+    """With at most `MOST_POINTS` that have a name."""
+    if len(panel.points) <= MOST_POINTS:
+        return panel
+    front, sign = {point.label for point in panel.front}, -1 if panel.higher_is_better else 1
+    by_worth = sorted(
+        panel.points, key=lambda point: (point.label != baseline, point.label not in front, sign * point.mean[1])
+    )
+    kept = {point.label for point in by_worth[:MOST_POINTS]}
+    named = tuple(point for point in panel.points if point.label in kept)
+    return replace(panel, points=named, others=tuple(p.mean for p in panel.points if p.label not in kept))
 
 
 def _runs(group: Group) -> tuple[tuple[float, float], ...]:
@@ -117,7 +144,8 @@ def _seconds(group: Group) -> float | None:
 
 def _note(groups: Sequence[Group]) -> str:
     several = any(len(group.scores) > 1 for group in groups)
-    note = "Large: the mean over the seeds. Small: the seeds." if several else "One seed of each method."
+    note = "Numbers: the methods, the best first."
+    note += " Large: the mean over the seeds. Small: the seeds within the picture." if several else " One seed of each."
     note += (
         " Area: search and retraining in seconds, relative. An arrow at the edge: a score far beyond the others. The "
         "Pareto front of the means says nothing about significance."

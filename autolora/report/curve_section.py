@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TypeAlias
 
 from autolora.plots import curves
-from autolora.plots.curves import Curve
+from autolora.plots.curves import MOST_POINTS, MOST_RUNS, Course
 from autolora.report.blocks import Block, Gallery, Text
-from autolora.report.run_files import curve, records
+from autolora.report.run_files import Points, loss_curves
 from autolora.report.task_runs import TaskRuns
+from autolora.runs.results import Result
 
-LOSSES = (  # stage, loss in its log, title
-    ("search", "train_loss", "Search: training loss"),
-    ("search", "validation_loss", "Search: validation loss"),
-    ("retrain", "train_loss", "Retraining: training loss"),
-)
-_Logs: TypeAlias = dict[tuple[str, str], dict[str, list[Curve]]]  # by stage and loss, then by method
+LOSSES = {  # (stage, loss in its log): title
+    ("search", "train_loss"): "Search: training loss",
+    ("search", "validation_loss"): "Search: validation loss",
+    ("retrain", "train_loss"): "Retraining: training loss",
+}
+_Logs: TypeAlias = dict[tuple[str, str], dict[str, Course]]  # by stage and loss, then by method
 
 
 def curve_section(task: TaskRuns) -> list[Block]:
     """A figure for each loss that some run has logged."""
     logs = _curves(task)
     figures = []
-    for stage, loss, title in LOSSES:
-        if found := logs.get((stage, loss)):
+    for key, title in LOSSES.items():
+        if found := logs.get(key):
             path = task.place(title)
             curves.save_png(found, path, title=title, looks=task.looks)
             figures.append(task.figure(path, "", f"{title.lower()} over the steps, of {', '.join(found)}"))
@@ -37,27 +39,38 @@ def curve_section(task: TaskRuns) -> list[Block]:
 
 
 def _curve_note(logs: _Logs) -> str:
-    runs = [each for found in logs.values() for each in found.values()]
-    note = [
-        "Thick: the mean over the seeds. Thin: the seeds." if max(map(len, runs)) > 1 else "One seed of each method."
-    ]
-    if max(len(points) for each in runs for points in each) > curves.MOST_POINTS:
-        note.append(
-            f"Each point is the mean of consecutive lines of the log, at most {curves.MOST_POINTS} points a curve."
-        )
+    courses = [each for found in logs.values() for each in found.values()]
+    counts = [each.count for each in courses]
+    note = ["Thick: the mean over the seeds." if max(counts) > 1 else "One seed of each method."]
+    if any(1 < count <= MOST_RUNS for count in counts):
+        note.append("Thin: the seeds.")
+    if max(counts) > MOST_RUNS:
+        note.append(f"Bands: one standard deviation over the seeds, where they are more than {MOST_RUNS}.")
+    if max(each.longest for each in courses) > MOST_POINTS:
+        note.append(f"Each point is the mean of consecutive lines of the log, at most {MOST_POINTS} points a curve.")
     train, validation = (logs.get(("search", loss), {}) for loss in ("train_loss", "validation_loss"))
-    if same := [method for method in train if train[method] == validation.get(method)]:
+    same = [name for name in train if name in validation and train[name].mean == validation[name].mean]
+    if same:
         note.append(f"The two losses of {', '.join(same)} are one: there is no validation set in its search.")
     return " ".join(note)
 
 
 def _curves(task: TaskRuns) -> _Logs:
-    """A curve for each run that has one. Each log is read once."""
+    """A course for each method and loss. Each log is read once, and let go before the next one."""
     found: _Logs = {}
     for method, runs in task.methods.items():
         for run in runs:
-            logs = {stage: records(run.run, stage) for stage in ("search", "retrain")} if run.run is not None else {}
-            for stage, loss, _ in LOSSES:
-                if run.run is not None and (points := curve(run.run, logs[stage], loss, stage)):
-                    found.setdefault((stage, loss), {}).setdefault(method, []).append(points)
+            for key, points in _points(run):
+                found.setdefault(key, {}).setdefault(method, Course()).add(points)
+        for mine in found.values():
+            if method in mine:
+                mine[method] = mine[method].reduced
     return found
+
+
+def _points(result: Result) -> Iterator[tuple[tuple[str, str], Points]]:
+    """The curves of one run."""
+    if result.run is not None:
+        for stage in dict.fromkeys(stage for stage, _ in LOSSES):
+            names = [loss for each, loss in LOSSES if each == stage]
+            yield from (((stage, loss), points) for loss, points in loss_curves(result.run, stage, names).items())

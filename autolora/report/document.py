@@ -7,6 +7,7 @@ is of the runs that succeeded; a line says of each other one why not. The same r
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 from autolora.comparison.effects import effects
@@ -16,7 +17,7 @@ from autolora.errors import UserError
 from autolora.files import write_atomic
 from autolora.plots.figures import styles
 from autolora.report import html, markdown
-from autolora.report.blocks import Block, Contents, Details, Gallery, Heading, Items, Lead, Table, Text
+from autolora.report.blocks import MOST_ROWS, Block, Contents, Details, Gallery, Heading, Items, Lead, Table, Text
 from autolora.report.comparison_sections import difference_section, quality_section
 from autolora.report.curve_section import curve_section
 from autolora.report.drawings import Drawings
@@ -25,6 +26,17 @@ from autolora.report.rank_sections import agreement_section, rank_map_section, s
 from autolora.report.reading import lead
 from autolora.report.task_runs import TaskRuns, task_runs
 from autolora.runs.results import Result
+
+MOST_TASKS = 12  # whose rank maps and curves are drawn; the tables have them all
+MOST_FAILURES = 20  # that are named outside a fold
+LEFT_OUT = (
+    "Drawn here: the {} methods with the best mean scores. Not drawn, but in the tables: {} more. The rank map and the "
+    "curves of one method are on the page that autolora report writes of its runs alone."
+)
+FURTHER = (
+    "Rank maps and curves of {} more tasks are not drawn here; their scores are in the tables. autolora report writes "
+    "a page of their runs alone."
+)
 
 
 def write_report(
@@ -50,7 +62,7 @@ def write_report(
     if not results:
         raise UserError("a report needs at least one run")
     blocks = report_blocks(results, folder, tables)
-    pages = {"report.html": html.page(title, blocks), "report.md": markdown.page(title, blocks, folder)}
+    pages = {"report.html": html.pieces(title, blocks), "report.md": markdown.pieces(title, blocks, folder)}
     for name, text in pages.items():
         write_atomic(folder / name, text)
     drawn = [figure.path for block in blocks if isinstance(block, Gallery) for figure in block.figures]
@@ -66,8 +78,10 @@ def report_blocks(results: Sequence[Result], folder: Path, tables: Sequence[Capt
     blocks += difference_section(found, table.caption if table is not None else "", drawings)
     blocks += quality_section(scores, found[0].baseline if found else None, drawings)
     blocks += [Text(_summary(results)), *_failures(results), Contents(), *_tables(tables)]
-    for task in task_runs(results, drawings):
+    for task in islice(task_runs(results, drawings), MOST_TASKS):
         blocks += _task_blocks(task)
+    if (more := len(tasks_of(results)) - MOST_TASKS) > 0:
+        blocks += [Heading(2, "Further tasks", drawings.names.new("further tasks")), Text(FURTHER.format(more))]
     return [*blocks, *provenance_section(results)]
 
 
@@ -85,7 +99,8 @@ def _task_blocks(task: TaskRuns) -> list[Block]:
     if not task.methods:
         return [heading, Text("No run of this task succeeded.")]
     sections = (rank_map_section, agreement_section, selection_section, curve_section)
-    return [heading, *(block for section in sections for block in section(task))]
+    note = [Text(LEFT_OUT.format(len(task.methods), task.left_out))] if task.left_out else []
+    return [heading, *note, *(block for section in sections for block in section(task))]
 
 
 def _failures(results: Sequence[Result]) -> list[Block]:
@@ -93,7 +108,11 @@ def _failures(results: Sequence[Result]) -> list[Block]:
     if not lines:
         return []
     said = "1 run did not succeed" if len(lines) == 1 else f"{len(lines)} runs did not succeed"
-    return [Text(f"{said} and is in no figure:" if len(lines) == 1 else f"{said} and are in no figure:"), Items(lines)]
+    text = Text(f"{said} and is in no figure:" if len(lines) == 1 else f"{said} and are in no figure:")
+    blocks: list[Block] = [text, Items(lines[:MOST_FAILURES])]
+    if more := lines[MOST_FAILURES:MOST_ROWS]:
+        blocks.append(Details(f"{len(lines) - MOST_FAILURES} more that did not succeed", (Items(more),)))
+    return blocks
 
 
 def _summary(results: Sequence[Result]) -> str:

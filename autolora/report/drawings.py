@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,4 +38,5 @@ class Drawings:
             alt: What it shows, for those who do not see it.
         """
         compact(path)
+        gc.collect()  # what matplotlib leaves of a figure is megabytes in circles, too few objects to be noticed
         return Figure(path, caption, alt)

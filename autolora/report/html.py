@@ -1,13 +1,14 @@
 """A report as one HTML file: ``page("title", blocks)`` and ``to_html(rows)``.
 
-Nothing is loaded: styles are in the page and figures are data: URLs. There is no script. Every text is escaped.
+Nothing is loaded: styles, figures (data: URLs) and the one script are in the page, whose policy forbids every request.
+The page is whole without the script, which sorts tables and opens folds for printing. Every text is escaped.
 """
 
 from __future__ import annotations
 
 import base64
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from autolora import tables
 from autolora.plots.figures import DPI
@@ -24,31 +25,54 @@ from autolora.report.blocks import (
     Text,
     headings,
 )
+from autolora.report.script import HASH, SCRIPT
 from autolora.report.style import CSS
 from autolora.safe import html as escape
 from autolora.tables import Row
 
 _CSS_DPI = 96
 _WIDE = 560  # pixels of a figure from which on a narrow screen scrolls instead of shrinking it
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+_POLICY = (
+    f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src '{HASH}'; base-uri 'none'; "
+    "form-action 'none'"
+)
 
 
 def page(title: str, blocks: Sequence[Block]) -> str:
     """The whole page."""
-    contents = _contents(blocks)
-    shown = "".join(contents if isinstance(block, Contents) else _block(block) for block in blocks)
-    return (
+    return "".join(pieces(title, blocks))
+
+
+def pieces(title: str, blocks: Sequence[Block]) -> Iterator[str]:
+    """The whole page, block by block: its figures are not held together."""
+    yield (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>\n{CSS}</style>\n</head>\n<body>\n"
-        f"<header>\n<h1>{escape(title)}</h1>\n</header>\n"
-        f"<main>\n{shown}</main>\n</body>\n</html>\n"
+        '<a class="skip" href="#content">Skip to the content</a>\n'
+        f'<header>\n<h1>{escape(title)}</h1>\n</header>\n<main id="content" tabindex="-1">\n'
     )
+    contents = _contents(blocks)
+    for block in blocks:
+        if isinstance(block, Contents):
+            yield contents
+        elif isinstance(block, Gallery):
+            yield '<div class="gallery">\n'
+            yield from map(_figure, block.figures)
+            yield "</div>\n"
+        else:
+            yield _block(block)
+    yield f"</main>\n<script>{SCRIPT}</script>\n</body>\n</html>\n"
 
 
-def to_html(rows: Sequence[Row]) -> str:
-    """The table, with the columns and number formats of `autolora.tables`; "" for no rows."""
+def to_html(rows: Sequence[Row], caption: str = "") -> str:
+    """The table, with the columns and number formats of `autolora.tables`; "" for no rows.
+
+    Args:
+        rows: From top to bottom.
+        caption: For those who do not see what stands above it; "" for none.
+    """
     if not rows:
         return ""
     columns = tables.column_names(rows)
@@ -59,7 +83,8 @@ def to_html(rows: Sequence[Row]) -> str:
         shown = [escape(tables.show(row.get(column))) for column in columns]
         lines.append("".join(f"<td{kind}>{cell}</td>" for cell, kind in zip(shown, kinds, strict=True)))
     body = "".join(f"<tr>{line}</tr>\n" for line in lines)
-    return f"<table>\n<thead>\n<tr>{head}</tr>\n</thead>\n<tbody>\n{body}</tbody>\n</table>\n"
+    said = f"<caption>{escape(caption)}</caption>\n" if caption else ""
+    return f"<table>\n{said}<thead>\n<tr>{head}</tr>\n</thead>\n<tbody>\n{body}</tbody>\n</table>\n"
 
 
 def _contents(blocks: Sequence[Block]) -> str:
@@ -90,8 +115,8 @@ def _block(block: Block) -> str:
             return f"<p>{escape(text)}</p>\n"
         case Items(items):
             return "<ul>\n" + "".join(f"<li>{escape(item)}</li>\n" for item in items) + "</ul>\n"
-        case Table(caption, rows, said):
-            return _table(caption, rows, said=said)
+        case Table():
+            return _table(block)
         case Gallery(figures):
             return '<div class="gallery">\n' + "".join(map(_figure, figures)) + "</div>\n"
         case Details(summary, inner, opened):
@@ -99,12 +124,14 @@ def _block(block: Block) -> str:
             return f"<{tag}>\n<summary>{escape(summary)}</summary>\n{''.join(map(_block, inner))}</details>\n"
 
 
-def _table(caption: str, rows: Sequence[Row], *, said: bool) -> str:
-    """In a box that scrolls sideways, which the keyboard can do too; the caption stays where it is."""
-    label = f'role="region" tabindex="0" aria-label="{escape(caption)}"'
-    body = f'<div class="scroll" {label}>\n{to_html(rows)}</div>\n' if rows else "<p>No rows.</p>\n"
-    head = "" if said else f"<figcaption>{escape(caption)}</figcaption>\n"
-    return f'<figure class="table">\n{head}{body}</figure>\n'
+def _table(table: Table) -> str:
+    """In a box that scrolls sideways, which the keyboard can do too; the caption that is seen stays where it is."""
+    label = f'role="region" tabindex="0" aria-label="{escape(table.caption)}"'
+    shown = to_html(table.shown, table.caption)
+    body = f'<div class="scroll" {label}>\n{shown}</div>\n' if shown else "<p>No rows.</p>\n"
+    head = "" if table.said else f'<p class="caption" aria-hidden="true">{escape(table.caption)}</p>\n'
+    cut = f"<p>{escape(table.cut)}</p>\n" if table.cut else ""
+    return f'<div class="table">\n{head}{body}{cut}</div>\n'
 
 
 def _figure(figure: Figure) -> str:

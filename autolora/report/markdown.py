@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from autolora.report.blocks import (
@@ -24,10 +24,16 @@ from autolora.tables import to_markdown
 
 def page(title: str, blocks: Sequence[Block], folder: Path) -> str:
     """The whole document."""
+    return "".join(pieces(title, blocks, folder))
+
+
+def pieces(title: str, blocks: Sequence[Block], folder: Path) -> Iterator[str]:
+    """The whole document, block by block."""
+    yield f"# {escape(title)}\n"
     contents = _contents(blocks)
-    shown = (contents if isinstance(block, Contents) else _block(block, folder) for block in blocks)
-    parts = [f"# {escape(title)}\n", *shown]
-    return "\n".join(filter(None, parts))
+    for block in blocks:
+        if shown := contents if isinstance(block, Contents) else _block(block, folder):
+            yield f"\n{shown}"
 
 
 def _contents(blocks: Sequence[Block]) -> str:
@@ -46,9 +52,10 @@ def _block(block: Block, folder: Path) -> str:
             return f"{escape(text)}\n"
         case Items(items):
             return "".join(f"- {escape(item)}\n" for item in items)
-        case Table(caption, rows, said):
+        case Table(caption, _, said):
             head = "" if said else f"**{escape(caption)}**\n\n"
-            return f"{head}{to_markdown(rows) or 'No rows.'}\n"
+            cut = f"\n{escape(block.cut)}\n" if block.cut else ""
+            return f"{head}{to_markdown(block.shown) or 'No rows.'}\n{cut}"
         case Gallery(figures):
             return "\n".join(_figure(figure, folder) for figure in figures)
         case Details(summary, inner, opened):

@@ -16,8 +16,8 @@ from autolora.comparison.agreement import (
 from autolora.lora.ranks import Ranks, threshold_of
 from autolora.plots import rank_spread, selection
 from autolora.report.blocks import Block, Details, Figure, Gallery, Items, Table, Text
-from autolora.report.run_files import damaged, records
-from autolora.report.task_runs import TaskRuns
+from autolora.report.run_files import count_records, damaged, records
+from autolora.report.task_runs import MOST_SEEDS, TaskRuns
 from autolora.runs.results import Result
 from autolora.tables import Cell, Row
 
@@ -60,9 +60,9 @@ def rank_map_section(task: TaskRuns) -> list[Block]:
 
 def agreement_section(task: TaskRuns) -> list[Block]:
     """Agreement between seeds, and between methods of the same seed over components."""
-    rows, left_out = [], []
+    rows, left_out, more = [], [], False
     for method, runs in task.methods.items():
-        ranks = task.ranks(runs)
+        ranks, more = task.ranks(runs[:MOST_SEEDS]), more or len(runs) > MOST_SEEDS
         agreed = agreement(ranks)
         if agreed is not None:
             rows += _agreement_rows(method, agreed)
@@ -71,7 +71,8 @@ def agreement_section(task: TaskRuns) -> list[Block]:
     blocks: list[Block] = [task.heading("Ranks over seeds")]
     if rows:
         said = f"{AGREEMENT}: {task.name}"
-        blocks.append(Details(said, (Table(said, tuple(rows), said=True), Items(HOW_TO_READ))))
+        few = [f"Of each method the first {MOST_SEEDS} seeds."] if more else []
+        blocks.append(Details(said, (Table(said, tuple(rows), said=True), Items((*few, *HOW_TO_READ)))))
     if left_out:
         said = "fewer than two seeds with ranks that differ between modules, so nothing to compare"
         blocks.append(Text(f"{', '.join(left_out)}: {said}."))
@@ -85,11 +86,11 @@ def selection_section(task: TaskRuns) -> list[Block]:
     """The selection variables of each searching method's first seed."""
     figures, more = [], False
     for method, runs in task.methods.items():
-        searched = [(run, ranks) for run in runs if (ranks := task.searched(run)) and "selection" in ranks.rule]
+        searched = ((run, ranks) for run in runs if (ranks := task.searched(run)) and "selection" in ranks.rule)
         drawn = next((figure for run, ranks in searched if (figure := _selection(task, method, run, ranks))), None)
         if drawn is not None:
             figures.append(drawn)
-            more = more or len(searched) > 1
+            more = more or next(searched, None) is not None
     if not figures:
         said = "No selection variables: none of these runs has the log of a search that learns them."
         return [task.heading("Selection variables"), Text(said)]
@@ -140,7 +141,7 @@ def _component_rows(task: TaskRuns) -> list[Row]:
     """A row for each pair of methods that learned selection variables from the same initialisation."""
     kept: dict[str, dict[int, tuple[int, Kept]]] = {}
     for method, runs in task.methods.items():
-        for run in runs:
+        for run in runs[:MOST_SEEDS]:
             ranks = task.searched(run)
             if ranks is not None and ranks.kept:
                 kept.setdefault(method, {})[run.seed] = (ranks.initial_rank, ranks.kept)
@@ -158,9 +159,10 @@ def _component_rows(task: TaskRuns) -> list[Row]:
 
 def _selection(task: TaskRuns, method: str, run: Result, ranks: Ranks) -> Figure | None:
     assert run.run is not None
-    lines = records(run.run, "search")
-    if not lines:
+    chosen = selection.thinned(count_records(run.run, "search"))
+    if not chosen:
         return None
+    lines = list(records(run.run, "search", frozenset(chosen)))
     path = task.place(method, "selection")
     try:
         selection.save_png(lines, path, threshold=threshold_of(ranks))

@@ -1,11 +1,11 @@
-"""What a report reads of a run beside its `Result`: ``searched_ranks(run)``, ``records(run, "search")``, ``curve(…)``.
+"""What a report reads of a run beside its `Result`: ``searched_ranks(run)``, ``loss_curves(…)``, ``records(…)``.
 
 A file that is not there is None or empty. One that is damaged is a UserError that names it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,9 @@ from autolora.errors import UserError
 from autolora.files import parse_json
 from autolora.lora.ranks import Ranks
 from autolora.runs.inventory import verified
-from autolora.training.log import whole_lines
 
 Record = Mapping[str, Any]
+Points = list[tuple[float, float]]  # (step, loss)
 
 
 def searched_ranks(run: Path) -> Ranks | None:
@@ -29,37 +29,68 @@ def searched_ranks(run: Path) -> Ranks | None:
         raise damaged(path, error) from error
 
 
-def records(run: Path, stage: str) -> list[dict[str, Any]]:
-    """The lines of a stage's log."""
+def count_records(run: Path, stage: str) -> int:
+    """How many lines a stage's log has."""
+    return sum(1 for _ in _lines(verified(run, f"{stage}/log.jsonl")))
+
+
+def records(run: Path, stage: str, only: frozenset[int] | None = None) -> Iterator[dict[str, Any]]:
+    """The lines of a stage's log, one at a time: a log of a large model does not fit into memory.
+
+    Args:
+        run: The run's folder.
+        stage: search or retrain.
+        only: Which of them, from 0; None for all.
+
+    Raises:
+        UserError: A line is damaged.
+    """
     path = verified(run, f"{stage}/log.jsonl")
-    text, found = _text(path), []
-    for number, line in enumerate(whole_lines(text or ""), start=1):
+    for place, (number, line) in enumerate(_lines(path)):
+        if only is not None and place not in only:
+            continue
         try:
-            if line:
-                found.append(parse_json(line))
-                float(found[-1]["step"])
+            record = parse_json(line)
+            float(record["step"])
         except (ValueError, TypeError, KeyError) as error:
             raise damaged(path, error, f", line {number}") from error
-    return found
+        yield record
 
 
-def curve(run: Path, lines: Sequence[Record], loss: str, stage: str) -> list[tuple[float, float]]:
-    """(step, loss) of those log lines that have this loss; null is not a number."""
+def loss_curves(run: Path, stage: str, losses: Sequence[str]) -> dict[str, Points]:
+    """(step, loss) of a stage's log for each loss that it has, in one reading; null is not a number.
+
+    Args:
+        run: The run's folder.
+        stage: search or retrain.
+        losses: Their names in the log.
+
+    Raises:
+        UserError: The log is damaged.
+    """
+    found: dict[str, Points] = {}
     try:
-        return [(float(line["step"]), _number(line[loss])) for line in lines if loss in line]
+        for line in records(run, stage):
+            for loss in losses:
+                if loss in line:
+                    found.setdefault(loss, []).append((float(line["step"]), _number(line[loss])))
     except (ValueError, TypeError) as error:
         raise damaged(run / stage / "log.jsonl", error) from error
+    return found
 
 
 def _number(value: Any) -> float:
     return float("nan") if value is None else float(value)
 
 
-def _text(path: Path) -> str | None:
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines that end and are not empty, with their numbers; half a line at the end is still being written."""
     try:
-        return path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8", newline="\n") as file:
+            whole = ((number, line) for number, line in enumerate(file, start=1) if line.endswith("\n"))
+            yield from ((number, line) for number, line in whole if line.strip())
     except (FileNotFoundError, NotADirectoryError):
-        return None
+        return
     except (OSError, ValueError) as error:
         raise damaged(path, error) from error
 

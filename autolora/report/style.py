@@ -24,20 +24,33 @@ nav > ul > li { break-inside: avoid; padding-bottom: 0.35rem; overflow-wrap: any
 nav ul ul { padding-left: 1.1rem; }
 figure { margin: 1rem 0; max-width: 100%; }
 figcaption { color: var(--soft); font-size: 0.9rem; margin: 0.3rem 0; overflow-wrap: anywhere; }
-.table > figcaption { color: var(--text); font-weight: 600; }
-.scroll { overflow-x: auto; max-width: 100%; border: 1px solid var(--line); border-radius: 4px; }
-.scroll:focus-visible { outline: 2px solid var(--link); }
+.table { margin: 0.75rem 0; max-width: 100%; }
+.caption { font-weight: 600; font-size: 0.9rem; }
+caption { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
+.skip { position: absolute; left: -99rem; background: var(--ground); padding: 0.5rem; z-index: 1; }
+.skip:focus { left: 0.5rem; top: 0.5rem; }
+.scroll { position: relative; overflow: auto; max-width: 100%; max-height: 34rem;
+  border: 1px solid var(--line); border-radius: 4px; }
+:focus-visible { outline: 2px solid var(--link); outline-offset: 1px; }
+main:focus { outline: 0; }
 table { border-collapse: collapse; font-size: 0.85rem; font-variant-numeric: tabular-nums; }
 th, td { padding: 0.25rem 0.7rem; text-align: left; white-space: nowrap; border-bottom: 1px solid var(--line); }
 tbody tr:last-child td { border-bottom: 0; }
-th { background: var(--shade); font-weight: 600; vertical-align: bottom; }
+th { background: var(--shade); font-weight: 600; vertical-align: bottom; position: sticky; top: 0; }
+th button { all: unset; cursor: pointer; font: inherit; }
+th button:focus-visible { outline: 2px solid var(--link); outline-offset: 1px; }
+th button::after { content: " \\2195"; color: var(--soft); font-weight: 400; }
+th[aria-sort="ascending"] button::after { content: " \\2191"; color: var(--link); }
+th[aria-sort="descending"] button::after { content: " \\2193"; color: var(--link); }
 .number { text-align: right; }
 .gallery { display: flex; flex-wrap: wrap; align-items: flex-start; gap: 0 1rem; }
 .gallery figure { flex: 0 1 auto; }
 img { display: block; max-width: 100%; height: auto; background: #ffffff; border-radius: 4px; }
 details { margin: 0.75rem 0; border: 1px solid var(--line); border-radius: 4px; padding: 0.4rem 0.9rem; }
 summary { cursor: pointer; overflow-wrap: anywhere; font-weight: 600; }
-summary:focus-visible { outline: 2px solid var(--link); }
+@media screen and (prefers-color-scheme: dark) {
+  img { filter: invert(0.93) hue-rotate(180deg) brightness(1.3); background: #ffffff; }
+}
 @media screen and (max-width: 34rem) {
   body { padding: 0.5rem 0.75rem 3rem; }
   h1 { font-size: 1.35rem; }
@@ -50,11 +63,17 @@ summary:focus-visible { outline: 2px solid var(--link); }
   body { max-width: none; padding: 0; font-size: 10pt; }
   details { border: 0; padding: 0; }
   details::details-content { content-visibility: visible; block-size: auto; }
-  .scroll { overflow: visible; border: 0; }
+  .scroll { overflow: visible; max-height: none; border: 0; }
+  .skip, th button { display: none; }
+  th { position: static; }
+  th[data-name]::before { content: attr(data-name); }
   table { font-size: 7.5pt; width: 100%; }
-  th, td { white-space: normal; padding: 0.1rem 0.3rem; overflow-wrap: break-word; }
-  .gallery { gap: 0 0.5rem; }
-  .gallery figure { max-width: 48.5%; }
+  th, td { white-space: normal; padding: 0.1rem 0.3rem; }
+  td { overflow-wrap: anywhere; }
+  .number { white-space: nowrap; overflow-wrap: normal; }
+  th.number { white-space: normal; }
+  .gallery { display: block; }
+  .gallery figure { display: inline-block; vertical-align: top; max-width: 49%; margin: 0.3rem 0; }
   .gallery figure:has(.wide) { max-width: 100%; }
   .gallery figure, tr { break-inside: avoid; }
   h2, h3, figcaption { break-after: avoid; }

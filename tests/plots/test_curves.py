@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import math
+import statistics
 from pathlib import Path
 
 import pytest
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 from PIL import Image
 
 from autolora.errors import UserError
 from autolora.plots import curves, pareto, rank_spread
-from autolora.plots.curves import MOST_POINTS, mean_curve
+from autolora.plots.curves import MOST_POINTS, MOST_RUNS, Course, course, mean_curve
 from autolora.plots.figures import styles
 from autolora.plots.pareto import Panel, Point, front
 
 NAMES = ["autolora", "lora:4"]
 LOOKS = styles(NAMES)
+
+
+def figure(runs: dict[str, list[list[tuple[float, float]]]]) -> Figure:
+    return curves._figure({label: course(found) for label, found in runs.items()}, "loss", styles(list(runs)))
 
 
 def test_the_mean_is_over_the_steps_that_all_curves_have() -> None:
@@ -27,7 +33,7 @@ def test_the_mean_is_over_the_steps_that_all_curves_have() -> None:
 
 def test_seeds_are_thin_and_their_mean_is_thick_and_in_the_legend() -> None:
     drawn = {"autolora": [[(1, 1.0), (2, 3.0)], [(1, 3.0), (2, 5.0)]], "lora:4": [[(1, 0.5), (2, 0.25)]]}
-    axes = curves._figure(drawn, "loss", LOOKS).axes[0]
+    axes = figure(drawn).axes[0]
     thick = [line for line in axes.lines if line.get_linewidth() > 1]
     assert [line.get_label() for line in thick] == NAMES
     assert list(thick[0].get_ydata()) == [2.0, 4.0]
@@ -43,9 +49,35 @@ def test_long_curves_are_means_of_windows_and_a_missing_loss_is_a_gap() -> None:
     assert math.isnan(values[1])
 
 
+def test_many_runs_are_a_band_of_one_standard_deviation_and_none_of_them_is_held() -> None:
+    found, values = Course(), [float(i % 5) for i in range(50)]
+    for value in values:
+        found.add([(1.0, value), (2.0, 1.0)])
+    assert found.runs == []
+    assert found.mean == [(1.0, pytest.approx(2.0)), (2.0, 1.0)]
+    assert found.spread == [(1.0, pytest.approx(statistics.stdev(values))), (2.0, 0.0)]
+    axes = curves._figure({"lora:4": found}, "loss", LOOKS).axes[0]
+    (band,) = axes.collections
+    ends = band.get_paths()[0].vertices[:, 1]
+    assert (min(ends), max(ends)) == pytest.approx((2 - statistics.stdev(values), 2 + statistics.stdev(values)))
+    assert len(axes.lines) == 1
+
+
+def test_a_course_of_long_runs_is_reduced_to_what_is_drawn() -> None:
+    long = [[(float(step), float(step + run)) for step in range(10 * MOST_POINTS)] for run in (0, 2)]
+    found = course(long).reduced
+    assert len(found.mean) == MOST_POINTS
+    assert found.mean[0] == (4.5, pytest.approx(5.5))
+    assert found.spread[0] == (4.5, pytest.approx(math.sqrt(2)))
+    assert found.longest == 10 * MOST_POINTS
+    assert [len(run) for run in found.runs] == [MOST_POINTS] * 2
+    assert len(course(long[:1] * MOST_RUNS).runs) == MOST_RUNS
+    assert course([[(1, math.nan)], [(1, 1.0)]]).mean[0][1] != 1.0  # the mean of what is not a number is none
+
+
 def test_a_wide_range_is_logarithmic() -> None:
-    assert curves._figure({"lora:4": [[(1, 100.0), (2, 0.5)]]}, "loss", LOOKS).axes[0].get_yscale() == "log"
-    assert curves._figure({"lora:4": [[(1, 1.0), (2, 0.5)]]}, "loss", LOOKS).axes[0].get_yscale() == "linear"
+    assert figure({"lora:4": [[(1, 100.0), (2, 0.5)]]}).axes[0].get_yscale() == "log"
+    assert figure({"lora:4": [[(1, 1.0), (2, 0.5)]]}).axes[0].get_yscale() == "linear"
 
 
 def test_the_front_has_what_nothing_else_is_at_least_as_good_as_and_better() -> None:
@@ -88,13 +120,13 @@ def test_the_rank_spread_shows_mean_and_standard_deviation() -> None:
 
 def test_the_legend_of_long_labels_stays_within_the_figure() -> None:
     names = [f"squeeze:at=0.5:k={i}:budget=tolerance=0.02" for i in range(12)]
-    figure = curves._figure({name: [[(1, 1.0), (2, 0.5)]] for name in names}, "loss", styles(names))
-    figure.canvas.draw()
-    (legend,) = figure.legends
+    drawn = figure({name: [[(1, 1.0), (2, 0.5)]] for name in names})
+    drawn.canvas.draw()
+    (legend,) = drawn.legends
     box = legend.get_window_extent()
     assert box.x0 >= 0
-    assert box.x1 <= figure.bbox.x1
-    assert box.y1 < figure.axes[0].bbox.y0
+    assert box.x1 <= drawn.bbox.x1
+    assert box.y1 < drawn.axes[0].bbox.y0
 
 
 def test_nothing_to_draw_is_an_error(tmp_path: Path) -> None:

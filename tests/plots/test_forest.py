@@ -77,7 +77,7 @@ def test_long_labels_are_broken_at_their_signs_and_lose_nothing() -> None:
     label = "squeeze-shuffled:at=0.5:k=8:budget=tolerance=0.02"
     wrapped = forest._wrapped(label)
     assert wrapped.replace("\n", "") == label
-    assert max(map(len, wrapped.split("\n"))) <= 22
+    assert max(map(len, wrapped.split("\n"))) <= forest._LABEL
     assert all(line.endswith(":") for line in wrapped.split("\n")[:-1])
     assert forest._wrapped("lora:8") == "lora:8"
 

@@ -193,11 +193,17 @@ def test_the_pictures_points_are_parameters_scores_and_cost(tmp_path: Path) -> N
     axes = figure.axes[0]
     large = [each for each in axes.collections if isinstance(each, PathCollection) and each.get_sizes()[0] > 6]
     areas = {round(float(each.get_offsets()[0][0])): float(each.get_sizes()[0]) for each in large}
-    assert areas[294_912] == pytest.approx(1.1 * pareto._UNIT)
+    assert areas[294_912] / areas[9_216] == pytest.approx(66 / 54)  # seconds
     assert axes.get_xscale() == "log"
-    assert [text.get_text() for text in axes.texts] == [f"{by_label['adalora'].mean[1]:.3f}"]
-    legend = {text.get_text() for each in figure.legends for text in each.get_texts()}
-    assert legend >= {*METHODS, "Pareto front", "area: seconds", "1×", "4×"}
+    order = sorted(METHODS, key=lambda method: -by_label[method].mean[1])
+    said = [text.get_text() for text in axes.texts]
+    assert sorted(said) == sorted([f"{by_label['adalora'].mean[1]:.3f}", *(str(n) for n in range(1, len(METHODS)))])
+    legend = [text.get_text() for each in figure.legends for text in each.get_texts()]
+    best = by_label[order[0]]
+    assert legend[0] == f"1  {order[0]}:  {best.mean[1]:.4f}, 36.9k, {best.cost:.2g}×"
+    assert [text.split()[1].removesuffix(":") for text in legend[: len(METHODS)]] == order
+    assert {*legend[len(METHODS) :]} >= {"Pareto front", "1×", "4×"}
+    assert "area: seconds" in [text.get_text() for text in figure.texts]
 
 
 def test_a_method_that_trains_nothing_but_the_head_is_at_zero(tmp_path: Path) -> None:
