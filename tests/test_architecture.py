@@ -40,6 +40,7 @@ ROOMS = (  # from the ground up: a room imports from those before it only
     "evaluation",
     "context",
     "methods",
+    "cards",
     "experiment",
     "integrations",
     "export",

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from autolora.cards.card import write_card
 from autolora.context.base import Context
 from autolora.context.fit import check_inputs
 from autolora.context.predictions import add_token_scores, predictions_of
@@ -18,6 +19,7 @@ from autolora.experiment.announcement import announce
 from autolora.experiment.base import settle_base
 from autolora.experiment.prepare import keep_labels, prepare
 from autolora.files import file_hash, write_atomic, write_records
+from autolora.lora.adapter import CARD
 from autolora.methods.base import method_of
 from autolora.model.load import weights_hash
 from autolora.planted.kinds import is_planted
@@ -65,7 +67,8 @@ def evaluate(run: Run, context: Context) -> list[Row]:
         model = method.load(base, context)
         recovered = _recovery(run)
         size: Row = {**_size(run), **(recovered.row() if recovered else {})}
-        made_by = [pretrained, *(file_hash(path) for path in sorted(adapter.glob("*")) if path.is_file())]
+        product = [path for path in sorted(adapter.glob("*")) if path.is_file() and path.name != CARD]
+        made_by = [pretrained, *map(file_hash, product)]
         for split in run.recipe.data.splits.eval:
             examples = context.examples(split)
             labelled = context.splits.reports[split].labelled
@@ -107,6 +110,8 @@ def evaluate(run: Run, context: Context) -> list[Row]:
             **({"recovery": asdict(recovered)} if recovered else {}),
         )
         run.save_recipe()
+        if context.main:
+            write_card(run, context.tokenizer, context.family, evaluated=True)
     return rows
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from autolora.cards.card import write_card
 from autolora.context.base import Context
 from autolora.context.fit import check_fit
 from autolora.context.steps import forget_seconds, run_in
@@ -83,5 +84,6 @@ def retrain(run: Run, context: Context, *, anew: bool = False) -> Path:
         if context.main:
             method.save(trained, head, context)
             run.note("retrain", **method.parameters(trained, head))
+            write_card(run, context.tokenizer, context.family, evaluated=False)
         context.compute.wait()
     return run.path / "adapter"
