@@ -28,6 +28,15 @@ def sealed(text: str) -> str:
     return f"{text}<!-- written by autolora, and anew until it is edited: sha256 {_digest(text)} -->\n"
 
 
+def unsealed(text: str) -> str:
+    """A card of ours without its last line.
+
+    Args:
+        text: As it is in the file.
+    """
+    return _LINE.sub("", text)
+
+
 def is_edited(path: Path) -> bool:
     """Whether a card is somebody's own; one that is not there is not.
 

@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from typing_extensions import override
 
 from autolora import safe
+from autolora.cli.card import card
 from autolora.cli.compare import compare
 from autolora.cli.compress import compress
 from autolora.cli.data import data
@@ -18,6 +19,7 @@ from autolora.cli.eval import evaluate
 from autolora.cli.export import export
 from autolora.cli.memory import memory
 from autolora.cli.merge import merge
+from autolora.cli.push import push
 from autolora.cli.ranks import ranks
 from autolora.cli.recipes import app as recipes_app
 from autolora.cli.report import report
@@ -71,6 +73,8 @@ app.command("compress")(compress)
 app.command("report")(report)
 app.command("export")(export)
 app.command("merge")(merge)
+app.command("card")(card)
+app.command("push")(push)
 app.add_typer(recipes_app, name="recipes")
 
 
