@@ -46,6 +46,7 @@ ROOMS = (  # from the ground up: a room imports from those before it only
     "export",
     "comparison",
     "report",
+    "doctor",
     "cli",
     "__main__",
 )

@@ -15,6 +15,7 @@ from autolora.cli.card import card
 from autolora.cli.compare import compare
 from autolora.cli.compress import compress
 from autolora.cli.data import data
+from autolora.cli.doctor import doctor
 from autolora.cli.eval import evaluate
 from autolora.cli.export import export
 from autolora.cli.memory import memory
@@ -75,6 +76,7 @@ app.command("export")(export)
 app.command("merge")(merge)
 app.command("card")(card)
 app.command("push")(push)
+app.command("doctor")(doctor)
 app.add_typer(recipes_app, name="recipes")
 
 

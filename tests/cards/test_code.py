@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from autolora.runs.results import read_result
-from tests.cards.cases import asked, ended, predictions, ran
+from tests.cards.cases import STEPS, asked, ended, predictions, ran
 from tests.chat_tokenizers import save_model
 
 CASES = [
@@ -40,7 +40,8 @@ def test_the_code_says_what_the_run_has_said(
     family: str, architecture: str, method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     how = {"generation": {"beams": 2, "max_new_tokens": 5, "no_repeat_ngram": 2}} if family == "generation" else {}
-    run, _ = ended(tmp_path, family, architecture, method, eval=how)
+    longer = {"retrain": {**STEPS, "steps": 12}} if "adalora" in method else {}  # for its schedule
+    run, _ = ended(tmp_path, family, architecture, method, eval=how, **longer)
     records = read_result(run).predictions("validation")
     key = "prediction_name" if "prediction_name" in records[0] else "prediction"
     found = predictions(run.path / "adapter", asked(family), monkeypatch)

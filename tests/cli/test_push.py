@@ -13,7 +13,6 @@ import pytest
 from huggingface_hub import ModelCard, constants
 
 from tests.cards.hub import Stub, hub
-from tests.cli.conftest import call, copied, finished  # noqa: F401  # fixtures
 from tests.cli.support import Call
 from tests.laboratory import change_state
 
