@@ -68,9 +68,7 @@ class About:
         return found
 
 
-def read_about(
-    run: Run, tokenizer: PreTrainedTokenizerBase | None, family: type[Task], *, evaluated: bool
-) -> About:
+def read_about(run: Run, tokenizer: PreTrainedTokenizerBase | None, family: type[Task], *, evaluated: bool) -> About:
     """Read it.
 
     Args:

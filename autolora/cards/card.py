@@ -17,6 +17,7 @@ from autolora.cards.about import About, read_about
 from autolora.cards.body import body
 from autolora.cards.metadata import metadata
 from autolora.console import warn
+from autolora.lora.adapter import CARD
 from autolora.runs.store import Run
 from autolora.tasks.base import Task
 
@@ -49,9 +50,9 @@ def write_card(
     """
     folder = run.path / "adapter"
     if not file.write(folder, card_text(read_about(run, tokenizer, family, evaluated=evaluated)), anyway=anyway):
-        warn(f"{folder / file.NAME} has been edited and stays as it is; autolora card --anew writes a new one")
+        warn(f"{folder / CARD} has been edited and stays as it is; autolora card --anew writes a new one")
         return None
-    return folder / file.NAME
+    return folder / CARD
 
 
 def card_text(about: About) -> str:

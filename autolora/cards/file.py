@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 from autolora.files import write_atomic
-from autolora.lora.adapter import CARD as NAME
+from autolora.lora.adapter import CARD
 
 _LINE = re.compile(r"<!-- written by autolora, and anew until it is edited: sha256 ([0-9a-f]{64}) -->\n")
 _TEMPLATE = "# Model Card for Model ID"  # how the one that PEFT writes begins
@@ -66,7 +66,7 @@ def write(folder: Path, text: str, *, anyway: bool = False) -> bool:
     Returns:
         Whether it was written.
     """
-    path = folder / NAME
+    path = folder / CARD
     if is_edited(path) and not anyway:
         return False
     content = sealed(text)

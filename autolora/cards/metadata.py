@@ -1,4 +1,4 @@
-"""The front matter of a card, as the hub reads it: base model, task, tags, licence, and the metrics as a model-index."""
+"""The front matter of a card, as the hub reads it: base model, task, tags, licence, metrics as a model-index."""
 
 from __future__ import annotations
 

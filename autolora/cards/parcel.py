@@ -16,11 +16,11 @@ from typing import Any
 import yaml
 from huggingface_hub import ModelCard
 
-from autolora.cards.file import NAME as CARD
 from autolora.cards.file import is_edited, sealed, unsealed
 from autolora.cards.snippet import HERE
 from autolora.errors import UserError
 from autolora.files import json_text, read_json
+from autolora.lora.adapter import CARD
 from autolora.lora.stored import CONFIG, TENSORS
 from autolora.methods.weights import RECORD, WEIGHTS
 from autolora.runs.folders import ranks_file
@@ -67,11 +67,11 @@ def parcel(run: Run, repository: str, base_model: str | None = None) -> Parcel:
     """
     _check_ended(run)
     adapter = run.path / "adapter"
-    files: dict[str, Path | bytes] = {name: adapter / name for name in (*PRODUCT, *TOKENIZER)}
+    files = {name: adapter / name for name in (*PRODUCT, *TOKENIZER)}
     ranks = ranks_file(run.path)
     files["ranks.json"] = verified(run.path, ranks.relative_to(run.path).as_posix())
     files["metrics.json"] = verified(run.path, "metrics.json")
-    files = {name: path for name, path in files.items() if isinstance(path, Path) and path.is_file()}
+    files = {name: path for name, path in files.items() if path.is_file()}
     if CARD not in files:
         raise UserError(f"{adapter} has no {CARD}; write it with: autolora card {run.path}")
     return _changed(files, repository, base_model, _own_folders(run))
@@ -95,9 +95,7 @@ def _own_folders(run: Run) -> dict[str, str]:
     return {**found, "the run": str(run.path.resolve()), "your home folder": str(Path.home())}
 
 
-def _changed(
-    files: Mapping[str, Path], repository: str, base_model: str | None, folders: Mapping[str, str]
-) -> Parcel:
+def _changed(files: Mapping[str, Path], repository: str, base_model: str | None, folders: Mapping[str, str]) -> Parcel:
     """With the names that hold elsewhere."""
     found: dict[str, Path | bytes] = dict(files)
     notes: list[str] = []

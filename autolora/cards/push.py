@@ -13,13 +13,15 @@ from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, HfApi, constants, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-from huggingface_hub.utils import disable_progress_bars, validate_repo_id
+from huggingface_hub.utils import disable_progress_bars, validate_repo_id  # type: ignore[attr-defined]
 
 from autolora.cards.parcel import Parcel
 from autolora.errors import UnreachableError, UserError
 
 MESSAGE = "Upload with autolora"
 MAIN = "main"
+# The base of the errors of the HTTP library, whichever it is that huggingface_hub uses.
+_TRANSPORT = tuple(kind for kind in HfHubHTTPError.__bases__ if issubclass(kind, Exception))
 HINTS = {
     401: "the hub does not take the token; make one with write access at https://huggingface.co/settings/tokens",
     403: "the token may not write there; it needs write access to this repository, or to its owner's",
@@ -124,7 +126,6 @@ def push(
 @contextmanager
 def _explained(repository: str, token: str, doing: str) -> Iterator[None]:
     """The hub's errors as one message."""
-    transport = HfHubHTTPError.__mro__[1]  # the HTTP library's own base, whichever huggingface_hub uses
     try:
         yield
     except HfHubHTTPError as error:
@@ -133,7 +134,7 @@ def _explained(repository: str, token: str, doing: str) -> Iterator[None]:
         hint = HINTS.get(status, "the hub has failed; try again later" if status >= 500 else "")
         text = f"{repository}: {doing}: the hub answered {status}: {said}{f'; {hint}' if hint else ''}"
         raise (UnreachableError if status >= 500 else UserError)(f"{text}. Nothing here has changed") from None
-    except (transport, OSError, ValueError) as error:
+    except (*_TRANSPORT, OSError, ValueError) as error:
         said = f"{type(error).__name__}: {error}".replace(token, "…")
         raise UnreachableError(
             f"{repository}: {doing}: {constants.ENDPOINT} cannot be reached ({' '.join(said.split())[:300]}); look at "

@@ -13,7 +13,8 @@ from autolora.errors import UserError
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
 LicenceOption = Annotated[
-    str | None, typer.Option("--license", metavar="NAME", help="As the hub calls it: apache-2.0, mit, cc-by-4.0, other.")
+    str | None,
+    typer.Option("--license", metavar="NAME", help="As the hub calls it: apache-2.0, mit, cc-by-4.0, other."),
 ]
 LanguageOption = Annotated[
     list[str] | None, typer.Option("--language", metavar="CODE", help="Of the texts: en, de; more than once.")

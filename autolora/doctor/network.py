@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
 from autolora.doctor.finding import Finding
@@ -47,7 +48,7 @@ def hub() -> Iterator[Finding]:
 
 def _unreachable(endpoint: str) -> str | None:
     """Why; None where something listens there, or at the proxy on the way there."""
-    proxy = next((found for name in PROXIES if (found := os.environ.get(name))), None)
+    proxy = next((value for name in PROXIES if (value := os.environ.get(name))), None)
     parts = urlsplit(proxy or endpoint)
     host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
     found: list[str | None] = []
@@ -63,11 +64,9 @@ def _unreachable(endpoint: str) -> str | None:
     return found[0] if found else f"{host} is not found within {SECONDS:g} s"
 
 
-def _within(ask: object) -> None:
+def _within(ask: Callable[[], None]) -> None:
     """Names are looked up without a limit that could be set, so it is done aside."""
-    import threading
-
-    thread = threading.Thread(target=ask, daemon=True)  # type: ignore[arg-type]
+    thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(SECONDS + 0.5)
 

@@ -125,13 +125,13 @@ def tagged(about: About, auto_class: str, options: Mapping[str, Any], *, spaces:
             'inputs = [["A", "sentence", "in", "words", "."]]',
             "batch = tokenizer(",
             f"    {words},",
-            f'    is_split_into_words=True, truncation=True, max_length={about.data.max_length}, padding=True, '
+            f"    is_split_into_words=True, truncation=True, max_length={about.data.max_length}, padding=True, "
             'return_tensors="pt",',
             ")",
             "with torch.inference_mode():",
             '    logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits',
             "best = logits.argmax(-1).tolist()",
-            'predictions = [["O"] * len(words) for words in inputs]  # words that are cut off are outside of everything',
+            'predictions = [["O"] * len(words) for words in inputs]  # and what is cut off',
             "for row, tags in enumerate(predictions):",
             "    for position, word in reversed(list(enumerate(batch.word_ids(row)))):",
             "        if word is not None:",

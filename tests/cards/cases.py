@@ -44,7 +44,9 @@ def ended(folder: Path, family: str, architecture: str, method: str = "lora:2", 
     model = folder / "model"
     if not model.is_dir():
         write_checkpoint(model, ARCHITECTURES[architecture])
-    path = write_recipe(folder, family, model, **{"search": STEPS, "retrain": STEPS, "data": {"max_length": 48}, **sections})
+    path = write_recipe(
+        folder, family, model, **{"search": STEPS, "retrain": STEPS, "data": {"max_length": 48}, **sections}
+    )
     for split, part in {"train": rows(family), "validation": rows(family)[:4]}.items():
         (folder / "data" / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
     return ran(path, folder / "runs", method)

@@ -35,7 +35,7 @@ class Stub:
     requests: list[Request] = field(default_factory=list)
     objects: dict[str, bytes] = field(default_factory=dict)
     commits: list[dict[str, Any]] = field(default_factory=list)
-    fails: Callable[[Request], int | None | bool] = lambda request: False
+    fails: Callable[[Request], int | bool | None] = lambda request: False
 
     def files(self) -> dict[str, bytes]:
         """Of the last commit."""

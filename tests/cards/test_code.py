@@ -51,13 +51,13 @@ def test_the_code_says_what_the_run_has_said(
 
 
 @pytest.mark.parametrize("template", [None, "chatml", "own.jinja"])
-def test_the_code_answers_as_the_run_has(
-    template: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_code_answers_as_the_run_has(template: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_model(tmp_path / "model", "gemma" if template != "chatml" else "qwen-2")
     own = (tmp_path / "model" / "chat_template.jinja").read_text()
     (tmp_path / "own.jinja").write_text("{# 'own' #}" + own + "\n")
-    rows = [[{"role": "user", "content": f"{i}?"}, {"role": "assistant", "content": "ab" * (i % 3 + 1)}] for i in range(9)]
+    rows = [
+        [{"role": "user", "content": f"{i}?"}, {"role": "assistant", "content": "ab" * (i % 3 + 1)}] for i in range(9)
+    ]
     for split, part in {"train": rows, "validation": rows[:3]}.items():
         text = "".join(json.dumps({"messages": turns}) + "\n" for turns in part)
         (tmp_path / f"{split}.jsonl").write_text(text)
