@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from autolora.adapters.derived_card import ranks_text
 from autolora.cards.about import About
 from autolora.cards.metadata import data_name
-from autolora.lora.places import rank_table
 from autolora.recipe.method import label
 from autolora.recipe.schema import Recipe, Steps
 from autolora.runs.manifest import recorded_precision
@@ -40,7 +40,7 @@ def _sections(about: About) -> Iterator[tuple[str, str]]:
     yield "How to load it", _loading(about)
     yield "Metrics", _metrics(about)
     yield "Data", _data(about)
-    yield "Ranks", _ranks(about)
+    yield "Ranks", "" if about.ranks is None else ranks_text(about.ranks)
     yield "How it was trained", _training(about)
     yield "Cost", _cost(about)
     yield "Versions", _versions(about)
@@ -113,26 +113,6 @@ def _data(about: About) -> str:
     columns = ", ".join(markdown(name) for name in recipe.data.columns)
     table = to_markdown([{name: row[name] for name in shown} for row in rows])
     return f"{table}\nInput: {columns}; target: {markdown(recipe.data.label)}."
-
-
-def _ranks(about: About) -> str:
-    if about.ranks is None:
-        return ""
-    ranks, values = about.ranks, set(about.ranks.values())
-    few, most = min(values), max(values)
-    if len(values) == 1:
-        said = f"The same rank everywhere: {few}, in all {len(ranks)} layers. Total: {ranks.total}."
-    else:
-        gone = sum(rank == 0 for rank in ranks.values())
-        said = f"Another rank for each of {len(ranks)} layers, from {few} to {most}. Total: {ranks.total}."
-        said += f" {gone} of them kept nothing and are not adapted." if gone else ""
-    said += f" LoRA at rank {ranks.initial_rank} everywhere would have {ranks.initial_rank * len(ranks)}."
-    table = rank_table(ranks)
-    rows: list[Row] = [
-        {"layer": layer, **dict(zip(table.projections, values, strict=True))}
-        for layer, values in zip(table.layers, table.values, strict=True)
-    ]
-    return f"{said}\n\n{to_markdown(rows)}"
 
 
 def _training(about: About) -> str:

@@ -1,7 +1,7 @@
 """The model card of a run: ``write_card(run, tokenizer, family, evaluated=True)`` writes ``adapter/README.md``.
 
 It is written at the end of the retraining, without metrics, and again at the end of the evaluation. A card that
-somebody has edited stays as it is (`autolora.cards.file`).
+somebody has edited stays as it is (`autolora.adapters.card_file`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from huggingface_hub import ModelCard
 
-from autolora.cards import file
+from autolora.adapters import card_file
 from autolora.cards.about import About, read_about
 from autolora.cards.body import body
 from autolora.cards.metadata import metadata
@@ -49,7 +49,7 @@ def write_card(
         UserError: A file of the run is damaged.
     """
     folder = run.path / "adapter"
-    if not file.write(folder, card_text(read_about(run, tokenizer, family, evaluated=evaluated)), anyway=anyway):
+    if not card_file.write(folder, card_text(read_about(run, tokenizer, family, evaluated=evaluated)), anyway=anyway):
         warn(f"{folder / CARD} has been edited and stays as it is; autolora card --anew writes a new one")
         return None
     return folder / CARD

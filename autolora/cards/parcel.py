@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 from huggingface_hub import ModelCard
 
-from autolora.cards.file import is_edited, sealed, unsealed
+from autolora.adapters.card_file import is_edited, sealed, unsealed
 from autolora.cards.snippet import HERE
 from autolora.errors import UserError
 from autolora.files import json_text, read_json

@@ -20,8 +20,6 @@ from autolora.errors import UnreachableError, UserError
 
 MESSAGE = "Upload with autolora"
 MAIN = "main"
-# The base of the errors of the HTTP library, whichever it is that huggingface_hub uses.
-_TRANSPORT = tuple(kind for kind in HfHubHTTPError.__bases__ if issubclass(kind, Exception))
 HINTS = {
     401: "the hub does not take the token; make one with write access at https://huggingface.co/settings/tokens",
     403: "the token may not write there; it needs write access to this repository, or to its owner's",
@@ -30,6 +28,7 @@ HINTS = {
     413: "it is larger than the hub takes",
     429: "the hub asks for patience; try again later",
 }
+_TRANSPORT: tuple[type[Exception], ...] = (*HfHubHTTPError.__bases__, OSError)  # with the HTTP library's own base
 
 
 def check_name(repository: str, option: str = "REPO") -> None:
@@ -129,14 +128,34 @@ def _explained(repository: str, token: str, doing: str) -> Iterator[None]:
     try:
         yield
     except HfHubHTTPError as error:
-        status = error.response.status_code if error.response is not None else 0
-        said = " ".join((getattr(error, "server_message", None) or str(error)).split()).replace(token, "…")[:300]
-        hint = HINTS.get(status, "the hub has failed; try again later" if status >= 500 else "")
-        text = f"{repository}: {doing}: the hub answered {status}: {said}{f'; {hint}' if hint else ''}"
-        raise (UnreachableError if status >= 500 else UserError)(f"{text}. Nothing here has changed") from None
-    except (*_TRANSPORT, OSError, ValueError) as error:
-        said = f"{type(error).__name__}: {error}".replace(token, "…")
-        raise UnreachableError(
-            f"{repository}: {doing}: {constants.ENDPOINT} cannot be reached ({' '.join(said.split())[:300]}); look at "
-            "the network, and try again. Nothing here has changed"
+        raise _refused(error, repository, token, doing) from None
+    except (ValueError, RuntimeError) as error:
+        if isinstance(error.__cause__, HfHubHTTPError):  # of one of several files, sent at once
+            raise _refused(error.__cause__, repository, token, doing) from None
+        if isinstance(error.__cause__, _TRANSPORT):
+            raise _unreached(error.__cause__, repository, token, doing) from None
+        raise UserError(
+            f"{repository}: {doing}: the hub at {constants.ENDPOINT} answered what is not understood "
+            f"({_said(error, token)}); look there at what it has. Nothing here has changed"
         ) from None
+    except _TRANSPORT as error:
+        raise _unreached(error, repository, token, doing) from None
+
+
+def _refused(error: HfHubHTTPError, repository: str, token: str, doing: str) -> UserError:
+    status = error.response.status_code if error.response is not None else 0
+    said = " ".join((error.server_message or str(error)).split()).replace(token, "…")[:300]
+    hint = HINTS.get(status, "the hub has failed; try again later" if status >= 500 else "")
+    text = f"{repository}: {doing}: the hub answered {status}: {said}{f'; {hint}' if hint else ''}"
+    return (UnreachableError if status >= 500 else UserError)(f"{text}. Nothing here has changed")
+
+
+def _unreached(error: BaseException, repository: str, token: str, doing: str) -> UserError:
+    return UnreachableError(
+        f"{repository}: {doing}: {constants.ENDPOINT} cannot be reached ({_said(error, token)}); look at the network, "
+        "and try again. Nothing here has changed"
+    )
+
+
+def _said(error: BaseException, token: str) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split()).replace(token, "…")[:300]

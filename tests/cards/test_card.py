@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from huggingface_hub import ModelCard
 
+from autolora.adapters.card_file import is_edited, sealed, write
 from autolora.cards.again import card_of, text_of
-from autolora.cards.file import is_edited, sealed, write
 from autolora.context.base import Context
 from autolora.errors import UserError
 from autolora.experiment.evaluate import evaluate

@@ -12,12 +12,30 @@ from pathlib import Path
 import pytest
 from huggingface_hub import ModelCard, constants
 
+from autolora.experiment.line import run_stages
 from tests.cards.hub import Stub, hub
 from tests.cli.support import Call
-from tests.laboratory import change_state
+from tests.laboratory import change_state, tiny_run
 
 TOKEN = "hf_thisIsAPlaceholderThatNobodyHas"
 BASE = "someone/tiny-bert"
+
+
+@pytest.fixture(scope="module")
+def over(laboratory: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that has ended. To be read only."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("autolora.methods.autolora._figures", lambda *_: None)
+        folder = tmp_path_factory.mktemp("over")
+        run, context = tiny_run(laboratory, folder, "autolora", "search.steps=3", "retrain.steps=3")
+        run_stages(run, context)
+    return run.path
+
+
+@pytest.fixture
+def copied(over: Path, tmp_path: Path) -> Path:
+    """A copy of it, to be spoilt."""
+    return Path(shutil.copytree(over, tmp_path / "runs" / "tiny" / over.name))
 
 
 @pytest.fixture

@@ -37,6 +37,20 @@ def unsealed(text: str) -> str:
     return _LINE.sub("", text)
 
 
+def is_ours(path: Path) -> bool:
+    """Whether a card was written by autolora, and nobody has edited it since.
+
+    Args:
+        path: The file, which is there.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except (OSError, UnicodeDecodeError):
+        return False
+    found = list(_LINE.finditer(text))
+    return bool(found) and found[-1].end() == len(text) and _digest(text[: found[-1].start()]) == found[-1][1]
+
+
 def is_edited(path: Path) -> bool:
     """Whether a card is somebody's own; one that is not there is not.
 
@@ -46,13 +60,9 @@ def is_edited(path: Path) -> bool:
     if not path.exists():
         return False
     try:
-        text = path.read_bytes().decode("utf-8")
+        return not is_ours(path) and not _is_template(path.read_bytes().decode("utf-8"))
     except (OSError, UnicodeDecodeError):
         return True
-    found = list(_LINE.finditer(text))
-    if found and found[-1].end() == len(text):
-        return _digest(text[: found[-1].start()]) != found[-1][1]
-    return not _is_template(text)
 
 
 def write(folder: Path, text: str, *, anyway: bool = False) -> bool:
