@@ -11,8 +11,9 @@ import re
 from pathlib import Path
 
 from autolora.files import write_atomic
-from autolora.lora.adapter import CARD
+from autolora.lora.stored import CARD
 
+HERE = 'adapter = "."  # this folder, or the name of its repository on the hub'  # in the code of a card
 _LINE = re.compile(r"<!-- written by autolora, and anew until it is edited: sha256 ([0-9a-f]{64}) -->\n")
 _TEMPLATE = "# Model Card for Model ID"  # how the one that PEFT writes begins
 _VERSIONS = re.compile(r"\s*### Framework versions\s+(- PEFT \S+\s*)?$")

@@ -14,9 +14,9 @@ import yaml
 from huggingface_hub import ModelCard
 
 from autolora.adapters import card_file
-from autolora.lora.adapter import CARD
 from autolora.lora.places import rank_table
 from autolora.lora.ranks import Ranks
+from autolora.lora.stored import CARD
 from autolora.metrics.base import Score
 from autolora.tables import Row, to_markdown
 

@@ -17,7 +17,8 @@ from autolora.cards.about import About, read_about
 from autolora.cards.body import body
 from autolora.cards.metadata import metadata
 from autolora.console import warn
-from autolora.lora.adapter import CARD
+from autolora.context.base import Context
+from autolora.lora.stored import CARD
 from autolora.runs.store import Run
 from autolora.tasks.base import Task
 
@@ -53,6 +54,21 @@ def write_card(
         warn(f"{folder / CARD} has been edited and stays as it is; autolora card --anew writes a new one")
         return None
     return folder / CARD
+
+
+def card_at_the_end(run: Run, context: Context, *, evaluated: bool) -> None:
+    """Write the card at the end of a stage; whatever goes wrong about it, the stage has done its work.
+
+    Args:
+        run: See `write_card`.
+        context: Of its recipe.
+        evaluated: See `write_card`.
+    """
+    try:
+        write_card(run, context.tokenizer, context.family, evaluated=evaluated)
+    except Exception as error:  # of a task or method that another package brings, for instance
+        said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        warn(f"the model card could not be written ({said}); the adapter is whole. Again: autolora card {run.path}")
 
 
 def card_text(about: About) -> str:

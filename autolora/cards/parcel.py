@@ -16,13 +16,10 @@ from typing import Any
 import yaml
 from huggingface_hub import ModelCard
 
-from autolora.adapters.card_file import is_edited, sealed, unsealed
-from autolora.cards.snippet import HERE
+from autolora.adapters.card_file import HERE, is_edited, sealed, unsealed
 from autolora.errors import UserError
 from autolora.files import json_text, read_json
-from autolora.lora.adapter import CARD
-from autolora.lora.stored import CONFIG, TENSORS
-from autolora.methods.weights import RECORD, WEIGHTS
+from autolora.lora.stored import CARD, CONFIG, RECORD, TENSORS, WEIGHTS
 from autolora.runs.folders import ranks_file
 from autolora.runs.inventory import WHOLE, check_there, verified, verify_below
 from autolora.runs.reach import local_paths

@@ -11,11 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from autolora.adapters.card_file import HERE
 from autolora.methods.base import Loading
 from autolora.recipe.schema import Model
 from autolora.tasks.usage import Usage
-
-HERE = 'adapter = "."  # this folder, or the name of its repository on the hub'
 
 
 def snippet(loading: Loading, usage: Usage, model: Model, base: str | None) -> str:

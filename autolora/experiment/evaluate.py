@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from autolora.cards.card import write_card
+from autolora.cards.card import card_at_the_end
 from autolora.context.base import Context
 from autolora.context.fit import check_inputs
 from autolora.context.predictions import add_token_scores, predictions_of
@@ -19,7 +19,7 @@ from autolora.experiment.announcement import announce
 from autolora.experiment.base import settle_base
 from autolora.experiment.prepare import keep_labels, prepare
 from autolora.files import file_hash, write_atomic, write_records
-from autolora.lora.adapter import CARD
+from autolora.lora.stored import CARD
 from autolora.methods.base import method_of
 from autolora.model.load import weights_hash
 from autolora.planted.kinds import is_planted
@@ -111,7 +111,7 @@ def evaluate(run: Run, context: Context) -> list[Row]:
         )
         run.save_recipe()
         if context.main:
-            write_card(run, context.tokenizer, context.family, evaluated=True)
+            card_at_the_end(run, context, evaluated=True)
     return rows
 
 

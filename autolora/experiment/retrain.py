@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from autolora.cards.card import write_card
+from autolora.cards.card import card_at_the_end
 from autolora.context.base import Context
 from autolora.context.fit import check_fit
 from autolora.context.steps import forget_seconds, run_in
@@ -84,6 +84,6 @@ def retrain(run: Run, context: Context, *, anew: bool = False) -> Path:
         if context.main:
             method.save(trained, head, context)
             run.note("retrain", **method.parameters(trained, head))
-            write_card(run, context.tokenizer, context.family, evaluated=False)
+            card_at_the_end(run, context, evaluated=False)
         context.compute.wait()
     return run.path / "adapter"

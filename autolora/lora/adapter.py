@@ -24,8 +24,8 @@ from autolora.files import replace_folder, write_json
 from autolora.lora.config import exact_type
 from autolora.lora.frozen import as_float32, widen_rest
 from autolora.lora.ranks import Ranks
+from autolora.lora.stored import CARD
 
-CARD = "README.md"
 PREFIX = "base_model.model."  # of every module's name in PEFT's wrapping
 
 

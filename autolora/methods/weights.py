@@ -20,13 +20,11 @@ from typing_extensions import override
 from autolora.context.base import Context
 from autolora.errors import UserError
 from autolora.files import read_json, replace_folder, write_json
-from autolora.lora.adapter import CARD
+from autolora.lora.stored import CARD, RECORD, WEIGHTS
 from autolora.methods.base import Loading, Method
 from autolora.model.load import base_name
 from autolora.recipe.schema import MethodSettings
 from autolora.training.finetune import Training
-
-WEIGHTS, RECORD = "weights.safetensors", "method.json"
 
 
 class TrainedWeights(Method):
