@@ -31,6 +31,7 @@ TOKENIZER = (
     *("vocab.json", "vocab.txt", "merges.txt", "tokenizer.model", "spiece.model", "chat_template.jinja"),
 )
 NAMED = {CONFIG: "base_model_name_or_path", RECORD: "base_model"}  # where a file names the pretrained model
+OF_MERGE, OF_SMALLER = "merged.json", "ranks.json"  # what marks a folder as written by these commands
 TEXTS = (".json", ".md", ".jinja", ".txt")
 
 
@@ -72,6 +73,34 @@ def parcel(run: Run, repository: str, base_model: str | None = None) -> Parcel:
     if CARD not in files:
         raise UserError(f"{adapter} has no {CARD}; write it with: autolora card {run.path}")
     return _changed(files, repository, base_model, _own_folders(run))
+
+
+def folder_parcel(folder: Path, repository: str, base_model: str | None = None) -> Parcel:
+    """What `autolora compress` or `autolora merge` has written.
+
+    Args:
+        folder: Its folder.
+        repository: See `parcel`.
+        base_model: Likewise.
+
+    Raises:
+        UserError: It is no such folder, or a file names a folder of this machine.
+    """
+    merged, smaller = (folder / OF_MERGE).is_file(), (folder / CONFIG).is_file() and (folder / OF_SMALLER).is_file()
+    if not merged and not smaller:
+        raise UserError(
+            f"{folder} is no run, and no folder that autolora compress or autolora merge wrote; name one of these"
+        )
+    names = [*PRODUCT, *TOKENIZER, "generation_config.json", "ranks.json", "compressed.json"]
+    if merged:
+        names += sorted(path.name for path in folder.glob("model*.safetensors*"))
+    files = {name: folder / name for name in names if (folder / name).is_file()}
+    found = _changed(files, repository, base_model, {"your home folder": str(Path.home())})
+    return (
+        found
+        if CARD in files
+        else Parcel(found.files, (*found.notes, f"{folder} has no {CARD}, which says what it is"))
+    )
 
 
 def _check_ended(run: Run) -> None:

@@ -13,7 +13,7 @@ from autolora.errors import UnreachableError
 if TYPE_CHECKING:
     from autolora.cards.parcel import Parcel
 
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, or what compress or merge wrote.")]
 RepositoryArgument = Annotated[str, typer.Argument(metavar="REPO", help="owner/name; it is made if it is not there.")]
 BaseOption = Annotated[
     str | None,
@@ -40,15 +40,16 @@ def push(
     dry_run: DryRunOption = False,
 ) -> None:
     """Send a run's adapter, its model card, ranks and metrics to the Hugging Face hub."""
-    from autolora.cards.parcel import parcel
+    from autolora.cards.parcel import folder_parcel, parcel
     from autolora.cards.push import MESSAGE, check_name, offline, read_token
     from autolora.cards.push import push as send
+    from autolora.runs.folders import is_run
     from autolora.runs.store import Run
 
     check_name(repo)
     if base_model is not None:
         check_name(base_model, "--base-model")
-    found = parcel(Run.open(run), repo, base_model)
+    found = parcel(Run.open(run), repo, base_model) if is_run(run) else folder_parcel(run, repo, base_model)
     for note in found.notes:
         warn(f"note: {note}")
     if dry_run:

@@ -153,7 +153,7 @@ def test_without_an_adapter_there_is_no_card(laboratory: Path, tmp_path: Path) -
 def test_a_form_that_somebody_has_filled_in_is_theirs(tmp_path: Path) -> None:
     from huggingface_hub import ModelCardData
 
-    form = str(ModelCard.from_template(ModelCardData(base_model="a/b"))) + "\n### Framework versions\n\n- PEFT 0.21.2"
+    form = str(ModelCard.from_template(ModelCardData())) + "\n### Framework versions\n\n- PEFT 0.21.2"
     assert write(tmp_path, "# One")
     assert (tmp_path / "README.md").read_text() == sealed("# One")
     (tmp_path / "README.md").write_text(form)

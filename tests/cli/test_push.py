@@ -13,6 +13,9 @@ import pytest
 from huggingface_hub import ModelCard, constants
 
 from autolora.experiment.line import run_stages
+from autolora.runs.results import read_result
+from autolora.runs.store import Run
+from tests.cards.cases import predictions
 from tests.cards.hub import Stub, hub
 from tests.cli.support import Call
 from tests.laboratory import change_state, tiny_run
@@ -213,6 +216,47 @@ def test_what_has_not_ended_or_is_damaged_is_refused(copied: Path, call: Call, s
     status = json.loads((copied / "status.json").read_text())
     change_state(copied / "status.json", stages={name: status["stages"][name] for name in ("search", "retrain")})
     assert "has not ended: eval is still to do" in _refused(copied, call, stub)
+
+
+def test_what_compress_and_merge_write_is_sent_too(over: Path, call: Call, stub: Stub, tmp_path: Path) -> None:
+    assert call("compress", over, "--budget", "0.5", "--output", tmp_path / "small")[0] == 0
+    assert call("push", tmp_path / "small", "someone/small", "--base-model", BASE)[0] == 0
+    files = stub.files()
+    assert {"adapter_config.json", "adapter_model.safetensors", "config.json", "README.md", "ranks.json"} == set(files)
+    assert json.loads(files["adapter_config.json"])["base_model_name_or_path"] == BASE
+    card = ModelCard(files["README.md"].decode())
+    assert "## Made smaller" in card.text
+    assert "Not measured." in card.text
+    assert not card.data.get("eval_results")
+    total = sum(json.loads(files["ranks.json"])["ranks"].values())
+    assert f"Total: {total}." in card.text
+
+    assert call("merge", over, "--output", tmp_path / "merged")[0] == 0
+    assert call("push", tmp_path / "merged", "someone/merged")[0] == 0
+    files = stub.files()
+    assert "merged.json" not in files
+    assert files["model.safetensors"] == (tmp_path / "merged" / "model.safetensors").read_bytes()
+    card = ModelCard(files["README.md"].decode())
+    assert (card.data.library_name, card.data.eval_results is not None) == ("transformers", True)
+    assert 'adapter = "someone/merged"' in card.text
+    code, _, err = call("push", tmp_path, "someone/other")
+    assert code == 2
+    assert "is no run, and no folder that autolora compress or autolora merge wrote" in err
+
+
+def test_the_code_of_a_merged_model_says_what_the_run_has_said(
+    over: Path, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert call("merge", over, "--output", tmp_path / "merged")[0] == 0
+    records = read_result(Run.open(over)).predictions("validation")
+    rows = [json.loads(line) for line in (_data(over) / "validation.jsonl").read_text().splitlines()]
+    found = predictions(tmp_path / "merged", [row["sentence"] for row in rows], monkeypatch)
+    assert found == [record["prediction_name"] for record in records]
+
+
+def _data(run: Path) -> Path:
+    data = Run.open(run).recipe.data
+    return Path(str(data.root)) / str(data.path)
 
 
 def _refused(run: Path, call: Call, stub: Stub) -> str:
