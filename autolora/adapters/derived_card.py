@@ -81,7 +81,7 @@ def ranks_text(ranks: Ranks) -> str:
         said = f"The same rank everywhere: {few}, in all {len(ranks)} layers. Total: {ranks.total}."
     else:
         gone = sum(rank == 0 for rank in ranks.values())
-        said = f"Another rank for each of {len(ranks)} layers, from {few} to {most}. Total: {ranks.total}."
+        said = f"The ranks of its {len(ranks)} layers differ: from {few} to {most}. Total: {ranks.total}."
         said += f" {gone} of them kept nothing and are not adapted." if gone else ""
     said += f" LoRA at rank {ranks.initial_rank} everywhere would have {ranks.initial_rank * len(ranks)}."
     table = rank_table(ranks)
