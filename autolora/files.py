@@ -20,7 +20,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -67,11 +67,12 @@ def writing(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def replace_folder(path: Path) -> Iterator[Path]:
+def replace_folder(path: Path, keep: Collection[str] = ()) -> Iterator[Path]:
     """A new folder beside `path`, which takes its place when the block that fills it ends well, and goes when not.
 
     Args:
         path: The folder, which is replaced.
+        keep: Names of files of it that are in the new one, too, as they are; what the block makes of them is replaced.
     """
     fresh, old = path.with_name(path.name + _NEW), path.with_name(path.name + _OLD)
     for leftover in (fresh, old):
@@ -79,6 +80,10 @@ def replace_folder(path: Path) -> Iterator[Path]:
     fresh.mkdir(parents=True)
     try:
         yield fresh
+        for name in keep:
+            (fresh / name).unlink(missing_ok=True)
+            if (path / name).is_file():
+                shutil.copy2(path / name, fresh / name)
         for part in sorted(fresh.rglob("*"), reverse=True):
             sync(part)
         sync(fresh)

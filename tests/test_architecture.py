@@ -41,11 +41,13 @@ ROOMS = (  # from the ground up: a room imports from those before it only
     "evaluation",
     "context",
     "methods",
+    "cards",
     "experiment",
     "integrations",
     "export",
     "comparison",
     "report",
+    "doctor",
     "cli",
     "__main__",
 )

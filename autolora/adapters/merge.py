@@ -27,6 +27,7 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from autolora.adapters.base_model import DTYPES, BaseModel, load_base
+from autolora.adapters.derived_card import merged_card
 from autolora.adapters.faults import refuse_unmergeable
 from autolora.adapters.folder import find_adapter
 from autolora.adapters.output import check_output, written
@@ -111,6 +112,7 @@ def merge_adapter(
         if own_tokenizer is not None:
             own_tokenizer.save_pretrained(fresh)
         _check_written(fresh, merged)
+        merged_card(adapter, fresh, str(merged.dtype)[6:])
         size = sum(file.stat().st_size for file in fresh.glob("*.safetensors"))
     if own_tokenizer is None:
         notes = [*notes, "neither the adapter nor the base model has a tokenizer, so none goes along"]

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from autolora.adapters.derived_card import smaller_card
 from autolora.adapters.folder import beside
 from autolora.adapters.stored import BASE, Module, StoredAdapter
 from autolora.adapters.tensors import DTYPES, Part, to_bytes, write_tensors
@@ -119,6 +120,8 @@ def write_adapter(
             write_tensors(fresh / TENSORS, _parts(adapter, cuts), {**adapter.file.metadata, "format": "pt"})
             write_json(fresh / CONFIG, config_of(adapter, cuts, uniform=uniform))
             ranks.save(fresh / RANKS)
+            before = sum(module.rank * module.cost for module in adapter.modules.values())
+            smaller_card(adapter.folder, fresh, ranks, (before, parameters_of(cuts)), {})
     except OSError as error:
         raise UserError(f"--output: {output} cannot be written: {error}") from error
     return ranks

@@ -11,14 +11,17 @@ from typer.core import TyperGroup
 from typing_extensions import override
 
 from autolora import safe
+from autolora.cli.card import card
 from autolora.cli.compare import compare
 from autolora.cli.compress import compress
 from autolora.cli.data import data
+from autolora.cli.doctor import doctor
 from autolora.cli.eval import evaluate
 from autolora.cli.export import export
 from autolora.cli.memory import memory
 from autolora.cli.merge import merge
 from autolora.cli.predict import predict
+from autolora.cli.push import push
 from autolora.cli.ranks import ranks
 from autolora.cli.recipes import app as recipes_app
 from autolora.cli.report import report
@@ -77,6 +80,9 @@ app.command("report")(report)
 app.command("export")(export)
 app.command("merge")(merge)
 app.add_typer(runs_app, name="runs")
+app.command("card")(card)
+app.command("push")(push)
+app.command("doctor")(doctor)
 app.add_typer(recipes_app, name="recipes")
 
 

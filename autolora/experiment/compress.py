@@ -19,6 +19,7 @@ from pathlib import Path
 from peft import PeftModel
 from torch import nn
 
+from autolora.adapters.derived_card import smaller_card
 from autolora.allocation.budget import Budget, choose, smallest
 from autolora.allocation.components import Components, components_of
 from autolora.allocation.compress import compress, ranks_of
@@ -258,3 +259,5 @@ def _write(adapted: PeftModel, stored: Stored, context: Context, found: Compress
         save_adapter(adapted, fresh, *base)
         found.ranks.save(fresh / RANKS)
         write_json(fresh / RECORD, found.record())
+        scores = {"before": found.before, "squeezed": found.squeezed, "healed": found.healed}
+        smaller_card(stored.folder, fresh, found.ranks, found.parameters, scores)

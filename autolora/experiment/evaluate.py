@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from autolora.cards.card import card_at_the_end
 from autolora.context.base import Context
 from autolora.context.fit import check_inputs
 from autolora.context.predictions import add_token_scores, predictions_of
@@ -19,6 +20,7 @@ from autolora.experiment.base import settle_base
 from autolora.experiment.prepare import keep_labels, prepare
 from autolora.experiment.short_memory import sized
 from autolora.files import file_hash, write_atomic, write_records
+from autolora.lora.stored import CARD
 from autolora.methods.base import method_of
 from autolora.model.load import weights_hash
 from autolora.planted.kinds import is_planted
@@ -66,7 +68,8 @@ def evaluate(run: Run, context: Context) -> list[Row]:
         model = method.load(base, context)
         recovered = _recovery(run)
         size: Row = {**_size(run), **(recovered.row() if recovered else {})}
-        made_by = [pretrained, *(file_hash(path) for path in sorted(adapter.glob("*")) if path.is_file())]
+        product = [path for path in sorted(adapter.glob("*")) if path.is_file() and path.name != CARD]
+        made_by = [pretrained, *map(file_hash, product)]
         for split in run.recipe.data.splits.eval:
             examples = context.examples(split)
             labelled = context.splits.reports[split].labelled
@@ -108,6 +111,8 @@ def evaluate(run: Run, context: Context) -> list[Row]:
             **({"recovery": asdict(recovered)} if recovered else {}),
         )
         run.save_recipe()
+        if context.main:
+            card_at_the_end(run, context, evaluated=True)
     return rows
 
 

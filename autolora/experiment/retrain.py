@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from autolora.cards.card import card_at_the_end
 from autolora.console import warn
 from autolora.context.base import Context
 from autolora.context.fit import check_fit
@@ -93,6 +94,7 @@ def retrain(run: Run, context: Context, *, anew: bool = False) -> Path:
         if context.main:
             method.save(trained, head, context)
             run.note("retrain", **method.parameters(trained, head))
+            card_at_the_end(run, context, evaluated=False)
         context.compute.wait()
     return run.path / "adapter"
 

@@ -24,6 +24,7 @@ from autolora.files import replace_folder, write_json
 from autolora.lora.config import exact_type
 from autolora.lora.frozen import as_float32, widen_rest
 from autolora.lora.ranks import Ranks
+from autolora.lora.stored import CARD
 
 PREFIX = "base_model.model."  # of every module's name in PEFT's wrapping
 
@@ -107,6 +108,8 @@ def save_adapter(
 ) -> None:
     """Write the adapter beside its place and swap it in, so that there is never half of one.
 
+    A model card that is there stays; PEFT's, which is an empty form, is not written.
+
     Args:
         adapted: In PEFT's wrapping.
         path: The adapter's folder.
@@ -116,7 +119,7 @@ def save_adapter(
     """
     config = adapted.peft_config["default"]
     config.base_model_name_or_path, config.revision = base, revision
-    with replace_folder(path) as fresh:
+    with replace_folder(path, keep=[CARD]) as fresh:
         adapted.save_pretrained(
             str(fresh), save_embedding_layers=False, state_dict=state
         )  # the vocabulary is the base model's

@@ -21,7 +21,8 @@ from autolora.files import read_json
 if TYPE_CHECKING:
     from autolora.lora.ranks import Ranks
 
-CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
+CONFIG, TENSORS, CARD = "adapter_config.json", "adapter_model.safetensors", "README.md"
+WEIGHTS, RECORD = "weights.safetensors", "method.json"  # of a method whose product is no adapter of PEFT's
 WRAPPED = "base_model.model."  # in front of every name in PEFT's files
 
 IMPORTS = ("megatron_config",)  # with which PEFT imports the module that the configuration names

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import nn
@@ -28,6 +29,25 @@ from autolora.registry import METHODS
 from autolora.runs.inventory import WHOLE, check_there, verify_below
 from autolora.runs.store import STAGES, Run
 from autolora.training.finetune import Training
+
+
+@dataclass(frozen=True)
+class Loading:
+    """Python that puts what a method has trained into a pretrained model, with ``adapter`` and ``model`` there.
+
+    Args:
+        library: What the hub is told to load it with.
+        base: An expression for the name of the pretrained model.
+        lines: That change ``model``.
+        imports: Lines.
+        begin: Lines before anything is loaded.
+    """
+
+    library: str
+    base: str
+    lines: tuple[str, ...]
+    imports: tuple[str, ...] = ()
+    begin: tuple[str, ...] = ()
 
 
 class Method(ABC):
@@ -213,6 +233,15 @@ class Method(ABC):
             head: Full names of the head's modules.
             context: Of the run.
         """
+
+    @classmethod
+    def loading(cls, settings: MethodSettings) -> Loading | None:
+        """Python that puts what `save` wrote into the pretrained model, for a model card; None: there is none to show.
+
+        Args:
+            settings: A recipe's method section.
+        """
+        return None
 
     @abstractmethod
     def load(self, base: PreTrainedModel, context: Context) -> nn.Module:

@@ -28,6 +28,7 @@ from autolora.errors import UserError
 from autolora.lora.targets import input_output_features
 from autolora.methods.subset import head_parameters
 from autolora.methods.weights import TrainedWeights
+from autolora.recipe.schema import MethodSettings
 
 ATTENTION, FEED_FORWARD = "attention", "feed-forward"
 # Output projections by their name within a layer (what follows the layer's number).
@@ -93,11 +94,35 @@ class BottleneckMethod(TrainedWeights):
     after: ClassVar[tuple[str, ...]]  # which projections of a layer
     activation: ClassVar[type[nn.Module]]
 
+    @classmethod
+    def insert(cls, model: PreTrainedModel, size: int) -> list[Bottleneck]:
+        """Put new adapters into a model.
+
+        Args:
+            model: The pretrained model, changed in place.
+            size: r, the width of the bottlenecks.
+
+        Returns:
+            Them.
+
+        Raises:
+            UserError: It has none of the projections that they belong behind.
+        """
+        adapters = []
+        for name in output_projections(model, cls.after, cls.__name__.lower()):
+            adapters.append(Bottleneck(model.get_submodule(name), size, cls.activation()))
+            model.set_submodule(name, adapters[-1])
+        return adapters
+
+    @override
+    @classmethod
+    def putting_in(cls, settings: MethodSettings) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        imported = f"from {cls.__module__} import {cls.__name__}"
+        return (imported,), (f"{cls.__name__}.insert(model, size={cls.size_in(settings)})",)
+
     @override
     def prepare(self, model: PreTrainedModel, head: Sequence[str]) -> None:
-        for name in output_projections(model, self.after, self.settings.name):
-            adapter = Bottleneck(model.get_submodule(name), self.size, self.activation())
-            model.set_submodule(name, adapter)
+        for adapter in self.insert(model, self.size):
             for part in (adapter.down, adapter.up):
                 part.requires_grad_(True)
         for parameter in head_parameters(model, head):

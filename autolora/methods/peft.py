@@ -20,14 +20,25 @@ from autolora.lora.loading import adapter_shapes, check_tensors, load_adapter, p
 from autolora.lora.ranks import Ranks
 from autolora.lora.stored import Shape, read_config
 from autolora.lora.targets import target_shapes
-from autolora.methods.base import Method
+from autolora.methods.base import Loading, Method
 from autolora.methods.faults import explained
 from autolora.model.load import base_name
+from autolora.recipe.schema import MethodSettings
 from autolora.training.finetune import Training
 
 
 class PeftMethod(Method):
     """A method whose result is an adapter that PEFT reads."""
+
+    @override
+    @classmethod
+    def loading(cls, settings: MethodSettings) -> Loading | None:
+        return Loading(
+            library="peft",
+            base="PeftConfig.from_pretrained(adapter).base_model_name_or_path",
+            lines=("model = PeftModel.from_pretrained(model, adapter)",),
+            imports=("from peft import PeftConfig, PeftModel",),
+        )
 
     @override
     def save(self, trained: nn.Module, head: Sequence[str], context: Context) -> None:

@@ -20,11 +20,11 @@ from typing_extensions import override
 from autolora.context.base import Context
 from autolora.errors import UserError
 from autolora.files import read_json, replace_folder, write_json
-from autolora.methods.base import Method
+from autolora.lora.stored import CARD, RECORD, WEIGHTS
+from autolora.methods.base import Loading, Method
 from autolora.model.load import base_name
+from autolora.recipe.schema import MethodSettings
 from autolora.training.finetune import Training
-
-WEIGHTS, RECORD = "weights.safetensors", "method.json"
 
 
 class TrainedWeights(Method):
@@ -44,6 +44,33 @@ class TrainedWeights(Method):
             UserError: The model has nothing that this method could train.
         """
 
+    @classmethod
+    def putting_in(cls, settings: MethodSettings) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Python that puts the method's own modules into ``model``, for a model card: imports, and lines.
+
+        Args:
+            settings: A recipe's method section.
+        """
+        return (), ()
+
+    @override
+    @classmethod
+    def loading(cls, settings: MethodSettings) -> Loading | None:
+        imports, lines = cls.putting_in(settings)
+        return Loading(
+            library="autolora",
+            base=f'json.loads((folder / "{RECORD}").read_text(encoding="utf-8"))["base_model"]',
+            begin=("folder = Path(adapter) if Path(adapter).is_dir() else Path(snapshot_download(adapter))",),
+            lines=(*lines, f'model.load_state_dict(load_file(folder / "{WEIGHTS}"), strict=False)'),
+            imports=(
+                "import json",
+                "from pathlib import Path",
+                *imports,
+                "from huggingface_hub import snapshot_download",
+                "from safetensors.torch import load_file",
+            ),
+        )
+
     @override
     def check(self) -> None:
         self.check_recipe(self.recipe)
@@ -57,7 +84,7 @@ class TrainedWeights(Method):
     @override
     def save(self, trained: nn.Module, head: Sequence[str], context: Context) -> None:
         base, revision = base_name(context.pretrained)
-        with replace_folder(self.run.path / "adapter") as fresh:
+        with replace_folder(self.run.path / "adapter", keep=[CARD]) as fresh:
             save_weights(trained, fresh / WEIGHTS)
             write_json(fresh / RECORD, {**self._made_by(), "base_model": base, "revision": revision})
 

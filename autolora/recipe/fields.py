@@ -143,6 +143,8 @@ HubId = Annotated[str, Field(pattern=rf"^{WORD}(/{WORD})?$", max_length=200)]
 Revision = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+/-]*$", max_length=250), AfterValidator(_within_the_repository)
 ]
+LicenseId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.+-]*$", max_length=100)]
+LanguageCode = Annotated[str, Field(pattern=r"^[a-z]{2,20}(-[A-Za-z0-9]+)*$", max_length=40)]
 RecipeName = Annotated[str, Field(pattern=rf"^{WORD}(/{WORD})*$", max_length=200)]
 FileName = Annotated[str, Field(pattern=rf"^{WORD}$", max_length=100)]
 Targets = Annotated[tuple[Name, ...], Field(min_length=1, max_length=10_000, strict=False)] | Literal["all-linear"]

@@ -29,7 +29,11 @@ WORDS: Mapping[Path, str] = {  # fields that are a list of modules, or this word
     ("method", "targets"): "all-linear",
 }
 
-PATTERNS: Mapping[str | int, str] = {"revision": "a branch, a tag or a commit of the hub", "hub": "write owner/name"}
+PATTERNS: Mapping[str | int, str] = {
+    "revision": "a branch, a tag or a commit of the hub",
+    "hub": "write owner/name",
+    "license": "the hub's name for it, in small letters: apache-2.0, mit, cc-by-4.0, other",
+}
 OF_RANGES = ("greater_than_equal", "greater_than", "less_than_equal", "less_than")
 OLDER_BOOLEANS = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}  # of YAML 1.1
 

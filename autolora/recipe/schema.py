@@ -25,8 +25,10 @@ from autolora.recipe.fields import (
     FilePath,
     FreeText,
     HubId,
+    LanguageCode,
     Length,
     LengthPenalty,
+    LicenseId,
     Name,
     NewTokens,
     NGram,
@@ -283,6 +285,13 @@ class Eval(Section):
     submission: Submission | None = None  # file name to split, for --submission
 
 
+class Card(Section):
+    """What a model card says of the product that no run can know."""
+
+    license: LicenseId | None = None  # the hub's name for it, apache-2.0 for instance; null: unknown
+    language: Annotated[tuple[LanguageCode, ...], Field(max_length=100, strict=False)] = ()  # of the texts: en
+
+
 class Recipe(Section):
     """A whole experiment. `name` becomes the folder under ``runs/``."""
 
@@ -297,6 +306,7 @@ class Recipe(Section):
     ranks: RankRule = RankRule()
     retrain: Retrain = Retrain()
     eval: Eval = Eval()
+    card: Annotated[Card, LATER] = Card()
     seed: Seed = 0
 
     @model_validator(mode="after")

@@ -55,7 +55,7 @@ def device_record(device: torch.device, precision: str) -> dict[str, str | int |
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
         return {"type": "cuda", "name": name, "cuda": torch.version.cuda, "precision": precision}
-    return {"type": device.type, "name": _processor(), "threads": torch.get_num_threads(), "precision": precision}
+    return {"type": device.type, "name": processor(), "threads": torch.get_num_threads(), "precision": precision}
 
 
 def recorded_precision(record: Mapping[str, object]) -> str:
@@ -107,7 +107,8 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _processor() -> str:
+def processor() -> str:
+    """What the CPU is called."""
     info = Path("/proc/cpuinfo")
     if info.exists():
         for line in info.read_text().splitlines():

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedTokenizerBase
 
+    from autolora.tasks.usage import About, Usage
     from autolora.training.batches import Example, TensorBatch
     from autolora.training.sampling import Sampled
 
@@ -65,6 +66,8 @@ class Task(ABC):
     default_metrics: ClassVar[tuple[str, ...]] = ()  # where the recipe names none
     one_label: ClassVar[bool] = True  # whether rows of the same input that have other labels contradict each other
     tokenizer_options: ClassVar[Mapping[str, Any]] = {}  # what the tokenizer must be loaded with
+
+    pipeline_tag: ClassVar[str] = ""  # what the hub calls the task; "" where it has no name for it
 
     names: Sequence[str] = ()  # of the classes, by id; empty where the family has none
 
@@ -417,6 +420,15 @@ class Task(ABC):
         Returns:
             The scores of the whole split, or of each of its parts, the whole among them.
         """
+
+    @classmethod
+    def usage(cls, about: About) -> Usage | None:
+        """Python that predicts as `predict` does, for a model card; None where the family has none to show.
+
+        Args:
+            about: What it depends on.
+        """
+        return None
 
     @property
     def positive(self) -> str | None:

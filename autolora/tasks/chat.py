@@ -27,16 +27,17 @@ from autolora.tasks.base import IGNORED, Purpose, TeacherForced, Wrong
 from autolora.tasks.conversations import SYSTEM, TOOLS, Turn, answered, assistants, conversation, plain
 from autolora.tasks.decoding import decode
 from autolora.tasks.encoding import Packer, columns_of, has_column
-from autolora.tasks.ends import own_ends
+from autolora.tasks.ends import end_tokens, own_ends
 from autolora.tasks.generation import Generation
 from autolora.tasks.packing import begins, packed_batch
-from autolora.tasks.rendering import Renderer
+from autolora.tasks.rendering import DATE, Renderer
 from autolora.tasks.templates import read_template, template_path
 
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedTokenizerBase
 
+    from autolora.tasks.usage import About, Usage
     from autolora.training.batches import Example, TensorBatch
 
 
@@ -296,6 +297,15 @@ class Chat(Generation):
         inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
         texts = decode(model, inputs, self.evaluation.generation, tokenizer, self.ends(model, tokenizer))
         return [{"prediction": text.strip()} for text in texts]
+
+    @override
+    @classmethod
+    def usage(cls, about: About) -> Usage | None:
+        from autolora.tasks.usage import conversed
+
+        template, stop = read_template(about.data), about.evaluation.generation.stop
+        ends = end_tokens(about.tokenizer, stop, [Renderer(about.tokenizer, template).end_id])
+        return conversed(about, cls.auto_class, ends, template, DATE)
 
 
 def _cells(rows: Any, data: Data) -> Iterator[dict[str, str | None]]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedTokenizerBase
 
+    from autolora.tasks.usage import About, Usage
     from autolora.training.batches import Example, TensorBatch
     from autolora.training.sampling import Sampled
 
@@ -33,6 +34,7 @@ class _SequenceTask(Task):
 
     peft_task_type = "SEQ_CLS"
     auto_class = "AutoModelForSequenceClassification"
+    pipeline_tag = "text-classification"
     submits = True
     classes: Classes | None = None
 
@@ -179,6 +181,13 @@ class Classification(_SequenceTask):
             return {}
         return {"reference": example["label"], "reference_name": self.names[example["label"]]}
 
+    @override
+    @classmethod
+    def usage(cls, about: About) -> Usage | None:
+        from autolora.tasks.usage import classified
+
+        return classified(about, cls.auto_class)
+
 
 def _positive_faults(positive: str, names: Sequence[str]) -> Iterator[Wrong]:
     if len(names) != 2:
@@ -240,6 +249,13 @@ class Regression(_SequenceTask):
     @override
     def predict(self, model: nn.Module, batch: TensorBatch, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
         return [{"prediction": float(value)} for value in self.logits(model, batch).squeeze(-1).cpu()]
+
+    @override
+    @classmethod
+    def usage(cls, about: About) -> Usage | None:
+        from autolora.tasks.usage import regressed
+
+        return regressed(about, cls.auto_class)
 
 
 def _finite(value: Any, where: str) -> float:

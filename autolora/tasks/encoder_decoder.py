@@ -24,8 +24,10 @@ from autolora.registry import LINEARISERS, TASKS
 from autolora.tasks.base import IGNORED, Purpose, Task
 from autolora.tasks.decoding import decode, inner_model
 from autolora.tasks.encoding import Packer, beginning, columns_of, in_batches
+from autolora.tasks.ends import end_tokens
 from autolora.tasks.generation import Generation
 from autolora.tasks.token_loss import Pass
+from autolora.tasks.usage import About, Usage, translated
 from autolora.training.batches import Example, TensorBatch
 
 
@@ -134,6 +136,11 @@ class EncoderDecoderGeneration(Generation):
         inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
         texts = decode(model, inputs, self.evaluation.generation, tokenizer, self.ends(model, tokenizer))
         return [{"prediction": " ".join(text.split())} for text in texts]
+
+    @override
+    @classmethod
+    def usage(cls, about: About) -> Usage | None:
+        return translated(about, cls.auto_class, end_tokens(about.tokenizer, about.evaluation.generation.stop))
 
 
 def family_of(task: str, *, encoder_decoder: bool) -> type[Task]:

@@ -24,6 +24,7 @@ from autolora.tables import Cell
 from autolora.tasks.base import IGNORED, WHOLE, Purpose, Task, TeacherForced
 from autolora.tasks.decoding import decode
 from autolora.tasks.encoding import Packer, beginning, columns_of, in_batches
+from autolora.tasks.ends import end_tokens
 from autolora.tasks.scored import Scored
 from autolora.tasks.scored_texts import scores
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from autolora.tasks.token_loss import Pass
+    from autolora.tasks.usage import About, Usage
     from autolora.training.batches import Example, TensorBatch
     from autolora.training.sampling import Sampled
 
@@ -42,6 +44,7 @@ class Generation(Task):
 
     peft_task_type = "CAUSAL_LM"
     auto_class = "AutoModelForCausalLM"
+    pipeline_tag = "text-generation"
     new_head = False
     decodes = True
     one_label = False  # several outputs of one input are all right
@@ -320,6 +323,13 @@ class Generation(Task):
         unseen = [i for i in everything if examples[i]["category"] not in self.seen]
         parts = {"seen": seen, "unseen": unseen, WHOLE: everything}
         return [self._scored(predictions, examples, part, name) for name, part in parts.items() if part]
+
+    @override
+    @classmethod
+    def usage(cls, about: About) -> Usage | None:
+        from autolora.tasks.usage import generated
+
+        return generated(about, cls.auto_class, end_tokens(about.tokenizer, about.evaluation.generation.stop))
 
     def _scored(
         self, predictions: Sequence[dict[str, Any]], examples: Sequence[Example], part: Sequence[int], name: str = ""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedTokenizerBase
 
+    from autolora.tasks.usage import About, Usage
     from autolora.training.batches import Example, TensorBatch
     from autolora.training.sampling import Sampled
 
@@ -42,6 +43,7 @@ class Tagging(Task):
 
     peft_task_type = "TOKEN_CLS"
     auto_class = "AutoModelForTokenClassification"
+    pipeline_tag = "token-classification"
     tokenizer_options = {"add_prefix_space": True}  # noqa: RUF012  # byte-level tokenizers need it to take words
     named_labels = True
     gives = "tags"
@@ -214,6 +216,13 @@ class Tagging(Task):
         counts["cut-off words"] = sum(record["cut_off"] for record in predictions)
         whole = Scored(score(self.evaluation.metrics, found, true), {"type": WHOLE}, counts)
         return [whole, *(self._of_type(found, true) if ENTITIES in self.evaluation.metrics else ())]
+
+    @override
+    @classmethod
+    def usage(cls, about: About) -> Usage | None:
+        from autolora.tasks.usage import tagged
+
+        return tagged(about, cls.auto_class, cls.tokenizer_options, spaces=wants_spaces(about.tokenizer))
 
     @staticmethod
     def _of_type(found: Sequence[Sequence[str]], true: Sequence[Sequence[str]]) -> Iterator[Scored]:

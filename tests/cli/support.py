@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -104,7 +105,13 @@ def contents(run: Path) -> dict[str, bytes]:
     """Every file of a run that must not depend on when or how often interrupted it was made."""
     timed = {"status.json", "manifest.json"}
     files = {path.relative_to(run).as_posix(): path for path in sorted(run.rglob("*")) if path.is_file()}
-    return {name: path.read_bytes() for name, path in files.items() if name not in timed}
+    found = {name: path.read_bytes() for name, path in files.items() if name not in timed}
+    return {name: unmeasured(data) if name.endswith("README.md") else data for name, data in found.items()}
+
+
+def unmeasured(card: bytes) -> bytes:
+    """A model card without what a run has cost, and the hash that is of that, too."""
+    return re.sub(rb"\n## Cost\n.*?(?=\n## )|sha256 [0-9a-f]{64}", b"", card, flags=re.DOTALL)
 
 
 def unfinish(run: Path, stage: str) -> None:

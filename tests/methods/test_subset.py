@@ -40,7 +40,9 @@ def test_a_run_goes_to_the_end_and_changes_what_it_trains_and_nothing_else(
     laboratory: Path, tmp_path: Path, method: str
 ) -> None:
     run, context = trained_run(laboratory, tmp_path, method)
-    assert {path.name for path in (run.path / "adapter").iterdir()} == {"weights.safetensors", "method.json"}
+    assert {path.name for path in (run.path / "adapter").iterdir()} == {
+        *("weights.safetensors", "method.json", "README.md")
+    }
     base = context.model()
     names = [name for name, _ in base.named_parameters()]
     trained = {

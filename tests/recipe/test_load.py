@@ -135,7 +135,7 @@ rank: 8
         (
             "colour: x",
             "colour: unknown key "
-            "(there is: name, task, description, model, data, loss, method, search, ranks, retrain, eval, seed)",
+            "(there is: name, task, description, model, data, loss, method, search, ranks, retrain, eval, card, seed)",
         ),
     ],
 )
@@ -267,7 +267,7 @@ def test_faults_of_overrides_name_the_option_and_come_after_the_files() -> None:
         "--set search.stepz=200: search.stepz: unknown key (did you mean 'search.steps'?)",
         "--set steps=3: steps: unknown key (did you mean 'search.steps' or 'retrain.steps'?)",
         "--set colour=3: colour: unknown key "
-        "(there is: name, task, description, model, data, loss, method, search, ranks, retrain, eval, seed)",
+        "(there is: name, task, description, model, data, loss, method, search, ranks, retrain, eval, card, seed)",
         "--set search.rnk: must be key=value (write for instance search.steps=200)",
         "--set eval=[f1: eval: the value is no YAML (line 1: expected ',' or ']', but got '<stream end>'), "
         "got '[f1' (put text in quotes)",

@@ -1,0 +1,1 @@
+"""Model cards of runs, and runs on the hub."""

@@ -1,0 +1,1 @@
+"""What a machine has that autolora needs or could use: ``autolora doctor``."""

@@ -1,0 +1,77 @@
+"""Models: those that installed packages bring, and whether the hub can be reached."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from urllib.parse import urlsplit
+
+from autolora.doctor.finding import Finding
+
+SECONDS = 3.0  # for an answer of the hub
+VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+PROXIES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
+ELSE = "use bundled models, local folders, or what is in the cache"
+
+
+def bundled() -> Iterator[Finding]:
+    """The models that come with packages."""
+    from autolora.errors import UserError
+    from autolora.model.inspect import BUNDLED, bundled_folder
+
+    for name, of in BUNDLED.items():
+        try:
+            yield Finding(f"bundled:{name}", "ok", str(bundled_folder(name)))
+        except UserError:
+            yield Finding(f"bundled:{name}", "note", f"{of.package} is not installed", of.install)
+
+
+def hub() -> Iterator[Finding]:
+    """Whether the hub answers within `SECONDS`, or the environment says that it is not asked."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        named = [name for name in VARIABLES if os.environ.get(name)]
+        text = f"{constants.ENDPOINT} is not asked: {' and '.join(named) or VARIABLES[0]} is set"
+        yield Finding("hub", "note", text, f"unset it to fetch models and data; else {ELSE}")
+        return
+    begun = time.monotonic()
+    if (fault := _unreachable(constants.ENDPOINT)) is None:
+        text = f"{constants.ENDPOINT} answers, after {time.monotonic() - begun:.1f} s"
+        yield Finding("hub", "ok", f"{text}; {_logged_in()}")
+    else:
+        yield Finding("hub", "note", f"{constants.ENDPOINT} cannot be reached: {fault}", ELSE)
+
+
+def _unreachable(endpoint: str) -> str | None:
+    """Why; None where something listens there, or at the proxy on the way there."""
+    proxy = next((value for name in PROXIES if (value := os.environ.get(name))), None)
+    parts = urlsplit(proxy or endpoint)
+    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    found: list[str | None] = []
+
+    def ask() -> None:
+        try:
+            socket.create_connection((host, port), timeout=SECONDS).close()
+            found.append(None)
+        except OSError as error:
+            found.append(f"{host}: {error.strerror or error}")
+
+    _within(ask)
+    return found[0] if found else f"{host} is not found within {SECONDS:g} s"
+
+
+def _within(ask: Callable[[], None]) -> None:
+    """Names are looked up without a limit that could be set, so it is done aside."""
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(SECONDS + 0.5)
+
+
+def _logged_in() -> str:
+    from huggingface_hub import get_token
+
+    return "a token is there" if get_token() else "nobody is logged in (hf auth login)"
