@@ -138,7 +138,12 @@ def outcome(
     if failed := failures(results):
         tables.append(Captioned("failures", "Trials without a score", failed))
     if arms is not None:
-        tables = [replace(table, rows=[arms.spread(row) for row in table.rows]) for table in tables]
+        aside = (*(["task"] if len(tasks) == 1 else []), *(["method"] if len(arms.methods) == 1 else []))
+        spread = ([arms.spread(row) for row in table.rows] for table in tables)
+        tables = [
+            replace(table, rows=rows, aside=(*table.aside, *(aside if table.stem != "tuning" else ())))
+            for table, rows in zip(tables, spread, strict=True)
+        ]
     return tables
 
 
@@ -149,7 +154,7 @@ def _swept(results: Sequence[Result], arms: Arms, interval: str) -> Captioned:
         "Differences to the recipe's own values, or to the first, paired by seed "
         f"(95 % {test}, Holm's correction within a task and method)"
     )
-    return Captioned(SWEEP, caption, sweep_rows(results, arms, interval), ("p",))
+    return Captioned(SWEEP, caption, sweep_rows(results, arms, interval), ("p", "p (Holm)", "seeds"))
 
 
 def write_outcome(
