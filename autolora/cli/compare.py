@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from autolora.cli import completion
 from autolora.cli.options import (
     BaselineOption,
     DataRootOption,
@@ -32,6 +33,7 @@ MethodsOption = Annotated[
     str | None,
     typer.Option(
         metavar="NAME[:SIZE],...",
+        autocompletion=completion.methods,
         help="What to compare; default: autolora, lora:4, lora:8, lora-matched, shuffled, adalora, svd; of recipes "
         "that squeeze: squeeze, squeeze-uniform, lora-matched, lora:k.",
     ),
@@ -43,6 +45,7 @@ SweepOption = Annotated[
     list[str] | None,
     typer.Option(
         metavar="KEY=VALUE,...",
+        autocompletion=completion.varied,
         help="Compare the settings of a field, as in search.rank=4,8,16; again for another field: all combinations.",
     ),
 ]
@@ -66,12 +69,22 @@ TuneOption = Annotated[
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print the plan, with time and disk, and run nothing.")]
 ScopedSetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="[RECIPE:]KEY=VALUE", help="Override a field of all recipes, or of one."),
+    typer.Option(
+        "--set",
+        metavar="[RECIPE:]KEY=VALUE",
+        help="Override a field of all recipes, or of one.",
+        autocompletion=completion.fields,
+    ),
 ]
 
 
 def compare(
-    recipes: Annotated[list[str], typer.Argument(metavar="RECIPE...", help="Recipe files or shipped recipes' names.")],
+    recipes: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RECIPE...", help="Recipe files or shipped recipes' names.", autocompletion=completion.recipes
+        ),
+    ],
     methods: MethodsOption = None,
     seeds: SeedsOption = None,
     sweep: SweepOption = None,

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from autolora import safe
+from autolora.cli import completion
 from autolora.cli.recipes_new import new
 from autolora.console import document, line, say, screen, warn
 from autolora.errors import RecipeError, UserError
@@ -20,7 +21,12 @@ SCHEMA = "recipe.schema.json"  # beside recipes, which name it in their first li
 
 app = typer.Typer(no_args_is_help=True, help="List, show, copy, write and check recipes.")
 
-Name = Annotated[str, typer.Argument(help="A shipped recipe's name (glue-mini/cola) or a recipe file.")]
+Name = Annotated[
+    str,
+    typer.Argument(
+        help="A shipped recipe's name (glue-mini/cola) or a recipe file.", autocompletion=completion.recipes
+    ),
+]
 
 
 app.command("new")(new)
@@ -99,7 +105,10 @@ def _beside_its_schema(text: str) -> str:
 
 @app.command()
 def validate(
-    paths: Annotated[list[str] | None, typer.Argument(help="Recipes or folders; default: all shipped ones.")] = None,
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(help="Recipes or folders; default: all shipped ones.", autocompletion=completion.recipes),
+    ] = None,
     data_root: Annotated[Path | None, typer.Option(help="Folder that the recipes' data.path is relative to.")] = None,
 ) -> None:
     """Check recipes without running them: keys, values, data files, module names."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from autolora.cli import completion
 from autolora.cli.options import BaselineOption, IntervalOption, PublishedOption
 from autolora.cli.show import written
 from autolora.console import screen
@@ -27,7 +28,14 @@ TitleOption = Annotated[str | None, typer.Option(help="The page's title.")]
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Runs, folders of runs, or a comparison's.")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN...",
+            help="Runs, folders of runs, or a comparison's.",
+            autocompletion=completion.reported,
+        ),
+    ],
     output: ReportOption = None,
     baseline: BaselineOption = None,
     interval: IntervalOption = "t",

@@ -17,8 +17,8 @@ from typing import Any
 from autolora.data.files import read_table
 from autolora.data.reading.formats import BY_NUMBER, ENDINGS
 from autolora.errors import UserError
-from autolora.experiment.data_recipe import INPUTS, LABELS
 from autolora.experiment.preflight import load_recipe
+from autolora.experiment.usual_columns import INPUTS, LABELS
 from autolora.files import write_atomic
 from autolora.recipe.schema import GLOB, HELD_OUT, JOIN, Data
 from autolora.recipe.sweeping import written
