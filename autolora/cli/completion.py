@@ -42,7 +42,10 @@ def recipes(incomplete: str) -> Iterable[str]:
 @_safely
 def runs(incomplete: str) -> Iterable[str]:
     """Folders of runs: the newest first, then folders on the way to others."""
-    found = sorted((path.parent for path in _below(RUNS, "recipe.yaml")), key=lambda path: path.name, reverse=True)
+    from autolora.runs.folders import TUNING
+
+    there = (path.parent for path in _below(RUNS, "recipe.yaml") if path.parent.parent.name != TUNING)
+    found = sorted(there, key=lambda path: path.name, reverse=True)
     yield from (str(path) for path in found if str(path).startswith(incomplete))
     yield from _folders(incomplete)
 
