@@ -183,7 +183,7 @@ def write_outcome(
     written = []
     for table in tables:
         written += write_table(table.rows, folder, table.stem)
-    optional = {"published", "failures", "tuning", "recovery", SELECTION}
+    optional = {"published", "failures", "tuning", "recovery", SELECTION, SWEEP, Path(FILE).stem}
     for stale in optional - {table.stem for table in tables}:  # of an earlier time
         for path in folder.glob(f"{stale}.*"):
             path.unlink()
