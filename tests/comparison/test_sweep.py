@@ -142,7 +142,7 @@ def test_where_the_recipes_own_is_not_swept_the_first_is_compared_with(laborator
     arms = arms_of(legs(laboratory, "search.rank=2,8"), [LORA])
     results = [cell("tiny", f"lora:2 search.rank={rank}", seed, rank / 10 + seed) for rank in (2, 8) for seed in (0, 1)]
     rows = next(table for table in outcome(results, arms=arms) if table.stem == "settings").rows
-    assert [(row["search.rank"], row["verdict"]) for row in rows][0] == ("2", "the first")
+    assert (rows[0]["search.rank"], rows[0]["verdict"]) == ("2", "the first")
     assert rows[1]["difference"] == pytest.approx(0.6)
 
 
@@ -154,6 +154,9 @@ def test_the_arms_are_read_back_and_drawn(swept: Arms, tmp_path: Path) -> None:
     assert any(path.name.startswith("sweep") and path.stat().st_size > 2000 for path in files)
     page = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert "A sweep of search.rank: 2 settings of lora:2, lora:3, over 3 seeds." in page
+    write_outcome(outcome(RESULTS), RESULTS, tmp_path)
+    assert read_arms(tmp_path) is None, "what was a sweep is a plain comparison now"
+    assert not (tmp_path / "settings.md").exists()
     (tmp_path / "sweep.json").write_text(json.dumps([{"label": 1}]), encoding="utf-8")
     with pytest.raises(UserError, match="is not the list of a sweep's settings"):
         read_arms(tmp_path)
