@@ -23,9 +23,11 @@ def _safely(find: Callable[[str], Iterable[str]]) -> Complete:
 
     @wraps(find)
     def complete(incomplete: str) -> list[str]:
+        found: dict[str, None] = {}
         with suppress(Exception):
-            return [*islice(dict.fromkeys(find(incomplete)), MOST)]
-        return []
+            for word in islice(find(incomplete), MOST):
+                found[word] = None
+        return [*found]
 
     return complete
 

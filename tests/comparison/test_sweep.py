@@ -59,7 +59,7 @@ def test_faults_of_all_points_are_raised_together_under_the_sweep(laboratory: Pa
 
 def test_two_points_of_one_experiment_are_refused(laboratory: Path) -> None:
     with pytest.raises(UserError, match="are the same experiment of tiny; leave one out"):
-        legs(laboratory, "eval.generation.stop=[a],['a']")
+        legs(laboratory, "data.splits.train=train,[train]")
 
 
 def test_the_recipes_own_point_is_the_trial_that_it_has_alone(laboratory: Path, tmp_path: Path) -> None:
