@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from autolora.cli import completion
 from autolora.cli.options import (
     BaselineOption,
     DataRootOption,
@@ -33,33 +34,67 @@ MethodsOption = Annotated[
     str | None,
     typer.Option(
         metavar="NAME[:SIZE],...",
+        autocompletion=completion.methods,
         help="What to compare; default: autolora, lora:4, lora:8, lora-matched, shuffled, adalora, svd; of recipes "
         "that squeeze: squeeze, squeeze-uniform, lora-matched, lora:k.",
     ),
 ]
-SeedsOption = Annotated[str, typer.Option(metavar="N-M", help="One run of every method for each seed.")]
+SeedsOption = Annotated[
+    str | None, typer.Option(metavar="N-M", help="One run of every method for each seed; default: 0-4.")
+]
+SweepOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="KEY=VALUE,...",
+        autocompletion=completion.varied,
+        help="Compare the settings of a field, as in search.rank=4,8,16; again for another field: all combinations.",
+    ),
+]
+SelectOption = Annotated[
+    bool,
+    typer.Option(
+        "--select", help="With --sweep: report only the setting that is best on a held-out part of the training split."
+    ),
+]
+TrialsOption = Annotated[
+    int | None, typer.Option(metavar="N", help="With --tune and a range: how many rates are tried; default: 20.")
+]
 JobsOption = Annotated[int, typer.Option(min=1, max=1024, help="How many trials run at a time.")]
 TuneOption = Annotated[
     str | None,
     typer.Option(
-        metavar="learning_rate=RATE,...", help="Choose each method's rate on a held-out part of the training split."
+        metavar="learning_rate=RATE,...|log:LOW..HIGH",
+        help="Choose each method's rate on a held-out part of the training split: of a grid, or searched in a range.",
     ),
 ]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print the plan, with time and disk, and run nothing.")]
 ScopedSetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="[RECIPE:]KEY=VALUE", help="Override a field of all recipes, or of one."),
+    typer.Option(
+        "--set",
+        metavar="[RECIPE:]KEY=VALUE",
+        help="Override a field of all recipes, or of one.",
+        autocompletion=completion.fields,
+    ),
 ]
 
 
 def compare(
-    recipes: Annotated[list[str], typer.Argument(metavar="RECIPE...", help="Recipe files or shipped recipes' names.")],
+    recipes: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RECIPE...", help="Recipe files or shipped recipes' names.", autocompletion=completion.recipes
+        ),
+    ],
     methods: MethodsOption = None,
-    seeds: SeedsOption = "0-4",
+    seeds: SeedsOption = None,
+    sweep: SweepOption = None,
+    select: SelectOption = False,
     baseline: BaselineOption = None,
     interval: IntervalOption = "t",
     published: PublishedOption = False,
     tune: TuneOption = None,
+    trials: TrialsOption = None,
     jobs: JobsOption = 1,
     dry_run: DryRunOption = False,
     set_: ScopedSetOption = None,
@@ -70,30 +105,41 @@ def compare(
     trust_remote_code: TrustOption = False,
 ) -> None:
     """Compare methods over seeds: every trial is a run, done once and reused; the tables at the end."""
-    from autolora.recipe.method import parse_methods, parse_seeds
-    from autolora.recipe.tuning import parse_tune
+    from autolora.recipe.method import parse_methods
+    from autolora.recipe.sweeping import Point, asked_sweep, parse_sweep, seeds_of
+    from autolora.recipe.tuning import asked_rates
     from autolora.trackers.names import parse_trackers
 
     trackers = parse_trackers(track)
     options = Options.given(set_, data_root, model, None, output, trust_remote_code)
-    chosen, numbers = [] if methods is None else parse_methods(methods), parse_seeds(seeds)
-    rates = () if tune is None else parse_tune(tune)
+    chosen = [] if methods is None else parse_methods(methods)
+    varied = parse_sweep(sweep or ())
+    numbers = seeds_of(varied, seeds)
+    rates = asked_rates(tune, trials)
+    asked_sweep(varied, select=select, tuned=bool(rates))
     read = _recipes(recipes, options)
-    _allow(read, options)
     if methods is None:
-        from autolora.comparison.defaults import default_methods
+        from autolora.comparison.defaults import default_methods, own_methods
 
-        chosen = parse_methods(default_methods(read))
+        chosen = own_methods(read) if varied.fields else parse_methods(default_methods(read))
     from autolora.comparison.compare import checked_plan
     from autolora.comparison.compare import compare as run_comparison
+    from autolora.comparison.sweep import legs_of
 
-    trials = checked_plan(read, chosen, numbers, options.runs, baseline=baseline, interval=interval, rates=rates)
+    def at(point: Point) -> list[Recipe]:
+        return _recipes(recipes, replace(options, overrides=(*options.overrides, *point.overrides)))
+
+    legs = legs_of(varied, at) if varied.fields else []
+    _allow([*read, *(recipe for leg in legs for recipe in leg.recipes)], options)
+    planned = checked_plan(
+        read, chosen, numbers, options.runs, baseline=baseline, interval=interval, rates=rates, legs=legs, select=select
+    )
     console = screen(stderr=True)
-    todo = [trial for trial in trials if not trial.done]
+    todo = [trial for trial in planned if not trial.done]
     if todo:
-        _show_plan(console, trials, jobs)
+        _show_plan(console, planned, jobs)
     if dry_run:
-        for trial in trials:
+        for trial in planned:
             line(console, _plan_line(trial))
         return
     said = _Teller(console, len(todo))
@@ -110,9 +156,11 @@ def compare(
         on_begin=said.begin,
         on_end=said.end,
         on_notice=said.notice,
-        trials=trials,
+        trials=planned,
         rates=rates,
         track=trackers,
+        legs=legs,
+        select=select,
     )
     show_tables(found.tables)
     stdout = screen()

@@ -8,17 +8,32 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from autolora.cli import completion
+
 if TYPE_CHECKING:
     from autolora.recipe.schema import Recipe
 
 RUNS = Path("runs")  # where runs are, unless it is said
 
-RecipeArgument = Annotated[str, typer.Argument(help="A recipe file, a shipped recipe's name, or a run directory.")]
+RecipeArgument = Annotated[
+    str,
+    typer.Argument(
+        help="A recipe file, a shipped recipe's name, or a run directory.", autocompletion=completion.targets
+    ),
+]
 TargetArgument = Annotated[
-    str | None, typer.Argument(metavar="[RUN|RECIPE]", help="A run directory or a recipe; the newest run if left out.")
+    str | None,
+    typer.Argument(
+        metavar="[RUN|RECIPE]",
+        help="A run directory or a recipe; the newest run if left out.",
+        autocompletion=completion.targets,
+    ),
 ]
 SetOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a field of the recipe.")
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Override a field of the recipe.", autocompletion=completion.fields
+    ),
 ]
 DataRootOption = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Read the recipe's data from local files below DIR.")

@@ -1,36 +1,68 @@
-"""``autolora recipes``: list, show, copy and validate recipes."""
+"""``autolora recipes``: list, show, copy, write and validate recipes, and their schema."""
 
 from __future__ import annotations
 
-import shutil
+import json
+import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from autolora.console import document, say, screen, warn
+from autolora import safe
+from autolora.cli import completion
+from autolora.cli.recipes_new import new
+from autolora.console import document, line, say, screen, warn
 from autolora.errors import RecipeError, UserError
+from autolora.files import write_atomic
 
-app = typer.Typer(no_args_is_help=True, help="List, show, copy and check recipes.")
+SCHEMA = "recipe.schema.json"  # beside recipes, which name it in their first lines
 
-Name = Annotated[str, typer.Argument(help="A shipped recipe's name (glue-mini/cola) or a recipe file.")]
+app = typer.Typer(no_args_is_help=True, help="List, show, copy, write and check recipes.")
+
+Name = Annotated[
+    str,
+    typer.Argument(
+        help="A shipped recipe's name (glue-mini/cola) or a recipe file.", autocompletion=completion.recipes
+    ),
+]
+
+
+app.command("new")(new)
 
 
 @app.command("list")
-def list_recipes() -> None:
-    """List the shipped recipes."""
-    from rich.table import Table
-    from rich.text import Text
+def list_recipes(
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON, with the descriptions.")] = False,
+) -> None:
+    """List the shipped recipes: what each is for, its model, and what it needs."""
+    from autolora.recipe.listing import groups, listed
 
-    from autolora.recipe.plain_yaml import values
-    from autolora.recipe.shipped import shipped
+    found = listed()
+    if as_json:
+        rows = [asdict(each) for each in found]
+        document(safe.json_text(json.dumps(rows, ensure_ascii=False, indent=2)) + "\n")
+        return
+    console = screen()
+    widths = [max(len(getattr(each, name)) for each in found) for name in ("name", "task", "model")]
+    for group, recipes in groups(found).items():
+        line(console, f"{group}")
+        for each in recipes:
+            cells = (each.name, each.task, each.model)
+            row = "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
+            line(console, f"  {row}  {each.needs}")
+    line(console, "hub: fetches its data from the Hugging Face hub; local: needs --data-root DIR")
 
-    table = Table("name", "task", "model", "description", box=None, pad_edge=False)
-    table.columns[0].no_wrap = True
-    for name, path in shipped().items():
-        found = values(path.read_text(encoding="utf-8"))
-        table.add_row(*map(Text, (name, found["task"], found["model"]["name"], found.get("description", ""))))
-    screen().print(table)
+
+@app.command()
+def schema(
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print all fields as a page instead.")] = False,
+) -> None:
+    """Print the JSON schema of recipes, that editors complete and check them by."""
+    from autolora.recipe.json_schema import reference, schema_text
+
+    document(reference() if markdown else schema_text())
 
 
 @app.command()
@@ -60,13 +92,23 @@ def copy(
         raise UserError(f"{target} exists already; pass --force to overwrite it, or name another file")
     if not target.parent.is_dir():
         raise UserError(f"there is no folder {target.parent} to copy to; make it first")
-    shutil.copyfile(source, target)
+    write_atomic(target, _beside_its_schema(source.read_text(encoding="utf-8")))
     say(f"wrote {target}; run it with: autolora run {target}")
+    if not (target.parent / SCHEMA).exists():
+        say(f"for completion in an editor: autolora recipes schema > {target.parent / SCHEMA}")
+
+
+def _beside_its_schema(text: str) -> str:
+    """A recipe's text whose first line looks for the schema in the recipe's own folder."""
+    return re.sub(rf"\A(# yaml-language-server: \$schema=)\S*{re.escape(SCHEMA)}", rf"\g<1>{SCHEMA}", text)
 
 
 @app.command()
 def validate(
-    paths: Annotated[list[str] | None, typer.Argument(help="Recipes or folders; default: all shipped ones.")] = None,
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(help="Recipes or folders; default: all shipped ones.", autocompletion=completion.recipes),
+    ] = None,
     data_root: Annotated[Path | None, typer.Option(help="Folder that the recipes' data.path is relative to.")] = None,
 ) -> None:
     """Check recipes without running them: keys, values, data files, module names."""

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from autolora.cli import completion
 from autolora.cli.options import BaselineOption, IntervalOption, PublishedOption
 from autolora.cli.show import written
 from autolora.console import screen
 from autolora.errors import UserError
 
 if TYPE_CHECKING:
+    from autolora.comparison.outcome import Captioned
     from autolora.runs.results import Result
     from autolora.tables import Row
 
@@ -26,7 +28,14 @@ TitleOption = Annotated[str | None, typer.Option(help="The page's title.")]
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Runs, folders of runs, or a comparison's.")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN...",
+            help="Runs, folders of runs, or a comparison's.",
+            autocompletion=completion.reported,
+        ),
+    ],
     output: ReportOption = None,
     baseline: BaselineOption = None,
     interval: IntervalOption = "t",
@@ -34,19 +43,19 @@ def report(
     title: TitleOption = None,
 ) -> None:
     """Write one self-contained HTML page about runs, and the same in Markdown."""
-    from autolora.comparison.choices import tuning_table
+    from autolora.comparison.arms import read_arms
     from autolora.comparison.outcome import outcome
     from autolora.report.document import write_report
     from autolora.report.lean import Lean
 
     light = Lean()  # of each run what is shown of it: thousands of manifests would not fit into memory
     results = [light(result) for target in runs for result in _results(target)]
-    rows = [row for target in runs for row in _tuning(target)]
-    tuning = tuning_table(rows) if rows else None
-    tables = outcome(results, baseline, interval, published=published, tuning=tuning)
+    tuning = _choosing(runs)
+    arms = read_arms(runs[0]) if len(runs) == 1 and _trials_file(runs[0]).is_file() else None
+    tables = outcome(results, baseline, interval, published=published, tuning=tuning, arms=arms)
     folder = output or (runs[0] if len(runs) == 1 else Path("report"))
     names = ", ".join(dict.fromkeys(result.recipe for result in results))
-    files = write_report(results, folder, tables, title or f"autolora: {names}")
+    files = write_report(results, folder, tables, title or f"autolora: {names}", arms)
     written(screen(), *files[:2])
 
 
@@ -58,11 +67,23 @@ def _trials_file(folder: Path) -> Path:
     return earlier if earlier.is_file() and not (folder / TRIALS).is_file() else folder / TRIALS
 
 
-def _tuning(folder: Path) -> list[Row]:
-    """How a comparison chose its learning rates; nothing where it did not, or where the folder is none of one."""
+def _choosing(folders: Sequence[Path]) -> Captioned | None:
+    """How learning rates, or else the settings of a sweep, were chosen; None where nothing was."""
+    from autolora.comparison.choices import STEM, tuning_table
+    from autolora.comparison.outcome import SELECTION
+    from autolora.comparison.select import selection_table
+
+    for stem, table in ((STEM, tuning_table), (SELECTION, selection_table)):
+        if rows := [row for folder in folders for row in _choices(folder, stem)]:
+            return table(rows)
+    return None
+
+
+def _choices(folder: Path, stem: str) -> list[Row]:
+    """The rows of such a table; nothing where there is none, or where the folder is none of a comparison."""
     from autolora.files import read_json
 
-    file = folder / "tuning.json"
+    file = folder / f"{stem}.json"
     if not file.is_file() or not _trials_file(folder).is_file():
         return []
     rows = read_json(file)
@@ -99,7 +120,7 @@ def _trials_of(folder: Path) -> Iterator[Result]:
         if Path(trial["run"]).is_absolute() or not path.resolve().is_relative_to(_around(folder)):
             raise UserError(f"{file} names a run that lies elsewhere: {path}; run autolora compare again")
         if not is_run(path) and isinstance(trial.get(MARKED), str):
-            found.append(_missing({**trial, "reason": f"its run was removed on {trial[MARKED]}"}, fault))
+            yield _missing({**trial, "reason": f"its run was removed on {trial[MARKED]}"}, fault)
             continue
         if not is_run(path):
             raise UserError(f"{file} names a run that is not there: {path}; run autolora compare again")

@@ -8,13 +8,15 @@ from pathlib import Path
 from autolora.causes import plainly
 from autolora.comparison.compare import Comparison
 from autolora.comparison.compare import compare as compare_recipes
-from autolora.comparison.defaults import default_methods
+from autolora.comparison.defaults import default_methods, own_methods
+from autolora.comparison.sweep import legs_of
 from autolora.console import warn
 from autolora.experiment.api import resolve
 from autolora.model.remote_code import allow_code
-from autolora.recipe.method import parse_methods, parse_seeds
+from autolora.recipe.method import parse_methods
 from autolora.recipe.schema import Recipe
-from autolora.recipe.tuning import tuned_rates
+from autolora.recipe.sweeping import Point, asked_sweep, seeds_of, swept
+from autolora.recipe.tuning import Rates, asked_rates, tuned_rates
 from autolora.trackers.names import parse_trackers
 
 
@@ -22,7 +24,7 @@ from autolora.trackers.names import parse_trackers
 def compare(
     recipes: Recipe | str | Path | Sequence[Recipe | str | Path],
     methods: str | Iterable[str] | None = None,
-    seeds: str | Iterable[int] = "0-4",
+    seeds: str | Iterable[int] | None = None,
     *,
     output: str | Path = "runs",
     baseline: str | None = None,
@@ -32,7 +34,10 @@ def compare(
     model: str | None = None,
     show: bool = False,
     trust_remote_code: bool = False,
-    tune: Mapping[str, Iterable[float]] | None = None,
+    tune: Mapping[str, Iterable[float] | str] | None = None,
+    trials: int | None = None,
+    sweep: Mapping[str, Iterable[object] | str] | None = None,
+    select: bool = False,
     track: str | Sequence[str] = (),
     **overrides: object,
 ) -> Comparison:
@@ -43,8 +48,8 @@ def compare(
     Args:
         recipes: One or several; each a recipe, its file, or a shipped recipe's name.
         methods: ``"autolora,lora:4"``, or the same as a list; None for autolora, lora:4 and lora-matched, or where the
-            recipes squeeze, for `autolora.comparison.defaults.default_methods`.
-        seeds: ``"0-4"``, or numbers.
+            recipes squeeze, for `autolora.comparison.defaults.default_methods`; in a sweep for the recipes' own.
+        seeds: ``"0-4"``, or numbers; None for 0 to 4, or for those of the sweep.
         output: Where runs and tables are written.
         baseline: The method that the others are compared with; None for lora-matched, or LoRA.
         interval: "t" or "bootstrap".
@@ -54,7 +59,10 @@ def compare(
         show: Show the progress, on standard error.
         trust_remote_code: Let code run that comes with the models, where the recipes want it.
         tune: A grid of which a rate is chosen for each method on a held-out part of the training split, as in
-            ``{"learning_rate": [1e-4, 3e-4, 1e-3]}``.
+            ``{"learning_rate": [1e-4, 3e-4, 1e-3]}``; or a range that optuna searches, ``"log:1e-5..1e-2"``.
+        trials: How many rates of a range are tried; None for 20.
+        sweep: Values by dotted field whose combinations are compared, ``{"search.rank": [4, 8, 16]}``.
+        select: Report only the combination that is best on a held-out part of the training split.
         track: Trackers that follow each trial, as in `autolora.run`; they are kept beside the tables.
         overrides: Fields of all recipes by dotted name, with ``__`` for the dot: ``search__steps=20``.
 
@@ -63,14 +71,27 @@ def compare(
     """
     trackers = parse_trackers(track)
     several = [recipes] if isinstance(recipes, Recipe | str | Path) else list(recipes)
-    read = [resolve(recipe, data_root, model, None, overrides) for recipe in several]
-    for text in dict.fromkeys(allow_code(each.model, allowed=trust_remote_code) for each in read):
+    varied = swept(sweep or {})
+    numbers = seeds_of(varied, seeds if isinstance(seeds, str | None) else ",".join(map(str, seeds)))
+    rates: Rates = ()
+    if tune is not None or trials is not None:
+        rates = tuned_rates(tune, trials) if tune is not None else asked_rates(None, trials)
+    asked_sweep(varied, select=select, tuned=bool(rates))
+
+    def at(point: Point) -> list[Recipe]:
+        return [resolve(recipe, data_root, model, None, {**overrides, **point.values}) for recipe in several]
+
+    read = at(Point())
+    legs = legs_of(varied, at) if varied.fields else []
+    named = [*read, *(recipe for leg in legs for recipe in leg.recipes)]
+    for text in dict.fromkeys(allow_code(each.model, allowed=trust_remote_code) for each in named):
         if text:
             warn(text)
-    words = default_methods(read, "autolora,lora:4,lora-matched") if methods is None else methods
-    chosen = parse_methods(words if isinstance(words, str) else ",".join(words))
-    numbers = parse_seeds(seeds if isinstance(seeds, str) else ",".join(map(str, seeds)))
-    rates = () if tune is None else tuned_rates(tune)
+    if methods is None and legs:
+        chosen = own_methods(read)
+    else:
+        words = default_methods(read, "autolora,lora:4,lora-matched") if methods is None else methods
+        chosen = parse_methods(words if isinstance(words, str) else ",".join(words))
     return compare_recipes(
         read,
         chosen,
@@ -82,4 +103,6 @@ def compare(
         show=show,
         rates=rates,
         track=trackers,
+        legs=legs,
+        select=select,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from autolora.comparison.groups import has_score
 from autolora.comparison.outcome import TUNING_COST, Captioned
 from autolora.recipe.method import label
 from autolora.recipe.schema import MethodSettings, Recipe
+from autolora.recipe.tuning import FIELD, RateRange, parse_tune
 from autolora.runs.results import Result
 from autolora.tables import Cell, Row
 
@@ -25,12 +27,14 @@ class Choice:
     Args:
         recipe: Its name.
         method: Without a rate.
-        results: Of the trials, by rate, ascending.
+        results: Of the trials, by rate, ascending; of a search, in the order in which they were tried.
+        searched: The range, where there is no grid.
     """
 
     recipe: str
     method: MethodSettings
     results: Mapping[float, Result]
+    searched: RateRange | None = None
 
     @property
     def rate(self) -> float | None:
@@ -44,9 +48,15 @@ class Choice:
         return min(rate for rate, score in scores.items() if score == best)
 
     def row(self) -> Row:
-        """Of the table: a score for each rate, the rate that was chosen, and what it cost."""
+        """Of the table: a score for each rate, the rate that was chosen, and what it cost.
+
+        Of a search: how many were tried, the best score, and the range.
+        """
         found = self.results.values()
-        scores: dict[str, Cell] = {f"{rate:g}": _cell(result) for rate, result in self.results.items()}
+        scores: dict[str, Cell] = {f"{rate:g}": shown_score(result) for rate, result in self.results.items()}
+        if self.searched is not None:
+            best = None if self.rate is None else shown_score(self.results[self.rate])
+            scores = {"range": self.searched.label, "tried": len(self.results), "best score": best}
         return {
             "task": self.recipe,
             "method": label(self.method),
@@ -54,7 +64,7 @@ class Choice:
             "seed": next(iter(found)).seed,
             **scores,
             "chosen": None if self.rate is None else f"{self.rate:g}",
-            TUNING_COST: round(sum(map(_seconds, found))),
+            TUNING_COST: round(sum(map(cost_of, found))),
         }
 
 
@@ -89,7 +99,7 @@ class Tuning:
         """A row for each choice, then one for each method that was only built on, which has a cost alone."""
         rows = [choice.row() for choice in self.choices.values()]
         for task, method in dict.fromkeys((result.recipe, result.method) for result in self.brought):
-            seconds = sum(_seconds(each) for each in self.brought if (each.recipe, each.method) == (task, method))
+            seconds = sum(cost_of(each) for each in self.brought if (each.recipe, each.method) == (task, method))
             rows.append({"task": task, "method": f"{method} (built on)", TUNING_COST: round(seconds)})
         return rows
 
@@ -107,23 +117,52 @@ def tuning_table(rows: Sequence[Row]) -> Captioned:
     ]
     for row in rows:
         grid = sorted((name for name in row if _is_rate(name)), key=float)
+        if row.get("range"):
+            notes += _at_an_end(row)
+            continue
         if row.get("chosen") in (grid[:1] + grid[-1:]):
             end = "smallest" if row["chosen"] == grid[0] else "largest"
             notes.append(
                 f"{row['task']}, {row['method']}: the best rate is the {end} of the grid, {row['chosen']}: widen it."
             )
-    caption = "Learning rates: scores of the grid, and which was chosen"
+    searched = any(row.get("range") for row in rows)
+    caption = f"Learning rates: {'what was searched' if searched else 'scores of the grid'}, and which was chosen"
     return Captioned(STEM, caption, rows, ("seed",), tuple(notes), (TUNING_COST,))
 
 
-def _cell(result: Result) -> Cell:
+def _at_an_end(row: Row) -> list[str]:
+    """What is to be said of a search whose best rate lies in the outer twentieth of its range."""
+    if row.get("chosen") is None:
+        return []
+    of_it = parse_tune(f"{FIELD}={row['range']}")
+    assert isinstance(of_it, RateRange)
+    low, high, chosen = (math.log(x) if of_it.log else x for x in (of_it.low, of_it.high, float(row["chosen"] or 0)))
+    share = (chosen - low) / (high - low)
+    if 0.05 <= share <= 0.95:
+        return []
+    end = "smallest" if share < 0.5 else "largest"
+    return [
+        f"{row['task']}, {row['method']}: the best rate, {row['chosen']}, is near the {end} of the range: widen it."
+    ]
+
+
+def shown_score(result: Result) -> Cell:
+    """The score of a trial, or why it has none.
+
+    Args:
+        result: Of a trial of tuning.
+    """
     if has_score(result):
         return result.score
     return "no score" if result.state == "success" else result.state
 
 
-def _seconds(result: Result) -> float:
-    """Of search and retraining, as far as they went."""
+def cost_of(result: Result) -> float:
+    """Seconds of search and retraining, as far as they went.
+
+    Args:
+        result: Of a trial of tuning.
+    """
     stages = result.manifest.get("stages", {})
     return float(sum(stages.get(name, {}).get("seconds", 0.0) for name in ("search", "retrain")))
 

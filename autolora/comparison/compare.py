@@ -12,17 +12,15 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from autolora.comparison.choices import tuning_table
+from autolora.comparison.asked import Asked
 from autolora.comparison.execute import execute
 from autolora.comparison.outcome import Captioned, outcome, write_outcome
-from autolora.comparison.plan import Trial, check_plan, plan, trial_key
+from autolora.comparison.plan import Trial
 from autolora.comparison.planned import Planned
-from autolora.comparison.statistics import check_interval
-from autolora.comparison.tune import check_tuning, choose, reported_results, reported_trials, tuning_trials
-from autolora.errors import UserError
-from autolora.recipe.method import label
+from autolora.comparison.sweep import Leg, arms_of
 from autolora.recipe.schema import MethodSettings, Recipe
-from autolora.runs.results import Result, read_result
+from autolora.recipe.tuning import Rates
+from autolora.runs.results import Result
 from autolora.runs.store import Run
 from autolora.tables import Row
 from autolora.trackers.follow import FOLDER, Group, Tracking, following
@@ -73,7 +71,9 @@ def compare(
     on_end: Callable[[Trial, Run, float], None] = lambda trial, run, seconds: None,
     on_notice: Callable[[str], None] = lambda text: None,
     trials: Sequence[Trial] | None = None,
-    rates: Sequence[float] = (),
+    rates: Rates = (),
+    legs: Sequence[Leg] = (),
+    select: bool = False,
     track: Sequence[str] = (),
 ) -> Comparison:
     """Run what is not there yet below `root`, and write the tables.
@@ -92,15 +92,20 @@ def compare(
         on_end: Told of every trial that ends, and the seconds that it took.
         on_notice: Told once of what the user should know, see `autolora.comparison.execute`.
         trials: From `checked_plan` of the same; None to plan here, which scans the runs below `root`.
-        rates: Of which one is chosen for each recipe and method, see `autolora.comparison.tune`; none to take theirs.
+        rates: Of which one is chosen for each recipe and method, see `autolora.comparison.tune` and
+            `autolora.comparison.rate_search`; none to take theirs.
+        legs: Of a sweep of these recipes, see `autolora.comparison.sweep`; none where nothing is swept.
+        select: Report the point of the sweep alone that is best on a held-out part of the training split.
         track: Names of trackers that follow the trials that are run here.
 
     Raises:
         UserError: Something can be known to be wrong before anything is run.
     """
+    asked = Asked(recipes, methods, seeds, root, rates, tuple(legs), select)
     if trials is None:
-        trials = checked_plan(recipes, methods, seeds, root, baseline=baseline, interval=interval, rates=rates)
-    tracking = _tracking(root, recipes, track)
+        trials = asked.checked_plan(baseline, interval)
+    folder = comparison_folder(root, recipes, list(legs[0].point.values) if legs else ())
+    tracking = _tracking(root, folder, track)
     for name, place in tracking.places():
         on_notice(f"tracked by {name}: {place}")
     for trial in trials:
@@ -117,31 +122,15 @@ def compare(
         on_end=on_end,
         on_notice=on_notice,
     )
-    run_all = Planned(comparison_folder(root, recipes), trials, jobs).follow(execution)
-    if not rates:
-        runs = run_all(trials)
-        found = [read_result(run) for trial, run in zip(trials, runs, strict=True) if trial.wanted]
-        results, tuning = _in_order(found, recipes, methods), None
-    else:
-        trying = [trial for trial in trials if trial.tuning]
-        tried = run_all(trying)
-        chosen = choose(recipes, methods, rates, trying, tried)
-        trials = [trial for trial in trials if not trial.tuning]
-        if any(trial.undecided for trial in trials):
-            trials = reported_trials(recipes, methods, seeds, root, chosen, rates)
-        runs = run_all(trials)
-        by_key = {trial_key(trial.recipe): run for trial, run in zip(trials, runs, strict=True)}
-        results = reported_results(recipes, methods, seeds, chosen, by_key)
-        tuning = tuning_table(chosen.rows())
-    tables = outcome(results, baseline, interval, published=published, tuning=tuning)
-    folder = comparison_folder(root, recipes)
-    files = write_outcome(tables, results, folder, published=published)
+    results, choosing = asked.run(trials, Planned(folder, trials, jobs).follow(execution))
+    arms = arms_of(legs, methods) if legs and not select else None
+    tables = outcome(results, baseline, interval, published=published, tuning=choosing, arms=arms)
+    files = write_outcome(tables, results, folder, published=published, arms=arms)
     return Comparison(tuple(results), tuple(tables), folder, tuple(files))
 
 
-def _tracking(root: Path, recipes: Sequence[Recipe], names: Sequence[str]) -> Tracking:
+def _tracking(root: Path, folder: Path, names: Sequence[str]) -> Tracking:
     """What the trials' trackers write lies beside the tables, in one place for all of them."""
-    folder = comparison_folder(root, recipes)
     return Tracking(tuple(names), Group(folder.relative_to(root / "comparisons").as_posix(), folder / FOLDER))
 
 
@@ -153,7 +142,9 @@ def checked_plan(
     *,
     baseline: str | None = None,
     interval: str = "t",
-    rates: Sequence[float] = (),
+    rates: Rates = (),
+    legs: Sequence[Leg] = (),
+    select: bool = False,
 ) -> list[Trial]:
     """The trials of a comparison, those of tuning in front.
 
@@ -165,30 +156,28 @@ def checked_plan(
         baseline: The label of one of the methods, or None.
         interval: "t" or "bootstrap".
         rates: See `compare`.
+        legs: See `compare`.
+        select: See `compare`.
 
     Raises:
         UserError: Something can be known to be wrong before anything is run.
     """
-    words = [label(method) for method in methods]
-    if baseline is not None and baseline not in words:
-        raise UserError(f"--baseline: {baseline!r} is not one of the methods compared: {', '.join(words)}")
-    check_interval(interval)
-    check_plan(recipes, methods)
-    if not rates:
-        return plan(recipes, methods, seeds, root)
-    check_tuning(recipes, methods)
-    trying = tuning_trials(recipes, methods, seeds, rates, root)
-    known = choose(recipes, methods, rates, trying, [trial.run if trial.done else None for trial in trying])
-    return [*trying, *reported_trials(recipes, methods, seeds, root, known, rates)]
+    return Asked(recipes, methods, seeds, root, rates, tuple(legs), select).checked_plan(baseline, interval)
 
 
-def comparison_folder(root: Path, recipes: Sequence[Recipe]) -> Path:
+def comparison_folder(root: Path, recipes: Sequence[Recipe], fields: Sequence[str] = ()) -> Path:
     """Where the tables go: one place for the same recipes, whatever the methods and seeds.
 
     Args:
         root: Where runs are.
         recipes: What is compared on, in any order.
+        fields: What is swept, whatever the values.
     """
+    folder = _folder(root, recipes)
+    return folder.with_name(f"{folder.name}-by-{'-'.join(sorted(fields))}") if fields else folder
+
+
+def _folder(root: Path, recipes: Sequence[Recipe]) -> Path:
     names = sorted(recipe.name for recipe in recipes)
     if len(names) == 1:
         return root / "comparisons" / names[0]
@@ -196,9 +185,3 @@ def comparison_folder(root: Path, recipes: Sequence[Recipe]) -> Path:
     ends = "-".join(name.rpartition("/")[2] for name in names)
     front = folders.pop() if len(folders) == 1 else "several"
     return root / "comparisons" / re.sub(r"^/", "", f"{front}/{ends}")
-
-
-def _in_order(results: list[Result], recipes: Sequence[Recipe], methods: Sequence[MethodSettings]) -> list[Result]:
-    """By recipe, method and seed, as they were asked for."""
-    names, words = [recipe.name for recipe in recipes], [label(method) for method in methods]
-    return sorted(results, key=lambda r: (names.index(r.recipe), words.index(r.method), r.seed))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from autolora.errors import UserError
-from autolora.recipe.schema import Recipe
+from autolora.recipe.method import label
+from autolora.recipe.schema import MethodSettings, Recipe
 
 PAPER = "autolora,lora:4,lora:8,lora-matched,shuffled,adalora,svd"
 
@@ -34,3 +35,19 @@ def default_methods(recipes: Sequence[Recipe], searching: str = PAPER) -> str:
         )
     ranks = sorted({recipe.search.rank for recipe in recipes})
     return ",".join(["squeeze", "squeeze-uniform", "lora-matched", *(f"lora:{rank}" for rank in ranks)])
+
+
+def own_methods(recipes: Sequence[Recipe]) -> list[MethodSettings]:
+    """The method of the recipes themselves, which a sweep varies the settings of.
+
+    Args:
+        recipes: What is compared on.
+
+    Raises:
+        UserError: They have different ones.
+    """
+    found = list(dict.fromkeys(recipe.method for recipe in recipes))
+    if len(found) > 1:
+        said = ", ".join(f"{recipe.name} has {label(recipe.method)}" for recipe in recipes)
+        raise UserError(f"--methods: the recipes have different methods ({said}); name those to compare")
+    return found

@@ -8,14 +8,15 @@ come on top.
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
 from autolora.comparison.plan import Trial
-from autolora.comparison.precision import settle
+from autolora.comparison.precision import settle, settled
 from autolora.comparison.processes import end_with_parent, process_context
 from autolora.console import hush
 from autolora.data.files import is_local
@@ -31,6 +32,11 @@ if TYPE_CHECKING:
 
 STEPS = 3  # of a probe; the first warms up
 LEFT_BY_SEARCH = 5  # times the adapter: that of the search, its evidence, the head with its optimiser, the result
+OF_A_STEP = {  # fields that a step's time depends on
+    "data": ("hub", "path", "config", "columns", "max_length", "packing", "generated"),
+    "search": ("rank", "batch_size", "validation_batch_size", "gradient_accumulation", "estimator", "inner_step"),
+    "retrain": ("batch_size", "gradient_accumulation"),
+}
 BESIDE = 2**20  # bytes of logs, tables, predictions and figures of a run, roughly
 
 
@@ -114,18 +120,43 @@ def estimates(trials: Sequence[Trial]) -> list[Estimate]:
         if not is_local(data) and data.hub in unreachable:
             found.append(Estimate(*counts, None, None, None, None, f"as {unreachable[data.hub]}"))
             continue
-        ordered = sorted(todo, key=lambda trial: trial.tuning)  # of reported trials all splits are read
-        recipes = [_at(trial.recipe, precisions[name]) for trial in ordered]
-        result = run_probe(recipes)
-        if isinstance(result, UserError):
-            found.append(Estimate(*counts, None, None, None, None, str(result), faulty=True))
-            continue
-        if isinstance(result, str) and not is_local(data) and data.hub is not None:
+        mine_found = [_estimate(counts, each, precisions) for each in _by_pace(todo)]
+        if not is_local(data) and data.hub is not None and any(each.problem and not each.faulty for each in mine_found):
             unreachable[data.hub] = name
-        found.append(
-            Estimate(*counts, None, None, None, None, result) if isinstance(result, str) else _of(counts, todo, result)
-        )
+        found.append(_together(mine_found))
     return found
+
+
+def _estimate(counts: tuple[str, int, int], todo: Sequence[Trial], precisions: Mapping[str, Precision]) -> Estimate:
+    ordered = sorted(todo, key=lambda trial: trial.tuning)  # of reported trials all splits are read
+    result = run_probe([_at(trial.recipe, settled(trial.recipe, precisions)) for trial in ordered])
+    if isinstance(result, Probe):
+        return _of(counts, todo, result)
+    return Estimate(*counts, None, None, None, None, str(result), faulty=isinstance(result, UserError))
+
+
+def _by_pace(todo: Sequence[Trial]) -> list[list[Trial]]:
+    """The trials of one recipe by what a step of theirs takes, which the settings of a sweep may change."""
+    found: dict[str, list[Trial]] = {}
+    for trial in todo:
+        recipe = trial.recipe
+        values = {
+            name: getattr(recipe, name).model_dump(mode="json") for name in ("model", "data", "search", "retrain")
+        }
+        values["data"] = {name: values["data"].get(name) for name in OF_A_STEP["data"]}
+        for stage in ("search", "retrain"):
+            values[stage] = {name: values[stage].get(name) for name in OF_A_STEP[stage]}
+        found.setdefault(json.dumps(values), []).append(trial)
+    return [*found.values()]
+
+
+def _together(found: Sequence[Estimate]) -> Estimate:
+    """One estimate of a recipe's trials from those of its paces; that of one which has a problem."""
+    first = next((each for each in found if each.problem), found[0])
+    if first.problem or len(found) == 1:
+        return first
+    totals = {name: sum(getattr(each, name) for each in found) for name in ("search_steps", "retrain_steps", "size")}
+    return replace(first, seconds=sum(each.seconds or 0.0 for each in found), **totals)
 
 
 def _at(recipe: Recipe, precision: Precision) -> Recipe:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from autolora.comparison.cells import Cells
 from autolora.comparison.plan import Trial, trial_key
-from autolora.comparison.precision import settle
+from autolora.comparison.precision import settle, settled
 from autolora.comparison.processes import Job, how_it_ended, process_context, start
 from autolora.comparison.worker import BUSY, remove_checkpoints, work
 from autolora.errors import RunError
@@ -207,7 +207,8 @@ class _Pool:
 
     def _start(self, trial: Trial, run: Run) -> Job:
         threads = max(1, (os.cpu_count() or 1) // self.jobs) if self.jobs > 1 else None
-        given = (str(run.path), trial.recipe, self.precisions[trial.recipe.name], threads, self.show, self.tracking)
+        precision = settled(trial.recipe, self.precisions)
+        given = (str(run.path), trial.recipe, precision, threads, self.show, self.tracking)
         for last in (False, True):
             process = self.context.Process(target=work, args=given, daemon=False)
             try:

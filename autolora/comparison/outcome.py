@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from autolora import safe
+from autolora.comparison.arms import FILE, Arms, best_note, sweep_rows
 from autolora.comparison.flatness import flatness_notes
 from autolora.comparison.groups import methods_of, tasks_of
 from autolora.comparison.latex import latex
@@ -26,6 +27,8 @@ from autolora.tables import Row, to_markdown, write_table
 COSTS = ("search s", "retrain s", "total s", "memory MiB")
 TRIALS = "trials.json"
 DIFFERENCES = "differences"
+SWEEP = "settings"  # the table of differences of a sweep
+SELECTION = "selection"
 TUNING_COST = "tuning s"
 PASSES = ("forward passes", "backward passes")
 OURS = ("autolora", "squeeze")  # what is compared with the others, and with each other where there are none
@@ -88,6 +91,7 @@ def outcome(
     *,
     published: bool = False,
     tuning: Captioned | None = None,
+    arms: Arms | None = None,
 ) -> list[Captioned]:
     """All tables that these results give, the shortest first.
 
@@ -96,31 +100,35 @@ def outcome(
         baseline: A method's label; None for `default_baseline`.
         interval: "t" or "bootstrap".
         published: Add the figures that others published for these tasks.
-        tuning: How the methods' learning rates were chosen, where they were.
+        tuning: How the methods' learning rates, or the settings of a sweep, were chosen, where they were.
+        arms: Of a sweep, whose tables have a column for each setting; the baseline is each method's own.
 
     Raises:
         UserError: There is no such baseline or interval, a recipe, method and seed come twice, or a log is damaged.
     """
     methods, tasks = methods_of(results), tasks_of(results)
-    baseline = baseline or default_baseline(methods)
+    baseline = None if arms is not None else baseline or default_baseline(methods)
     rows = [_rounded(row) for row in summary(results)]
     tables = []
     if len(tasks) > 1:
         tables.append(Captioned("by_task", "Mean ± standard deviation over seeds, by task", glue_wide(results)))
     scores = [_without(row, COSTS) for row in rows]
-    flat = tuple(flatness_notes(results))
-    tables.append(Captioned("scores", "Scores, and what was trained", scores, (*PASSES, "other metrics"), flat))
+    notes = (*flatness_notes(results), *(best_note(scores, arms) if arms is not None else ()))
+    tables.append(Captioned("scores", "Scores, and what was trained", scores, (*PASSES, "other metrics"), notes))
     if baseline is not None:
         test = "t intervals, paired t-tests" if interval == "t" else "bootstrap intervals, sign-flip tests"
         caption = f"Differences to {baseline}, paired by seed (95 % {test}, Holm's correction within a task)"
         tables.append(Captioned(DIFFERENCES, caption, differences(results, baseline, interval), ("baseline", "p")))
+    if arms is not None:
+        tables.append(_swept(results, arms, interval))
     kept = {"task", "method", "seeds", *COSTS, *PASSES}
     costs = [{name: cell for name, cell in row.items() if name in kept} for row in rows]
     beside: tuple[str, ...] = ()
     if tuning is not None:
         tables.append(tuning)
         took = sum(float(row[TUNING_COST] or 0) for row in tuning.rows)
-        beside = (f"Choosing the learning rates took {took:.0f} s of search and retraining beside this.",)
+        what = "settings" if tuning.stem == SELECTION else "learning rates"
+        beside = (f"Choosing the {what} took {took:.0f} s of search and retraining beside this.",)
     tables.append(Captioned("costs", "Costs: means over seeds; memory is the largest", costs, PASSES, beside))
     if recovered := recovery(results):
         tables.append(Captioned("recovery", CAPTION, recovered))
@@ -129,11 +137,33 @@ def outcome(
         tables.append(Captioned("published", caption, found, ("source",)))
     if failed := failures(results):
         tables.append(Captioned("failures", "Trials without a score", failed))
+    if arms is not None:
+        aside = (*(["task"] if len(tasks) == 1 else []), *(["method"] if len(arms.methods) == 1 else []))
+        spread = ([arms.spread(row) for row in table.rows] for table in tables)
+        tables = [
+            replace(table, rows=rows, aside=(*table.aside, *(aside if table.stem != "tuning" else ())))
+            for table, rows in zip(tables, spread, strict=True)
+        ]
     return tables
 
 
+def _swept(results: Sequence[Result], arms: Arms, interval: str) -> Captioned:
+    """The differences within each method of a sweep."""
+    test = "t intervals, paired t-tests" if interval == "t" else "bootstrap intervals, sign-flip tests"
+    caption = (
+        "Differences to the recipe's own values, or to the first, paired by seed "
+        f"(95 % {test}, Holm's correction within a task and method)"
+    )
+    return Captioned(SWEEP, caption, sweep_rows(results, arms, interval), ("p", "p (Holm)", "seeds"))
+
+
 def write_outcome(
-    tables: Sequence[Captioned], results: Sequence[Result], folder: Path, *, published: bool = False
+    tables: Sequence[Captioned],
+    results: Sequence[Result],
+    folder: Path,
+    *,
+    published: bool = False,
+    arms: Arms | None = None,
 ) -> list[Path]:
     """Write the tables, and everything that they are made of.
 
@@ -145,6 +175,7 @@ def write_outcome(
         results: What they are made of.
         folder: Where the files go.
         published: Whether table.tex has published figures, too.
+        arms: Of a sweep, for sweep.json.
 
     Returns:
         What was written.
@@ -152,7 +183,7 @@ def write_outcome(
     written = []
     for table in tables:
         written += write_table(table.rows, folder, table.stem)
-    optional = {"published", "failures", "tuning", "recovery"}
+    optional = {"published", "failures", "tuning", "recovery", SELECTION, SWEEP, Path(FILE).stem}
     for stale in optional - {table.stem for table in tables}:  # of an earlier time
         for path in folder.glob(f"{stale}.*"):
             path.unlink()
@@ -163,6 +194,8 @@ def write_outcome(
     here = folder.resolve()
     trials = [replace(each, run=each.run and Path(os.path.relpath(each.run.resolve(), here))) for each in results]
     write_json(folder / TRIALS, as_json(trials))
+    if arms is not None:
+        write_json(folder / FILE, arms.as_json())
     return [*written, folder / "comparison.md", folder / "table.tex", folder / TRIALS]
 
 

@@ -40,6 +40,7 @@ class Trial:
         tuning: Whether it tries a setting, and is reported nowhere.
         undecided: Whether its learning rate has yet to be chosen; the one in its recipe stands for it.
         searched: Another run that has made the search that this trial shares; None where none is known.
+        point: Its settings in a sweep, "" where nothing is swept.
     """
 
     recipe: Recipe
@@ -48,6 +49,7 @@ class Trial:
     tuning: bool = False
     undecided: bool = False
     searched: Run | None = None
+    point: str = ""
 
     @property
     def method(self) -> str:
@@ -57,11 +59,11 @@ class Trial:
     @property
     def name(self) -> str:
         """How messages call it."""
-        method = self.recipe.method
+        method, at = self.recipe.method, f"{self.point} " if self.point else ""
         if self.undecided:
             plain = label(method.model_copy(update={"learning_rate": None}))
-            return f"{self.recipe.name} {plain} seed {self.recipe.seed} at the rate that tuning chooses"
-        return f"{self.recipe.name} {self.method} {'tuning ' if self.tuning else ''}seed {self.recipe.seed}"
+            return f"{self.recipe.name} {plain} {at}seed {self.recipe.seed} at the rate that tuning chooses"
+        return f"{self.recipe.name} {self.method} {at}{'tuning ' if self.tuning else ''}seed {self.recipe.seed}"
 
     @property
     def done(self) -> bool:

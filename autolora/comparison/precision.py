@@ -5,10 +5,11 @@ Where recipes leave it to the machine (``dtype: auto``), cells that ran on diffe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from autolora.comparison.plan import Trial
+from autolora.recipe.schema import Recipe
 from autolora.runs.manifest import recorded_precision
 from autolora.training.compute import Precision, default_device, precision
 
@@ -20,17 +21,28 @@ def settle(trials: Sequence[Trial]) -> dict[str, Precision]:
         trials: From `autolora.comparison.plan.plan`.
     """
     device, found = default_device(), {}
-    for trial in trials:
-        name, dtype = trial.recipe.name, trial.recipe.model.dtype
-        if name not in found:
-            had = next(_recorded(trials, name), None) if dtype == "auto" else None
-            found[name] = had or precision(dtype, device)
+    left = sorted(trials, key=lambda trial: trial.recipe.model.dtype != "auto")  # a sweep may have both
+    for name in dict.fromkeys(trial.recipe.name for trial in trials):
+        dtype = next(trial.recipe.model.dtype for trial in left if trial.recipe.name == name)
+        had = next(_recorded(trials, name), None) if dtype == "auto" else None
+        found[name] = had or precision(dtype, device)
     return found
+
+
+def settled(recipe: Recipe, found: Mapping[str, Precision]) -> Precision:
+    """The precision of one trial's passes.
+
+    Args:
+        recipe: The trial's, which may say it.
+        found: From `settle`.
+    """
+    return found[recipe.name] if recipe.model.dtype == "auto" else recipe.model.dtype
 
 
 def _recorded(trials: Sequence[Trial], name: str) -> Iterator[Precision]:
     """What the runs of a recipe's trials were trained in, those that are done first."""
-    mine = [trial for trial in trials if trial.recipe.name == name and trial.run is not None]
+    of_it = [trial for trial in trials if trial.recipe.name == name and trial.recipe.model.dtype == "auto"]
+    mine = [trial for trial in of_it if trial.run is not None]
     for trial in sorted(mine, key=lambda trial: not trial.done):
         assert trial.run is not None
         stages: dict[str, Any] = trial.run.manifest().get("stages", {})

@@ -56,12 +56,25 @@ def check_tuning(recipes: Sequence[Recipe], methods: Sequence[MethodSettings]) -
     if not tuned(methods):
         words = ", ".join(map(label, methods))
         raise UserError(f"--tune: every method has a learning rate in its word: {words}; leave --tune out")
+    check_rows(recipes, "--tune")
+
+
+def check_rows(recipes: Sequence[Recipe], option: str) -> None:
+    """Make sure that there are rows to choose on.
+
+    Args:
+        recipes: What is compared on.
+        option: That wants them.
+
+    Raises:
+        UserError: There are none.
+    """
     for recipe in recipes:
         if recipe.data.splits.held_out is not None:
             raise UserError(
-                f"--tune: {recipe.name} holds out a part of its training split already (data.splits.held_out), anew "
-                "for each seed, so tuning has no rows of its own; take an evaluation split of its own, or leave --tune "
-                "out"
+                f"{option}: {recipe.name} holds out a part of its training split already (data.splits.held_out), anew "
+                "for each seed, so a choice has no rows of its own; take an evaluation split of its own, or leave "
+                f"{option} out"
             )
 
 
@@ -83,7 +96,10 @@ def tuning_trials(
     """
     seed = tuning_seed(seeds)
     wanted = [
-        _at(_held_out(recipe, seed), method, rate) for recipe in recipes for method in tuned(methods) for rate in rates
+        at_rate(held_out(recipe, seed), method, rate)
+        for recipe in recipes
+        for method in tuned(methods)
+        for rate in rates
     ]
     return trials_of(wanted, root, tuning=True)
 
@@ -111,7 +127,7 @@ def choose(
     for recipe in recipes:
         seeds = {trial.recipe.seed for trial in trials if trial.recipe.name == recipe.name}
         for method in tuned(methods):
-            keys = {rate: trial_key(_at(_held_out(recipe, *seeds), method, rate)) for rate in rates}
+            keys = {rate: trial_key(at_rate(held_out(recipe, *seeds), method, rate)) for rate in rates}
             by_rate = {rate: results[key] for rate, key in keys.items() if key in results}
             if len(by_rate) == len(rates):
                 found[recipe.name, method] = Choice(recipe.name, method, by_rate)
@@ -147,7 +163,7 @@ def reported_trials(
                 try:
                     chosen = tuning.method(recipe, method)
                 except KeyError:
-                    open_.append(_at(seeded, method, rates[0]))
+                    open_.append(at_rate(seeded, method, rates[0]))
                     wanted.append(open_[-1])
                     continue
                 if chosen is not None:
@@ -191,14 +207,26 @@ def reported_results(
     return results
 
 
-def _held_out(recipe: Recipe, seed: int) -> Recipe:
-    """Trained on a part of its training split, scored on the rest of it."""
+def held_out(recipe: Recipe, seed: int) -> Recipe:
+    """Trained on a part of its training split, scored on the rest of it.
+
+    Args:
+        recipe: What is compared on.
+        seed: From `tuning_seed`.
+    """
     splits = recipe.data.splits.model_copy(update={"eval": (HELD_OUT,), "held_out": SHARE})
     data = recipe.data.model_copy(update={"splits": splits})
     return recipe.model_copy(update={"data": data, "seed": seed})
 
 
-def _at(recipe: Recipe, method: MethodSettings, rate: float) -> Recipe:
+def at_rate(recipe: Recipe, method: MethodSettings, rate: float) -> Recipe:
+    """The recipe with a method at a learning rate.
+
+    Args:
+        recipe: What is compared on.
+        method: Without a rate.
+        rate: Of the retraining.
+    """
     return recipe.model_copy(update={"method": method.model_copy(update={"learning_rate": rate})})
 
 

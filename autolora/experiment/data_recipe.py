@@ -18,6 +18,7 @@ from autolora.errors import RecipeError, UserError
 from autolora.experiment.columns import find_columns
 from autolora.experiment.preflight import check_recipe
 from autolora.experiment.stored_adapter import Stored
+from autolora.experiment.usual_columns import INPUTS, LABELS
 from autolora.files import read_json
 from autolora.lora.stored import CONFIG
 from autolora.recipe.load import override_recipe
@@ -25,19 +26,6 @@ from autolora.recipe.messages import validation_faults
 from autolora.recipe.schema import HELD_OUT, Recipe
 
 SHARE = 0.2  # of the file's rows that are scored and not measured on, where there is no file of their own
-SEQUENCE = (("text",), ("sentence",), ("sentence1", "sentence2"), ("premise", "hypothesis"))
-INPUTS: dict[str, tuple[tuple[str, ...], ...]] = {  # by task, the usual names
-    "classification": SEQUENCE,
-    "regression": SEQUENCE,
-    "tagging": (("tokens",), ("words",)),
-    "generation": (("prompt",), ("input",), ("instruction",)),
-}
-LABELS: dict[str, tuple[str, ...]] = {
-    "classification": ("label", "labels"),
-    "regression": ("label", "labels", "score"),
-    "tagging": ("tags", "ner_tags", "labels", "label"),
-    "generation": ("completion", "target", "output", "response"),
-}
 TASKS = {"TOKEN_CLS": "tagging", "CAUSAL_LM": "generation", "SEQ_2_SEQ_LM": "generation"}  # by PEFT's task_type
 _OUTPUTS = re.compile(r"(?:^|\.)(?:classifier|score|out_proj)\.weight$")  # of a sequence classifier's last layer
 

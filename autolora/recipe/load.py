@@ -173,14 +173,14 @@ def _parse_overrides(overrides: Sequence[str] | Mapping[str, Any]) -> tuple[list
     if isinstance(overrides, Mapping):
         parsed = [_Override(path, path, value) for path, value in overrides.items() if path in known]
         unknown = [path for path in overrides if path not in known]
-        return parsed, [Fault(path, path, "unknown key", _nearest_path(path, known)) for path in unknown]
+        return parsed, [Fault(path, path, "unknown key", nearest_path(path, known)) for path in unknown]
     for text in overrides:
         where = f"--set {text}"
         path, equals, value = (part.strip() for part in text.partition("="))
         if not equals:
             faults.append(Fault(where, "", "must be key=value", f"write for instance {_example(path, known)}"))
         elif path not in known:
-            faults.append(Fault(where, path, "unknown key", _nearest_path(path, known)))
+            faults.append(Fault(where, path, "unknown key", nearest_path(path, known)))
         else:
             try:
                 parsed.append(_Override(where, path, values_of(value)))
@@ -194,7 +194,7 @@ def _example(path: str, known: Sequence[str]) -> str:
     return f"{path}=…" if path in known else "search.steps=200"
 
 
-def _nearest_path(path: str, known: Sequence[str]) -> str:
+def nearest_path(path: str, known: Sequence[str]) -> str:
     """The nearest key of the section that is meant, with its section in front; else the nearest dotted name."""
     section, dot, key = path.rpartition(".")
     if section in known:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
+from autolora.comparison.arms import Arms
 from autolora.comparison.effects import effects
 from autolora.comparison.groups import methods_of, scores_by_task, tasks_of
 from autolora.comparison.outcome import DIFFERENCES, Captioned
@@ -24,6 +25,7 @@ from autolora.report.drawings import Drawings
 from autolora.report.provenance import failure_lines, provenance_section
 from autolora.report.rank_sections import agreement_section, rank_map_section, selection_section
 from autolora.report.reading import lead
+from autolora.report.sweep_section import sweep_lead, sweep_section
 from autolora.report.task_runs import TaskRuns, task_runs
 from autolora.runs.results import Result
 
@@ -44,6 +46,7 @@ def write_report(
     folder: Path,
     tables: Sequence[Captioned],
     title: str,
+    arms: Arms | None = None,
 ) -> list[Path]:
     """Write the report into `folder`.
 
@@ -52,6 +55,7 @@ def write_report(
         folder: It is made if need be.
         tables: Of the outcome, shown as they are; of the one of differences there is a forest plot.
         title: Of the document.
+        arms: Of a sweep, whose scores are drawn against what was varied.
 
     Returns:
         The paths of its files, the HTML first.
@@ -61,7 +65,7 @@ def write_report(
     """
     if not results:
         raise UserError("a report needs at least one run")
-    blocks = report_blocks(results, folder, tables)
+    blocks = report_blocks(results, folder, tables, arms)
     pages = {"report.html": html.pieces(title, blocks), "report.md": markdown.pieces(title, blocks, folder)}
     for name, text in pages.items():
         write_atomic(folder / name, text)
@@ -69,12 +73,15 @@ def write_report(
     return [*(folder / name for name in pages), *drawn]
 
 
-def report_blocks(results: Sequence[Result], folder: Path, tables: Sequence[Captioned]) -> list[Block]:
+def report_blocks(
+    results: Sequence[Result], folder: Path, tables: Sequence[Captioned], arms: Arms | None = None
+) -> list[Block]:
     """The content of the report; its figures are written below `folder`."""
     drawings, scores = Drawings(folder, styles(methods_of(results))), scores_by_task(results)
     table = next((table for table in tables if table.stem == DIFFERENCES), None)
     found = effects(table.rows, scores) if table is not None else []
-    blocks: list[Block] = [Lead(lead(found, results))]
+    blocks: list[Block] = [Lead(lead(found, results) if arms is None else sweep_lead(arms, scores))]
+    blocks += [] if arms is None else sweep_section(arms, scores, drawings)
     blocks += difference_section(found, table.caption if table is not None else "", drawings)
     blocks += quality_section(scores, found[0].baseline if found else None, drawings)
     blocks += [Text(_summary(results)), *_failures(results), Contents(), *_tables(tables)]

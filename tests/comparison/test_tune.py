@@ -184,7 +184,7 @@ def test_a_method_none_of_whose_rates_has_a_score_is_refused_with_the_reason(rec
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("learning_rate", "--tune: write learning_rate=RATE,RATE,…, as in learning_rate=1e-4,3e-4,1e-3, got"),
+        ("learning_rate", "--tune: write learning_rate=RATE,RATE,…, as in learning_rate=1e-4,3e-4,1e-3, or a range"),
         ("rank=1,2", "--tune: what is tuned is learning_rate, got 'rank'"),
         ("learning_rat=1,2", "did you mean 'learning_rate'"),
         ("learning_rate=1e-4,high", "--tune: a learning rate is a finite number above 0 and at most 100, got 'high'"),

@@ -1,0 +1,172 @@
+"""What each field of a recipe is, in a sentence: by section class and field. For editors, and for the reference.
+
+The ranges and their reasons are the types' own (`autolora.recipe.fields`); here is what a field means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+_STEPS = {
+    "steps": "Optimiser steps of the stage. Excludes epochs.",
+    "epochs": "Passes over the training rows. Excludes steps; 3 where neither is given.",
+    "batch_size": "Examples of an optimiser step, over all processes.",
+    "gradient_accumulation": "The batch is split into so many micro-batches, of which one is in memory at a time.",
+    "checkpoint_every": "Steps between two checkpoints.",
+    "log_every": "Steps between two lines of the log.",
+}
+_SCHEDULE = {
+    "learning_rate": "The peak of the learning rate.",
+    "weight_decay": "Decoupled weight decay.",
+    "schedule": "How the learning rate goes on after its warm-up.",
+    "warmup": "Fraction of the steps over which the learning rate rises from 0.",
+}
+_BUDGET_OF = "One of four, or none where nothing is said."
+
+FIELDS: Mapping[str, Mapping[str, str]] = {
+    "Recipe": {
+        "name": "The folder below runs/; left out: the file's path below recipes/, or its stem.",
+        "task": "The task family: what an example is, and what is learned of it.",
+        "description": "Free text for lists and tables.",
+        "model": "Which pretrained model, at which precision, and where LoRA goes.",
+        "data": "Where the examples come from, which columns are used, and how long an input may be.",
+        "loss": "What is changed about the task's loss, in the search and in the retraining.",
+        "method": "What finds the ranks and what is trained.",
+        "search": "The bilevel search for the selection variables, or the beginning of one training.",
+        "ranks": "How ranks are read off what the search leaves.",
+        "retrain": "LoRA at the found ranks.",
+        "eval": "What is measured on the evaluation splits.",
+        "seed": "Governs everything that is random.",
+    },
+    "Model": {
+        "name": "A hub id, a local directory, bundled:all-MiniLM-L6-v2 or planted:mixed.",
+        "revision": "Branch, tag or commit on the hub.",
+        "dtype": "Precision of the passes; auto: bfloat16 where the GPU or the CPU has it.",
+        "target_modules": "Names of the layers that LoRA adapts, or all-linear; null: PEFT's for the architecture.",
+        "head": "Modules that are trained whole beside LoRA; auto: the task's new head.",
+        "trust_remote_code": "Whether code that comes with the model may run; --trust-remote-code has to agree.",
+        "base_dtype": "How the frozen base is kept; auto: in 16 bits where its files are and passes are in bfloat16.",
+        "quantization": "Keep the base's linear layers in 4 (nf4) or 8 bits (int8), by bitsandbytes.",
+        "double_quantization": "Quantise nf4's scales, too, as QLoRA does.",
+        "gradient_checkpointing": "Compute activations twice instead of keeping them.",
+        "attn_implementation": "Of transformers; auto: its choice for the architecture.",
+        "torch_compile": "Compile the model's passes in training.",
+    },
+    "Splits": {
+        "train": "The split that is trained on: a name, a file, a list of files, or a pattern (glob:train-*.parquet).",
+        "eval": "The splits that are only evaluated on.",
+        "held_out": "Hold out this share of the training split, as a split of its own called held-out.",
+    },
+    "Limits": {
+        "train": "At most so many training rows, the first after a seeded shuffle; null: all.",
+        "eval": "At most so many rows of each evaluation split; null: all.",
+        "characters": "Leave out training rows with more characters than this; null: none.",
+    },
+    "Elsewhere": {
+        "hub": "Data set id on the Hugging Face hub.",
+        "config": "Its configuration.",
+        "revision": "Branch, tag or commit on the hub.",
+        "path": "Folder below data.root.",
+        "columns": "What data.columns are called there, in their order; null: the same.",
+        "label": "What data.label is called there; null: the same.",
+    },
+    "Data": {
+        "hub": "Data set id on the Hugging Face hub, owner/name.",
+        "config": "Its configuration, cola for instance.",
+        "revision": "Branch, tag or commit on the hub.",
+        "path": "Folder below root with a file for each split: train.jsonl, validation.csv, …",
+        "root": "Folder that path is relative to; null: the recipe's own.",
+        "generated": "Rows that autolora makes itself: sentences of a grammar, made-up facts, or a planted teacher's.",
+        "columns": "The columns that are the input, one or two.",
+        "label": "The column that is learned.",
+        "category": "Column that says what an example is about; results are split by it.",
+        "linearise": "How a structured input becomes text (generation).",
+        "labels": "The classes' names, by id; null: as the data has them.",
+        "encoding": "Of text files.",
+        "missing": "What is done about rows with an empty cell.",
+        "splits": "Which splits are trained and evaluated on.",
+        "evaluation": "Where the evaluation splits are, if that is another data set.",
+        "limits": "At most so many examples of each split.",
+        "max_length": "Tokens of an example, with the special ones; longer ones are cut off.",
+        "template": "How conversations are written: a name, or a .jinja file; null: the tokenizer's own (chat).",
+        "packing": "Let examples of a step share rows of max_length tokens (chat).",
+    },
+    "Loss": {
+        "label_smoothing": "Share of the target that goes to all classes alike.",
+        "tokens": "Of texts: learn the outputs alone, or all tokens.",
+    },
+    "MethodSettings": {
+        "name": "AutoLoRA, a squeeze, or what they are compared with.",
+        "size": "A rank (lora and its variants, svd, squeeze), a width (houlsby, pfeiffer) or a length (prefix).",
+        "learning_rate": "Of the retraining; null: the method's own, or retrain.weights'.",
+        "ratio": "Of lora-plus: B's learning rate over that of all else; null: 16.",
+        "at": "Instead of search.at, for squeeze and its controls.",
+        "budget": f"Instead of ranks.budget. {_BUDGET_OF}",
+        "targets": "The layers that this method adapts; null: model.target_modules.",
+    },
+    "BudgetSettings": {
+        "fraction": "Share of the parameters of LoRA at rank k.",
+        "parameters": "Of all factors together.",
+        "rank": "As many parameters as this rank everywhere has.",
+        "tolerance": "Rise of the loss that is accepted, as a share of what LoRA has gained.",
+    },
+    "Search": {
+        **_STEPS,
+        "rank": "k, the components of a layer before selection.",
+        "lora_alpha": "LoRA's update is scaled by lora_alpha / rank.",
+        "lora_dropout": "Dropout in front of LoRA.",
+        "validation_fraction": "Share of the training split that is the search's validation data.",
+        "validation_batch_size": "Of the validation passes; null: as batch_size.",
+        "meta_learning": "false: one level, selection variables and weights learn from the same data.",
+        "estimator": "How the gradient of the selection variables is estimated; none: there are none, for a squeeze.",
+        "epsilon": "A difference perturbs the weights by epsilon over the norm of the direction.",
+        "inner_step": "The step that is differentiated through: plain gradient descent, or Adam's.",
+        "inner_learning_rate": "Of that step; null: the weights' learning rate at that step.",
+        "constraint": "How selection variables come from their logits.",
+        "threshold": "Components above it are kept; null: 1/k (softmax), 0.5 (sigmoid), the layer's mean (none).",
+        "weights": "The optimiser of the LoRA factors and the head.",
+        "selection": "The optimiser of the selection logits.",
+        "at": "With estimator: none, the share of the retraining's steps that the search is.",
+    },
+    "Selection": _SCHEDULE,
+    "Weights": {
+        **_SCHEDULE,
+        "optimizer": "AdamW, torch's own or one of bitsandbytes'.",
+        "max_grad_norm": "Longer gradients are shortened to this 2-norm; null: none is.",
+    },
+    "RankRule": {
+        "score": "What a component is worth.",
+        "rule": "threshold: each layer by itself; budget: one budget over all layers.",
+        "budget": f"How large the result may be. {_BUDGET_OF}",
+        "examples": "Training rows that Fisher information and the rise of the loss are measured on.",
+        "held_out": "With a tolerance: the share of the training rows that they are, which the search does not see.",
+    },
+    "Retrain": {
+        **_STEPS,
+        "lora_alpha": "null: as search.lora_alpha.",
+        "lora_dropout": "null: as search.lora_dropout.",
+        "scaling": "lora_alpha / k everywhere, or lora_alpha / rank.",
+        "start": "A fresh LoRA, or what the search has trained of the kept parts.",
+        "weights": "The optimiser of the LoRA factors and the head.",
+    },
+    "Decoding": {
+        "beams": "Of beam search; 1: the likeliest token.",
+        "length_penalty": "A beam's score is divided by its length to this power.",
+        "no_repeat_ngram": "Phrases of so many tokens come once; 0: repetitions are allowed.",
+        "max_new_tokens": "The longest output.",
+        "cache": "Where keys and values lie: tensors that grow, one of full length, or pages that outputs share.",
+        "stop": "Texts that end an output.",
+    },
+    "Submission": {
+        "files": "File names to splits.",
+        "prediction": "What is written: the label's number, its name, or the predicted score.",
+        "range": "The lowest and the highest score.",
+    },
+    "Eval": {
+        "metrics": "The first is what methods are compared by; left out: the task family's own.",
+        "positive": "The class that F1 is about, of two; null: the second.",
+        "batch_size": "Examples of a pass.",
+        "generation": "How text is generated.",
+        "submission": "Files that a benchmark takes for its unlabelled test set, for --submission.",
+    },
+}
