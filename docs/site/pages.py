@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from functools import cache
 from html import unescape
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -82,7 +83,7 @@ def sections(text: str) -> list[tuple[str, str]]:
     """A document cut at its headings of the second level; what stands before the first has no title."""
     hidden = FENCE.sub(lambda match: re.sub(r"[^\n]", " ", match[0]), text)
     starts = [0, *(match.start() for match in re.finditer(r"^## ", hidden, re.M)), len(text)]
-    cut = [text[start:end] for start, end in zip(starts, starts[1:], strict=False)]
+    cut = [text[start:end] for start, end in pairwise(starts)]
     return [("", cut[0]), *((part.partition("\n")[0].removeprefix("## ").strip(), part) for part in cut[1:])]
 
 
