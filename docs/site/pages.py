@@ -46,7 +46,7 @@ FENCE = re.compile(r"^(?P<mark>`{3,}|~{3,})[^\n]*\n.*?^(?P=mark)[^\S\n]*$", re.M
 LINK = re.compile(r"\]\((?P<to>[^)\s]+)\)")
 NAMED = re.compile(r"(?<!\[)`(?P<path>[\w./-]+\.md)`(?!\])")
 NEEDS = re.compile(r"^<!-- needs: (?P<what>.*?) -->$", re.M)
-OTHER_NOTE = re.compile(r"^<!-- runs: .*? -->\n", re.M)
+RUN = re.compile(r"^<!-- run (in|by): .*? -->\n", re.M)
 # A prime is raised by its glyph in fonts that are not for mathematics: raised once more it would float.
 PRIME = re.compile(r"<msup>(?P<what><mi>[^<]*</mi>)<mi>&#x02032;</mi></msup>")
 MATHS = re.compile(r'<(?P<tag>span|div) class="arithmatex">(?P<tex>.*?)</(?P=tag)>', re.S)
@@ -117,7 +117,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     own = source in {*SECTIONS.values(), *FILES.values(), "index.md", "api.md"}
     text = markdown if own else relinked(markdown, f"docs/{source}")
     text = outside_fences(lambda part: NAMED.sub(lambda match: linked(match, source), part), text)
-    text = OTHER_NOTE.sub("", text)
+    text = RUN.sub("", text)
     return NEEDS.sub(r'<p class="needs">Needs \g<what></p>\n', text)
 
 
