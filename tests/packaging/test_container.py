@@ -1,4 +1,4 @@
-"""The container file: what it copies is enough for the package, what it installs is pinned, and nothing runs as root."""
+"""The container file: what it copies is enough for the package, what it installs is pinned, nothing runs as root."""
 
 from __future__ import annotations
 
