@@ -18,7 +18,7 @@ ARGS ?=
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help install quickstart test test-slow test-lowest lint check bench bench-ranks bench-compress bench-memory bench-listing bench-report fuzz torture clean reproduce-glue reproduce-nlg reproduce-ner
+.PHONY: help install quickstart test test-slow test-lowest lint check bench bench-ranks bench-compress bench-memory bench-listing bench-report fuzz torture docs clean reproduce-glue reproduce-nlg reproduce-ner
 .DEFAULT_GOAL := help
 
 help:
@@ -29,6 +29,7 @@ help:
 	@echo "make test-lowest the tests with the lowest versions that pyproject.toml allows, in .venv-lowest"
 	@echo "make lint        ruff and mypy"
 	@echo "make check       lint and test: says whether the tree is right"
+	@echo "make docs        the documentation site into site/, strictly: a dead link is an error (installs the extra docs)"
 	@echo "make bench       time and memory of a search iteration by estimator"
 	@echo "make fuzz        damaged recipes, run folders and data files: each ends right or is refused"
 	@echo "make torture     100 kills and 20 full disks: each goes on to the bytes of a command that nothing stopped"
@@ -102,6 +103,16 @@ lint: install
 	$(BIN)/mypy autolora benchmarks
 
 check: lint test
+
+# The extra is installed once, beside what `make install` put there.
+SITE_INSTALLED := .venv/.installed-docs
+
+$(SITE_INSTALLED): $(INSTALLED)
+	@$(PIP) $(PIP_ARGS) -c constraints.txt -e '.[docs]' --no-build-isolation
+	@touch $(SITE_INSTALLED)
+
+docs: $(SITE_INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --site-dir site
 
 bench: install
 	$(BIN)/python benchmarks/estimators.py

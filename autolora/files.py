@@ -22,7 +22,7 @@ import shutil
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any, BinaryIO
 
 from autolora.errors import UserError
@@ -129,6 +129,15 @@ def remove_leftovers(folder: Path) -> None:
             path.rename(whole)  # it was killed between the two
         elif path.suffix in (_NEW, _OLD) and path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
+
+
+def is_path(name: str) -> bool:
+    """Whether a model's name is a path by its form, which no name of the hub has.
+
+    Args:
+        name: As a recipe or an adapter has it; one with a drive letter counts on every system.
+    """
+    return name.startswith((".", "/", "~")) or PureWindowsPath(name).is_absolute()
 
 
 def file_hash(path: Path) -> str:

@@ -177,7 +177,7 @@ def spectrum(factors: Factors) -> Tensor:
 
 def _finite(factors: Factors) -> tuple[Tensor, Tensor]:
     """A and B in float64 on the CPU."""
-    a, b = factors.a.double().cpu(), factors.b.double().cpu()
+    a, b = factors.a.cpu().double(), factors.b.cpu().double()
     if not (a.isfinite().all() and b.isfinite().all()):
         raise RunError("the factors hold values that are not finite: the training has diverged")
     return a, b
@@ -197,7 +197,7 @@ def pairs(factors: Factors) -> Components:
     Args:
         factors: Of one layer, on any device.
     """
-    a, b = factors.a.double().cpu(), factors.b.double().cpu()
+    a, b = factors.a.cpu().double(), factors.b.cpu().double()
     return Components(b, b.new_full((len(a),), factors.scaling), a.T, factors.scaling, len(a))
 
 

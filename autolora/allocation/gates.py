@@ -145,7 +145,7 @@ def _derivatives(
             raise RunError("the loss of the model's own prediction is not finite: the training has diverged")
         # A layer that this batch does not reach, an expert's for instance, has a derivative of zero.
         grads = torch.autograd.grad(sampled.loss, list(gates.values()), materialize_grads=True)
-    found = torch.cat([grad.double().cpu() for grad in grads], dim=1)
+    found = torch.cat([grad.cpu().double() for grad in grads], dim=1)
     if not found.isfinite().all():
         raise RunError("a derivative of the model's own prediction is not finite: the training has diverged")
     return found, sampled

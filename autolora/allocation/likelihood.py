@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 from autolora.allocation.rows import packed_examples, rows_of
 from autolora.errors import UserError
 from autolora.training.sampling import Sampled, sampled_categorical, sampled_gaussian
+from autolora.training.seeds import kept_generators
 
 Likelihood = Literal["categorical", "gaussian"] | Callable[[Any], Distribution | Tensor]
 
@@ -166,14 +167,16 @@ def _counts(logits: Tensor, batch: Any) -> Tensor:
 def _drawn(likelihood: Callable[[Any], Distribution | Tensor], prediction: Any, draws: torch.Generator) -> Tensor:
     """The loss by the user's function, which draws from torch's own generators: seeded, and restored afterwards."""
     seed = int(torch.randint(2**62, (), generator=draws))
-    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices):
+    put_back = kept_generators()
+    try:
         torch.manual_seed(seed)
         found = likelihood(prediction)
         if isinstance(found, Distribution):
             with torch.no_grad():
                 drawn = found.sample()
             found = -found.log_prob(drawn)
+    finally:
+        put_back()
     if not isinstance(found, Tensor):
         raise UserError(f"the likelihood must give a Distribution or a loss, got {type(found).__name__}")
     return found.sum()

@@ -54,7 +54,7 @@ def end_closed() -> int:
     try:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (OSError, ValueError, AttributeError):  # it is no file of the system's
-        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 (until the process ends)
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8", newline="\n")  # noqa: SIM115 (until the process ends)
     warn(f"autolora: {CLOSED}")
     return FAULT
 
@@ -95,7 +95,7 @@ def _write(report: str) -> Path | None:
     """A new file among the temporary ones, readable by its owner; None where none can be written."""
     try:
         handle, name = tempfile.mkstemp(prefix="autolora-", suffix=".txt")
-        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n", errors="backslashreplace") as file:
             file.write(report)
     except OSError:
         return None

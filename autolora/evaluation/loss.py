@@ -39,11 +39,11 @@ def mean_loss(
     order = sorted(range(len(examples)), key=lambda i: -len(examples[i]["input_ids"]))
     batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
     model.eval()
-    total = torch.zeros((), dtype=torch.float64, device=compute.device)
+    total = torch.zeros((), dtype=torch.float64).to(compute.exact_device)
     with torch.inference_mode():
         for indices in batches[compute.process :: compute.processes]:
             batch = {k: v.to(compute.device) for k, v in collate([examples[i] for i in indices]).items()}
-            total += task.loss(model, batch)
+            total += task.loss(model, batch).to(total.device)
     mean = float(compute.sum(total)) / max(1, task.units(examples))
     if not math.isfinite(mean):
         raise RunError(

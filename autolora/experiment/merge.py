@@ -19,6 +19,7 @@ from autolora.adapters.base_model import BaseModel
 from autolora.adapters.folder import find_adapter
 from autolora.adapters.merge import SHARD, Merged, merge_adapter
 from autolora.errors import UserError
+from autolora.files import is_path
 from autolora.lora.stored import CONFIG, read_config
 from autolora.model.heads import settle_head
 from autolora.model.load import gguf_option, load_tokenizer, opened, own_label_names, weights_hash
@@ -97,14 +98,14 @@ def _base_of(adapter: Path, model: str | None) -> Model:
         raise UserError(f"{adapter / CONFIG} names no base model; name it: --model NAME_OR_PATH")
     if (place := Path(name)).is_dir():
         return Model(name=str(place.absolute()))
-    if name.startswith(("/", ".", "~")):
+    if is_path(name):
         raise UserError(f"the base model of {adapter}, {name}, is not there; say where it lies: --model NAME_OR_PATH")
     return Model(name=name, revision=revision if isinstance(revision, str) else None)
 
 
 def _named(model: str) -> dict[str, Any]:
     """What --model says, for a recipe's model section; a folder is one from here."""
-    local = model.startswith((".", "/", "~")) or Path(model).is_dir()
+    local = is_path(model) or Path(model).is_dir()
     path = str(Path(model).expanduser().absolute()) if local else model
     return {"name": path, "revision": None}
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from autolora.export.base import CAUSAL_LM, Allocation, Exported, as_yaml, number, start_from_adapter
 from autolora.export.uniform import nearest_uniform_rank, uniform_notes
+from autolora.files import is_path
 from autolora.lora.config import target_expression
 
 TOOL = "ms-swift"
@@ -71,6 +72,6 @@ def _task(found: Allocation) -> list[str]:
 
 
 def _hub(found: Allocation) -> list[str]:
-    if found.model.startswith(("/", ".", "~")):
+    if is_path(found.model):
         return []
     return ["ms-swift fetches models from ModelScope; for the Hugging Face hub add use_hf: true."]

@@ -17,7 +17,7 @@ from accelerate.utils import send_to_device
 from torch.utils.data import DataLoader, IterableDataset, Subset
 
 from autolora.errors import UserError
-from autolora.training.seeds import derive, generator
+from autolora.training.seeds import derive, generator, kept_generators
 
 
 def training_batches(
@@ -63,13 +63,13 @@ def undisturbed(seed: int) -> Iterator[None]:
         seed: In [0, 2**63).
     """
     python, numpy = random.getstate(), np.random.get_state()  # collators draw from it
-    devices = list(range(torch.cuda.device_count()))
-    with torch.random.fork_rng(devices):
+    put_back = kept_generators(range(torch.cuda.device_count()))
+    try:
         random.seed(seed)
         np.random.seed(seed % 2**32)
         torch.manual_seed(seed)
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+        put_back()

@@ -135,7 +135,7 @@ def selection_logits(layers: Mapping[str, SelectionLoRA]) -> dict[str, Tensor]:
     Returns:
         Tensors of shape (k,) by the same names.
     """
-    stacked = torch.stack([layer.selection_logits.detach() for layer in layers.values()]).double().cpu()
+    stacked = torch.stack([layer.selection_logits.detach() for layer in layers.values()]).cpu().double()
     return dict(zip(layers, stacked, strict=True))
 
 
@@ -149,7 +149,7 @@ def selection_variables(logits: Mapping[str, Tensor], constraint: str) -> dict[s
     Returns:
         k floats by the same names.
     """
-    return {name: CONSTRAINTS[constraint](z.detach().double().cpu()).tolist() for name, z in logits.items()}
+    return {name: CONSTRAINTS[constraint](z.detach().cpu().double()).tolist() for name, z in logits.items()}
 
 
 def learned_ranks(layers: Mapping[str, SelectionLoRA], threshold: float | None = None) -> Ranks:

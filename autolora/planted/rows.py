@@ -53,6 +53,6 @@ def _rows(truth: Truth, count: int, split: str) -> list[Row]:
 @torch.no_grad()
 def _numbers(model: BertForTokenClassification, tokens: Tensor) -> list[list[str]]:
     """For every example a text of numbers for each token."""
-    double = copy.deepcopy(model).double()
+    double = copy.deepcopy(model).cpu().double()
     outputs = torch.cat([double(input_ids=part).logits for part in torch.split(tokens, AT_ONCE)])
     return [[" ".join(f"{x:.{DIGITS}g}" for x in token) for token in example] for example in outputs.tolist()]

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from autolora.errors import Fault, RecipeError
+from autolora.files import is_path
 from autolora.recipe.document import Document, read_document
 from autolora.recipe.fields import WHOLE
 from autolora.recipe.messages import dotted_names, section_at, show, unknown_key_hint, validation_faults
@@ -240,13 +241,9 @@ def _anchored(override: _Override) -> object:
     value = override.value
     if not isinstance(value, str) or not value:
         return value
-    if override.path == "data.root" or (override.path == "model.name" and (_is_path(value) or Path(value).is_dir())):
+    if override.path == "data.root" or (override.path == "model.name" and (is_path(value) or Path(value).is_dir())):
         return _absolute(value, Path.cwd())
     return value
-
-
-def _is_path(name: str) -> bool:
-    return name.startswith((".", "/", "~"))
 
 
 def _absolute(path: str, folder: Path) -> str:
@@ -261,7 +258,7 @@ def _complete(values: dict[str, Any], path: Path) -> None:
     values.setdefault("name", _default_name(path))
     folder = path.resolve().parent
     model, data = values.get("model"), values.get("data")
-    if isinstance(model, dict) and isinstance(name := model.get("name"), str) and _is_path(name):
+    if isinstance(model, dict) and isinstance(name := model.get("name"), str) and is_path(name):
         model["name"] = _absolute(name, folder)
     if isinstance(data, dict):
         root = data.get("root")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,8 +43,8 @@ def failure_lines(results: Sequence[Result]) -> tuple[str, ...]:
 
 def shown(path: Path) -> str:
     """The path from the working directory, where it is below it."""
-    below = os.path.relpath(path.resolve(), Path.cwd())
-    return path.as_posix() if below.startswith("..") else Path(below).as_posix()
+    there, here = path.resolve(), Path.cwd()
+    return (there.relative_to(here) if there.is_relative_to(here) else path).as_posix()
 
 
 def _details(one: str, rows: Sequence[Row], several: str | None = None) -> Details:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import platform
-import resource
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,11 +79,23 @@ def peak_memory_mib(device: torch.device) -> dict[str, float]:
     """
     import torch
 
-    scale = 1024.0 if sys.platform != "darwin" else 1024.0**2
-    peak = {"process": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale, 1)}
+    resident = _peak_resident_bytes()
+    peak = {"process": round(resident / 1024**2, 1)} if resident is not None else {}
     if device.type == "cuda":
         peak["device"] = round(torch.cuda.max_memory_allocated(device) / 1024**2, 1)
     return peak
+
+
+def _peak_resident_bytes() -> int | None:
+    """The largest memory that the process has had; None where the system does not say it."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        from psutil import Process
+
+        return getattr(Process().memory_info(), "peak_wset", None)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _commit() -> tuple[str | None, bool | None]:
@@ -92,10 +105,9 @@ def _commit() -> tuple[str | None, bool | None]:
     if git is None or not (root / ".git").exists():
         return None, None
     try:
-        run = {"cwd": root, "capture_output": True, "text": True, "check": True, "timeout": 10}
-        commit = subprocess.run([git, "rev-parse", "HEAD"], **run).stdout.strip()  # type: ignore[call-overload]
-        changed = subprocess.run([git, "status", "--porcelain"], **run).stdout.strip()  # type: ignore[call-overload]
-        return commit, bool(changed)
+        run = partial(subprocess.run, cwd=root, capture_output=True, check=True, timeout=10)
+        commit = run([git, "rev-parse", "HEAD"]).stdout.decode("ascii").strip()
+        return commit, bool(run([git, "status", "--porcelain"]).stdout.strip())
     except (OSError, subprocess.SubprocessError):
         return None, None
 
@@ -109,9 +121,8 @@ def _version(name: str) -> str | None:
 
 def processor() -> str:
     """What the CPU is called."""
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
+    with suppress(OSError):  # there is none but on Linux
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from autolora.tasks.decoding import inner_model
 from autolora.tasks.output_head import OutputHead, Rest
+from autolora.training.seeds import kept_generators
 
 PROBED = 2  # positions whose logits the model's own code makes in every pass
 _WHOLE: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()  # models that cannot be taken apart, and why
@@ -60,14 +61,11 @@ def before_head(model: nn.Module, inputs: Mapping[str, Any]) -> HiddenStates | s
         return known
     if reason := _watched(model, inner, module):
         return reason
-    cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
-    state = torch.get_rng_state()
+    put_back = kept_generators()
     found = taken_apart(model, module, inputs)
     if isinstance(found, str):
         _WHOLE[inner] = found
-        torch.set_rng_state(state)
-        if cuda is not None:
-            torch.cuda.set_rng_state(cuda)
+        put_back()
     return found
 
 

@@ -39,7 +39,7 @@ class TokenScores:
         Raises:
             RunError: A log-likelihood is not finite.
         """
-        sums = self.log_probabilities.double().sum(1).tolist()
+        sums = self.log_probabilities.cpu().double().sum(1).tolist()
         hits, tokens = self.hits.sum(1).tolist(), self.labelled.sum(1).tolist()
         if not all(map(math.isfinite, sums)):
             raise RunError(

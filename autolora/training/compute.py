@@ -43,6 +43,11 @@ class Compute:
         return bool(self._state.is_main_process)
 
     @property
+    def exact_device(self) -> torch.device:
+        """Where sums are kept in float64: the device, or the CPU where that knows none (Apple's GPUs)."""
+        return torch.device("cpu") if self.device.type == "mps" else self.device
+
+    @property
     def bfloat16(self) -> bool:
         """Whether passes are in bfloat16."""
         return self.precision == "bfloat16"

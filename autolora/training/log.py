@@ -35,7 +35,7 @@ class MetricLog:
             ValueError: It holds NaN or an infinity, which JSON has not.
         """
         line = json.dumps(record, allow_nan=False) + "\n"
-        with self.path.open("a", encoding="utf-8") as file:
+        with self.path.open("a", encoding="utf-8", newline="\n") as file:
             file.write(line)
         self.on_add(record)
 

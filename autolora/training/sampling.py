@@ -58,7 +58,7 @@ def sampled_gaussian(mean: Tensor, draws: torch.Generator) -> Tensor:
     Returns:
         A scalar with its graph.
     """
-    noise = torch.randn(mean.shape, generator=draws, dtype=torch.float64).to(mean)
+    noise = torch.randn(mean.shape, generator=draws, dtype=torch.float64).to(mean.dtype).to(mean.device)
     return (mean - (mean.detach() + noise)).square().sum() / 2
 
 
@@ -79,7 +79,7 @@ def drawn(logits: Tensor, uniform: Tensor) -> Tensor:
         logits: f, of shape (units, classes).
         uniform: One of `uniform_numbers` for each unit.
     """
-    numbers = uniform.to(logits)
+    numbers = uniform.to(logits.dtype).to(logits.device)
     below = logits.softmax(-1).cumsum(-1)
     found = torch.searchsorted(below, numbers * below[:, -1:], right=True)
     return found.clamp_max(logits.shape[-1] - 1).squeeze(-1)

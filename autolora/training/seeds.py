@@ -7,6 +7,7 @@ No generator's state has to be carried from step to step, which is why a resumed
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterable
 
 import torch
 
@@ -38,3 +39,27 @@ def generator(seed: int) -> torch.Generator:
         seed: In [0, 2**63).
     """
     return torch.Generator().manual_seed(seed)
+
+
+def kept_generators(cuda: Iterable[int] | None = None) -> Callable[[], None]:
+    """Notes the state of torch's own generators.
+
+    Args:
+        cuda: Numbers of the GPUs whose generators are meant; None for the present one, if there is one.
+
+    Returns:
+        What puts all of them back: the CPU's, those GPUs' and that of an Apple GPU.
+    """
+    numbers = [torch.cuda.current_device()] if cuda is None and torch.cuda.is_available() else list(cuda or ())
+    states = {number: torch.cuda.get_rng_state(number) for number in numbers}
+    cpu = torch.get_rng_state()
+    mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
+
+    def put_back() -> None:
+        torch.set_rng_state(cpu)
+        for number, state in states.items():
+            torch.cuda.set_rng_state(state, number)
+        if mps is not None:
+            torch.mps.set_rng_state(mps)
+
+    return put_back
