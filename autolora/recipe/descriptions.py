@@ -36,6 +36,7 @@ FIELDS: Mapping[str, Mapping[str, str]] = {
         "ranks": "How ranks are read off what the search leaves.",
         "retrain": "LoRA at the found ranks.",
         "eval": "What is measured on the evaluation splits.",
+        "card": "What the model card says of the product that no run can know.",
         "seed": "Governs everything that is random.",
     },
     "Model": {
@@ -148,6 +149,11 @@ FIELDS: Mapping[str, Mapping[str, str]] = {
         "scaling": "lora_alpha / k everywhere, or lora_alpha / rank.",
         "start": "A fresh LoRA, or what the search has trained of the kept parts.",
         "weights": "The optimiser of the LoRA factors and the head.",
+        "keep": "The weights of the last step, or those that do best on rows held out of training.",
+        "patience": "Evaluations in a row without a better one that end the training; null: none do.",
+        "by": "What better means: the loss, or a metric of the task.",
+        "evaluate_every": "Steps from one evaluation of the held-out rows to the next; null: a tenth of all.",
+        "held_out": "Of the training rows, neither searched nor trained on, never an evaluation split; null: 0.1.",
     },
     "Decoding": {
         "beams": "Of beam search; 1: the likeliest token.",
@@ -168,5 +174,9 @@ FIELDS: Mapping[str, Mapping[str, str]] = {
         "batch_size": "Examples of a pass.",
         "generation": "How text is generated.",
         "submission": "Files that a benchmark takes for its unlabelled test set, for --submission.",
+    },
+    "Card": {
+        "license": "The hub's name of the product's licence, apache-2.0 for instance; null: unknown.",
+        "language": "Of the texts, by their codes: en.",
     },
 }
