@@ -105,8 +105,8 @@ def _commit() -> tuple[str | None, bool | None]:
     if git is None or not (root / ".git").exists():
         return None, None
     try:
-        run = partial(subprocess.run, cwd=root, capture_output=True, check=True, timeout=10)
-        commit = run([git, "rev-parse", "HEAD"]).stdout.decode("ascii").strip()
+        run = partial(subprocess.run, cwd=root, capture_output=True, check=True, timeout=10, encoding="utf-8")
+        commit = run([git, "rev-parse", "HEAD"]).stdout.strip()
         return commit, bool(run([git, "status", "--porcelain"]).stdout.strip())
     except (OSError, subprocess.SubprocessError):
         return None, None
