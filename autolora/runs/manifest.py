@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -105,11 +104,14 @@ def _commit() -> tuple[str | None, bool | None]:
     if git is None or not (root / ".git").exists():
         return None, None
     try:
-        run = partial(subprocess.run, cwd=root, capture_output=True, check=True, timeout=10)
-        commit = run([git, "rev-parse", "HEAD"]).stdout.decode("ascii").strip()
-        return commit, bool(run([git, "status", "--porcelain"]).stdout.strip())
+        commit = _said([git, "rev-parse", "HEAD"], root).decode("ascii").strip()
+        return commit, bool(_said([git, "status", "--porcelain"], root).strip())
     except (OSError, subprocess.SubprocessError):
         return None, None
+
+
+def _said(command: list[str], folder: Path) -> bytes:
+    return subprocess.run(command, cwd=folder, capture_output=True, check=True, timeout=10).stdout
 
 
 def _version(name: str) -> str | None:
