@@ -94,7 +94,7 @@ def api_page() -> str:
     names = sorted(places, key=lambda name: (name[0].isupper(), name.lower()))
     more = "".join(f"\n::: autolora.integrations.{each}\n    options: {{heading_level: 3}}\n" for each in INTEGRATIONS)
     return (
-        "# Python API\n\nWhat `import autolora` offers; how they go together is in `docs/python-api.md`.\n"
+        "# API reference\n\nWhat `import autolora` offers; how they go together is in `docs/python-api.md`.\n"
         + "".join(f"\n::: {places[name]}.{name}\n" for name in names)
         + "\n## Inside other trainers\n\nHow they are used is in `docs/integrations.md`.\n"
         + more

@@ -20,7 +20,7 @@ from tests.documented import ROOT, Block, blocks, blocks_of
 ALL = list(blocks())
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 TARGETS = set(re.findall(r"^([\w-]+):(?!=)", MAKEFILE, re.M))
-REVIEWS = {"good": "I like it , it works well", "bad": "it broke on day", "fair": "it is as one would expect of"}
+REVIEWS = {"good": "I like it , it works well", "bad": "it broke on day"}
 
 
 def write_reviews(folder: Path) -> None:
@@ -31,7 +31,9 @@ def write_reviews(folder: Path) -> None:
     (folder / "reviews.yaml").write_text(recipe, encoding="utf-8")
     (folder / "reviews").mkdir()
     for split, count in {"train": 48, "validation": 12}.items():
-        rows = [f'"{text} {i}, {split}",{stars}\n' for i in range(count // 3) for stars, text in REVIEWS.items()]
+        rows = [
+            f'"{text} {i}, {split}",{stars}\n' for i in range(count // len(REVIEWS)) for stars, text in REVIEWS.items()
+        ]
         (folder / "reviews" / f"{split}.csv").write_text("text,stars\n" + "".join(rows), encoding="utf-8")
 
 

@@ -39,7 +39,11 @@ def test_the_shares_of_two_processes_add_up_to_the_whole() -> None:
 
     def share(number: int, processes: int) -> float:
         compute = SimpleNamespace(
-            device=torch.device("cpu"), process=number, processes=processes, sum=lambda total: total
+            device=torch.device("cpu"),
+            exact_device=torch.device("cpu"),
+            process=number,
+            processes=processes,
+            sum=lambda total: total,
         )
         return mean_loss(model, TASK, examples, collate, batch_size=3, compute=compute)  # type: ignore[arg-type]
 
