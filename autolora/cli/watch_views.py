@@ -177,8 +177,9 @@ def html(view: View, every: float, now: datetime) -> str:
     from autolora.report.blocks import Block, Heading, Items, Lead, Table, Text
 
     part = "" if not view.total else f", {view.done} of {view.total}"
+    moment = now.replace(tzinfo=None).isoformat(" ", "seconds")
     blocks: list[Block] = [
-        Lead(f"{view.state}{part}, as of {now:%Y-%m-%d %H:%M:%S} UTC"),
+        Lead(f"{view.state}{part}, as of {moment} UTC"),
         Items(tuple(f"{name}: {text}" for name, text in view.facts.items())),
     ]
     for place, (title, rows) in enumerate(view.tables):

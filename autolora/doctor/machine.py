@@ -133,7 +133,9 @@ def _program(name: str, options: list[str], wanted: str, remedy: str) -> Finding
     if path is None:
         return Finding(name, "note", f"not on PATH; needed for {wanted}", remedy)
     try:
-        done = subprocess.run([path, *options], capture_output=True, text=True, timeout=SECONDS, check=False)
+        done = subprocess.run(
+            [path, *options], capture_output=True, encoding="utf-8", errors="replace", timeout=SECONDS, check=False
+        )
     except (OSError, subprocess.SubprocessError) as error:
         return Finding(name, "note", f"{path} cannot be run ({type(error).__name__}); needed for {wanted}", remedy)
     said = next(iter((done.stdout + done.stderr).splitlines()), "").strip()

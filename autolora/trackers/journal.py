@@ -73,7 +73,7 @@ class Journal:
             digest: From `digest_of`.
         """
         self._sent[what] = digest
-        with self.path.open("a", encoding="utf-8") as file:
+        with self.path.open("a", encoding="utf-8", newline="\n") as file:
             file.write(json.dumps({"what": what, "digest": digest}) + "\n")
 
     def _end_line(self) -> None:

@@ -101,12 +101,18 @@ def unknown(block: Block) -> list[str]:
 def unknown_to(command: Any, words: list[str]) -> list[str]:
     if hasattr(command, "commands"):
         name, rest = (words[0] if words else ""), words[1:]
+        if (not name and not command.no_args_is_help) or name.startswith("--"):
+            return unknown_options(command, words)
         if name not in command.commands:
             return [name]
         if "|" in rest:  # autolora recipes list | show NAME | …
             parts = " ".join(rest).split(" | ")
             return [fault for part in parts for fault in unknown_to(command.commands[name], part.split())]
         return unknown_to(command.commands[name], rest)
+    return unknown_options(command, words)
+
+
+def unknown_options(command: Any, words: list[str]) -> list[str]:
     known = {option for param in command.params for option in (*param.opts, *param.secondary_opts)}
     known |= {"--help", "--debug"}
     return [word for word in words if word.startswith("--") and word.partition("=")[0] not in known]
