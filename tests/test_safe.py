@@ -234,6 +234,6 @@ def test_nothing_is_printed_past_the_console() -> None:
             "print", "typer.echo", "typer.secho", "click.echo", "Console", "rich.print", "sys.stdout.write",
             "sys.stderr.write", "csv.writer", "csv.DictWriter", "html.escape",
         }
-        and not (file.name == "tables.py" and said == "csv.writer")
+        and not (file.name in ("tables.py", "answers.py") and said == "csv.writer")
     ]  # fmt: skip
     assert found == []

@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 from typing_extensions import override
 
 from autolora.cli.options import RUNS
-from autolora.console import line, say, screen, warn
+from autolora.console import document, line, say, screen, warn
 from autolora.errors import UserError
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def list_runs(
     else:
         from autolora.cli.run_table import tab_separated
 
-        sys.stdout.write(tab_separated(records))
+        document(tab_separated(records))
 
 
 @app.command()

@@ -1,7 +1,8 @@
 r"""Answers to rows as a file or a stream has them: JSON Lines, TSV or CSV, a record for each row.
 
 In JSON Lines, lists and objects are themselves; in a cell of TSV or CSV they are JSON. TSV has no quoting: a tab, a
-line break and a backslash are written ``\t``, ``\n``, ``\r`` and ``\\``.
+line break and a backslash are written ``\t``, ``\n``, ``\r`` and ``\\``. In CSV, what a spreadsheet would take for a
+formula has an apostrophe in front (`autolora.safe.csv_cell`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO
 
+from autolora import safe
 from autolora.data.cells import Digits, Written
 from autolora.errors import UserError
 
@@ -67,7 +69,7 @@ class AnswerWriter:
         if self.kind == "tsv":
             return "\t".join(cell.translate(_ESCAPES) for cell in cells) + "\n"
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerow(cells)
+        csv.writer(text, lineterminator="\n").writerow([safe.csv_cell(cell) for cell in cells])
         return text.getvalue()
 
 

@@ -143,7 +143,7 @@ def differences(one: Path, two: Path, states: tuple[str, str]) -> dict[str, Any]
     return {
         "runs": [str(one), str(two)],
         "states": list(states),
-        "recipe": _unlike({"recipe": runs[0].recipe.name, **flat[0]}, {"recipe": runs[1].recipe.name, **flat[1]}),
+        "recipe": _unlike(*flat),
         "scores": _side_by_side(found[0]["scores"], found[1]["scores"]),
         "rank_totals": [None if each["ranks"] is None else each["ranks"]["total"] for each in found],
         "ranks": _unlike(dict(ranks[0]), dict(ranks[1])),

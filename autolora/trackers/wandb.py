@@ -10,6 +10,7 @@ from typing import Any
 
 from typing_extensions import override
 
+from autolora import safe
 from autolora.trackers.base import Tracker, environment
 
 MODE, FOLDER = "WANDB_MODE", "WANDB_DIR"
@@ -61,7 +62,7 @@ class WandB(Tracker):
         import wandb
 
         self._started.store_init_configuration(dict(values))
-        self._started.log({"recipe": wandb.Html(f"<pre>{_escaped(text)}</pre>", inject=False)})
+        self._started.log({"recipe": wandb.Html(f"<pre>{safe.html(text)}</pre>", inject=False)})
 
     @override
     def scalars(self, values: Mapping[str, float], step: int) -> None:
@@ -90,9 +91,3 @@ class WandB(Tracker):
     def close(self) -> None:
         if self._started is not None:
             self._started.finish()
-
-
-def _escaped(text: str) -> str:
-    import html
-
-    return html.escape(text)

@@ -69,7 +69,7 @@ def test_recipes_are_listed_shown_copied_and_validated(tmp_path: Path, minilm: P
     shown = succeed("recipes", "show", "quickstart", cwd=tmp_path).stdout
     assert yaml.safe_load(shown)["data"]["generated"] == "acceptability"
     copied = succeed("recipes", "copy", "quickstart", "mine.yaml", cwd=tmp_path).stdout
-    assert copied == "wrote mine.yaml; run it with: autolora run mine.yaml\n"
+    assert copied.splitlines()[0] == "wrote mine.yaml; run it with: autolora run mine.yaml"
     assert (tmp_path / "mine.yaml").read_text(encoding="utf-8") == shown
     again = autolora("recipes", "copy", "quickstart", "mine.yaml", cwd=tmp_path)
     assert (again.returncode, again.stdout) == (2, "")

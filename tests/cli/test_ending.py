@@ -109,7 +109,8 @@ def test_short_memory_in_a_stage_is_a_failed_run_whose_status_says_so(
     monkeypatch.setattr("autolora.experiment.evaluate.predictions_of", fail)
     code, _, err = call("eval", copied)
     assert code == 3
-    assert "lower eval.batch_size" in err
+    assert "- eval.batch_size: 4 -> 1: " in err
+    assert "nothing is lost: autolora eval" in err
     status = read(copied / "status.json")
     assert status["state"] == "failed"
     assert "memory was short" in status["stages"]["eval"]["error"]

@@ -102,8 +102,10 @@ def _check_files(folder: Path) -> None:
         text = file.read_text(encoding="utf-8")
         assert _acting(text) == [], file
         if file.suffix in (".md", ".html"):
-            assert "<img src=x" not in text, file
-            assert "<script" not in text, file
+            shown = re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S)  # a card's code has the classes' names
+            assert "<img src=x" not in (text if file.suffix == ".html" else shown), file
+            scripts = re.findall(r"<script.{0,2}", text, re.S)  # a page's own has no attributes
+            assert scripts == ["<script>\n"] * (file.name == "report.html"), file
         if file.suffix == ".csv":
             tables += 1
             with file.open(encoding="utf-8", newline="") as source:

@@ -40,6 +40,7 @@ def test_a_scaling_that_was_edited_is_not_measured(call: Call, copied: Path) -> 
     file = copied / "adapter" / "adapter_config.json"
     config = json.loads(file.read_text())
     config["alpha_pattern"] = {name: 2 * alpha for name, alpha in config["alpha_pattern"].items()}
+    config["lora_alpha"] *= 2
     file.write_text(json.dumps(config))
     of_an_earlier_version(copied)
     code, _, err = call("eval", copied)

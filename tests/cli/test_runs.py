@@ -49,7 +49,7 @@ def listed(call: Call, root: Path, *options: str) -> list[str]:
         ((), ["half", "bad", "good"]),
         (("--sort", "age:desc"), ["good", "bad", "half"]),
         (("--sort", "seed"), ["good", "bad", "half"]),
-        (("--sort", "score"), ["good", "bad", "half"]),
+        (("--sort", "score"), ["good", "half", "bad"]),
         (("--sort", "score:desc", "--limit", "1"), ["good"]),
         (("--recipe", "tiny"), ["bad", "good"]),
         (("--recipe", "other/*"), ["half"]),

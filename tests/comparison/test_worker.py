@@ -10,6 +10,7 @@ import pytest
 
 from autolora.comparison import worker
 from autolora.errors import FAILED, RunError
+from autolora.trackers.follow import UNTRACKED
 from tests.laboratory import tiny_run
 
 
@@ -27,7 +28,7 @@ def test_a_reason_that_cannot_be_kept_is_said_in_one_line(
     monkeypatch.setattr(worker, "run_whole", diverge)
     monkeypatch.setattr(type(run), "mark", full)
     with pytest.raises(SystemExit) as end:
-        worker._work(run, "float32", None, show=False)
+        worker._work(run, "float32", None, show=False, tracking=UNTRACKED)
     assert end.value.code == FAILED
     said = capsys.readouterr().err
     assert said.splitlines() == [

@@ -207,6 +207,8 @@ def test_the_prefix_takes_its_part_of_the_models_positions(decoder: Path, tmp_pa
     with pytest.raises(UserError, match=message):
         retrain(wide, context)
     long, context = tiny_run(decoder, tmp_path, "prefix:28", "eval.generation.max_new_tokens=20")
+    for split in context.recipe.data.splits.eval:
+        context.examples(split)
     with pytest.raises(UserError, match=message):
         method_of(long).load(context.model(), context)
 

@@ -51,6 +51,7 @@ def test_the_wheel_holds_every_module_every_recipe_and_the_licence_and_nothing_e
     modules = {path.relative_to(REPOSITORY).as_posix() for path in (REPOSITORY / "autolora").rglob("*.py")}
     modules |= {path.relative_to(REPOSITORY).as_posix() for path in (REPOSITORY / "autolora").rglob("*.jinja")}
     recipes = {path.relative_to(REPOSITORY).as_posix() for path in (REPOSITORY / "recipes").rglob("*.yaml")}
+    recipes.add("recipes/recipe.schema.json")
     info = wheel.name.removesuffix("-py3-none-any.whl") + ".dist-info"
     about = {f"{info}/{name}" for name in ("METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE")}
     assert len(recipes) > 20
