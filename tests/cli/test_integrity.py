@@ -153,4 +153,5 @@ def test_a_stage_that_has_ended_and_lacks_a_file_is_not_passed_over(
         assert "adapter_model.safetensors is missing, although status.json says that its retrain succeeded; " in err
         assert f"autolora retrain {run}" in err
     assert call("retrain", run)[0] == 0
+    assert call("eval", run)[0] == 0  # the card says what is measured again
     assert contents(run) == before
