@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import locale
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -24,6 +23,7 @@ def devices() -> Iterator[Finding]:
     """What passes run on, how many threads, and in which precision `dtype: auto` computes."""
     import torch
 
+    from autolora.runs.manifest import processor
     from autolora.training.compute import default_device, precision
 
     device = default_device()
@@ -35,7 +35,7 @@ def devices() -> Iterator[Finding]:
     elif device.type != "cpu":
         yield Finding("device", "ok", str(device))
     else:
-        yield Finding("device", "ok", f"CPU only: {_processor()}, {os.cpu_count()} cores")
+        yield Finding("device", "ok", f"CPU only: {processor()}, {os.cpu_count()} cores")
     yield Finding("threads", "ok", f"{torch.get_num_threads()} of torch's{_of('OMP_NUM_THREADS')}")
     why = "it has units for it" if chosen == "bfloat16" else "it has no units for bfloat16, which would be emulated"
     yield Finding("precision", "ok", f"model.dtype: auto is {chosen} on {device.type}: {why}")
@@ -158,12 +158,6 @@ def _memory() -> tuple[int, int] | None:
         return page * os.sysconf("SC_PHYS_PAGES"), page * os.sysconf("SC_AVPHYS_PAGES")
     except (AttributeError, OSError, ValueError):
         return None
-
-
-def _processor() -> str:
-    from autolora.runs.manifest import processor
-
-    return processor() or platform.machine()
 
 
 def _of(variable: str) -> str:

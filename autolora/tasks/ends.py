@@ -16,6 +16,16 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+def separator_token(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The id of the token between an input and its output: the beginning of a text, or its end where there is none.
+
+    Args:
+        tokenizer: The model's, which has an end.
+    """
+    found: int = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+    return found
+
+
 def end_tokens(tokenizer: PreTrainedTokenizerBase, stop: Sequence[str], more: Sequence[int] = ()) -> list[int]:
     """The ids of the tokens that end an output: the tokenizer's, those of `more`, and special tokens in `stop`.
 

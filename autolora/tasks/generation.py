@@ -24,7 +24,7 @@ from autolora.tables import Cell
 from autolora.tasks.base import IGNORED, WHOLE, Purpose, Task, TeacherForced
 from autolora.tasks.decoding import decode
 from autolora.tasks.encoding import Packer, beginning, columns_of, in_batches
-from autolora.tasks.ends import end_tokens
+from autolora.tasks.ends import end_tokens, separator_token
 from autolora.tasks.scored import Scored
 from autolora.tasks.scored_texts import scores
 
@@ -145,7 +145,7 @@ class Generation(Task):
     def encode(self, rows: Any, tokenizer: PreTrainedTokenizerBase, split: str, purpose: Purpose) -> list[Example]:
         """To train on: one example per pair of input and output. To predict: one per distinct input."""
         grouped = self.grouped(rows)
-        separator = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+        separator = separator_token(tokenizer)
         if tokenizer.eos_token_id is None:
             raise UserError(
                 f"{tokenizer.name_or_path}: the tokenizer has no end-of-sequence token to end an output with"

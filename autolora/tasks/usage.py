@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from autolora.tasks.ends import separator_token, stop_texts
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
@@ -148,8 +150,6 @@ def generated(about: About, auto_class: str, ends: Sequence[int]) -> Usage:
         auto_class: Of transformers.
         ends: Tokens that end an output.
     """
-    tokenizer = about.tokenizer
-    separator = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
     return Usage(
         imports=(auto_class, "GenerationConfig"),
         settings=("model.generation_config = GenerationConfig()  # what its folder says of decoding does not count",),
@@ -157,7 +157,7 @@ def generated(about: About, auto_class: str, ends: Sequence[int]) -> Usage:
             *_asked(about),
             "predictions = []",
             "for text in inputs:",
-            f'    ids = [*tokenizer(text, add_special_tokens=False)["input_ids"], {separator}]',
+            f'    ids = [*tokenizer(text, add_special_tokens=False)["input_ids"], {separator_token(about.tokenizer)}]',
             *_decoding(about, ends, "len(ids)"),
             '    predictions.append(" ".join(said.split()))',
         ),
@@ -228,8 +228,7 @@ def conversed(about: About, auto_class: str, ends: Sequence[int], template: str 
 def _decoding(about: About, ends: Sequence[int] | None, begin: str) -> list[str]:
     """One input's output as text, ``said``; ends: None where they are in a list ``ends``."""
     how, tokenizer = about.evaluation.generation, about.tokenizer
-    special = set(tokenizer.all_special_tokens)
-    stop = [text for text in how.stop if text not in special]
+    stop = stop_texts(tokenizer, how.stop)
     more = f", length_penalty={how.length_penalty}" if how.length_penalty != 1 else ""
     more += f", no_repeat_ngram_size={how.no_repeat_ngram}" if how.no_repeat_ngram else ""
     more += f", stop_strings={stop!r}, tokenizer=tokenizer" if stop else ""
