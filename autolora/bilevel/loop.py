@@ -4,6 +4,9 @@ An iteration, with batches of D_tr and D_val:
 1. the estimator gives g = ∇_V L_tr and the hypergradient of z;
 2. z takes an Adam step on the hypergradient;
 3. V takes an AdamW step on g.
+
+With `search.selection.every: n` that is every n-th step. At the others z is fixed and V takes its step on g alone, one
+pass over the training batch, which is what a plain LoRA step costs.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from torch import Tensor, nn
 from autolora.bilevel.estimators import one_level
 from autolora.bilevel.inner import AdamStep, InnerStep, PlainStep, Tensors
 from autolora.bilevel.saliency import Saliency
+from autolora.errors import UserError
 from autolora.lora.ranks import Ranks
 from autolora.lora.selection import SelectionLoRA, learned_ranks
 from autolora.recipe.schema import Search
@@ -86,6 +90,9 @@ class BilevelSearch:
         total: Number of steps.
         seed: The recipe's.
         identity: See `Trainable`.
+
+    Raises:
+        UserError: z would not be stepped once in so many steps.
     """
 
     def __init__(
@@ -102,6 +109,11 @@ class BilevelSearch:
         identity: str = "",
     ) -> None:
         self.layers, self.gradients, self.train, self.validation = layers, gradients, train, validation
+        if (every := settings.selection.every) > total:
+            raise UserError(
+                f"search.selection.every: {every} is more than the {total} steps there are: the selection variables "
+                "would not be stepped; lower it, or raise search.steps or search.epochs"
+            )
         self.settings, self.seed, self.identity = settings, derive(seed, "search"), identity
         trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
         selection = {name: p for name, p in trainable.items() if name.endswith(".selection_logits")}
@@ -112,22 +124,39 @@ class BilevelSearch:
         self.estimate = ESTIMATORS.load(settings.estimator) if settings.meta_learning else one_level.estimate
 
     def advance(self, step: int) -> dict[str, Tensor]:
-        """One iteration: the estimate, then a step of z and one of V.
+        """One iteration: the estimate, then a step of z and one of V; or a step of V alone.
 
         Args:
             step: From 0.
 
         Returns:
-            "train_loss" and "validation_loss", scalars on the device.
+            "train_loss", and where z is stepped "validation_loss", scalars on the device.
         """
+        if not self.selects_at(step):
+            return self._advance_weights(step)
         problem = self.problem(step)
         result = self.estimate(problem, self.inner_step(step), self.settings.epsilon)
         self.selection.apply(result.selection, step)
         self.weights.apply(result.weights, step)
         return {"train_loss": result.train_loss, "validation_loss": result.validation_loss}
 
+    def selects_at(self, step: int) -> bool:
+        """Whether z is stepped.
+
+        Args:
+            step: From 0.
+        """
+        return (step + 1) % self.settings.selection.every == 0
+
+    def _advance_weights(self, step: int) -> dict[str, Tensor]:
+        """A plain training step at the present z."""
+        seed = derive(derive(self.seed, step), "train")  # the masks that a step of z would have
+        loss, g = self.gradients.of(self.train.at(step), list(self.weights.named.values()), seed)
+        self.weights.apply(g, step)
+        return {"train_loss": loss}
+
     def watched(self) -> Mapping[str, Tensor]:
-        """Norms of the last step's gradients, and of V and z after it."""
+        """Norms of the last step's gradients, and of V and z after it; those of z once it has been stepped."""
         return {
             **norms_of(self.weights, "gradient", "weights"),
             **norms_of(self.selection, "hypergradient", "selection variables"),
@@ -141,7 +170,9 @@ class BilevelSearch:
         """
         weights, selection = list(self.weights.named.values()), list(self.selection.named.values())
         train = self.train.at(step)
-        validation = self.validation.at(step) if self.settings.meta_learning else train
+        # By the steps of z: all of D_val is seen in turn, however many steps of V lie between them.
+        turn = step // self.settings.selection.every
+        validation = self.validation.at(turn) if self.settings.meta_learning else train
         return BatchProblem(
             self.gradients, train, validation, weights, selection, derive(self.seed, step), self.saliency
         )

@@ -3,10 +3,12 @@
 | symbol | meaning | shape |
 |---|---|---|
 | B, a | of a layer, see `autolora.lora.selection` | (m, k), (k,) |
-| S_j | Σ over steps of -a_j ∂L_val/∂a_j at V' | (k,) |
+| S_j | Σ over the steps of z of -a_j ∂L_val/∂a_j at V' | (k,) |
 
 The layer's update is s B diag(a) A, so a_j ∂L_val/∂a_j = Σ_i B_ij ∂L_val/∂B_ij: the gradient that the pass over the
-validation batch gives anyway. ∂/∂z would not do: the softmax is blind to what the layer is worth as a whole.
+validation batch gives anyway. ∂/∂z would not do: the softmax is blind to what the layer is worth as a whole. With
+`search.selection.every: n` there is such a pass at every n-th step only: an n-th of the sum, which compares components
+just as well, and they are all that S is for.
 """
 
 from __future__ import annotations

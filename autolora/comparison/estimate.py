@@ -146,6 +146,7 @@ def _by_pace(todo: Sequence[Trial]) -> list[list[Trial]]:
         values["data"] = {name: values["data"].get(name) for name in OF_A_STEP["data"]}
         for stage in ("search", "retrain"):
             values[stage] = {name: values[stage].get(name) for name in OF_A_STEP[stage]}
+        values["search"]["every"] = recipe.search.selection.every
         found.setdefault(json.dumps(values), []).append(trial)
     return [*found.values()]
 
@@ -265,24 +266,32 @@ def probe(recipes: Sequence[Recipe]) -> Probe:
         seed=recipe.seed,
     )
     trained = sum(parameter.numel() * 4 for parameter in adapted.parameters() if parameter.requires_grad)
-    seconds = 0.0 if searching is None else _seconds(searching, context)
+    seconds = 0.0 if searching is None else _search_seconds(searching, context, recipe.search.selection.every)
     return Probe(len(examples), _seconds(plain, context), seconds, loading, trained, model_bytes)
 
 
-def _seconds(stage: Trainable, context: Context) -> float:
-    """Mean seconds of a step, once warm."""
+def _search_seconds(stage: Trainable, context: Context, every: int) -> float:
+    """Mean seconds of a step of a search whose selection variables are stepped every n-th step."""
+    stepped = _seconds(stage, context, [(i + 1) * every - 1 for i in range(STEPS)])
+    if every == 1:
+        return stepped
+    return (stepped + (every - 1) * _seconds(stage, context, [i * every for i in range(STEPS)])) / every
+
+
+def _seconds(stage: Trainable, context: Context, steps: Sequence[int] = range(STEPS)) -> float:
+    """Mean seconds of these steps, once warm by the first."""
     import torch
 
     queued = context.compute.device.type != "cpu"  # its work is done later than it is asked for
-    stage.advance(0)
+    stage.advance(steps[0])
     if queued:
         torch.accelerator.synchronize()
     begun = time.monotonic()
-    for step in range(1, STEPS):
+    for step in steps[1:]:
         stage.advance(step)
     if queued:
         torch.accelerator.synchronize()
-    return (time.monotonic() - begun) / (STEPS - 1)
+    return (time.monotonic() - begun) / (len(steps) - 1)
 
 
 def in_words(seconds: float) -> str:

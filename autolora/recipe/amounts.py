@@ -25,7 +25,7 @@ def check_search(search: Search, where: Where, task: str | None = None, limit: L
         limit: Of ranks; nor has it.
     """
     rates = {"weights": search.weights, "selection": search.selection}
-    return faults_of([*_stage("search", search, rates), *_threshold(search)], where)
+    return faults_of([*_stage("search", search, rates), *_threshold(search), *_selection(search)], where)
 
 
 def check_retrain(retrain: Retrain, where: Where, task: str | None = None, limit: Limit = None) -> list[Fault]:
@@ -82,6 +82,14 @@ def _threshold(search: Search) -> Found:
     if value is not None and search.constraint != "none" and not 0 <= value < 1:
         said = f"selection variables lie between 0 and 1 with constraint {search.constraint}, got {value:g}"
         yield "search.threshold", said, "leave it out, which is 1/k for softmax and 0.5 for sigmoid"
+
+
+def _selection(search: Search) -> Found:
+    """Of how often the selection variables are stepped; where it is epochs that are said, the search itself looks."""
+    every, steps = search.selection.every, search.steps
+    if steps is not None and every > steps:
+        said = f"{every} is more than the {steps} steps there are: the selection variables would not be stepped"
+        yield "search.selection.every", said, "lower it, or raise search.steps"
 
 
 def _of_rows(name: str, stage: Steps, rows: int) -> Found:

@@ -129,7 +129,10 @@ FIELDS: Mapping[str, Mapping[str, str]] = {
         "selection": "The optimiser of the selection logits.",
         "at": "With estimator: none, the share of the retraining's steps that the search is.",
     },
-    "Selection": _SCHEDULE,
+    "Selection": {
+        **_SCHEDULE,
+        "every": "The selection logits are stepped at every n-th step; the others are plain steps of the weights.",
+    },
     "Weights": {
         **_SCHEDULE,
         "optimizer": "AdamW, torch's own or one of bitsandbytes'.",

@@ -84,6 +84,8 @@ class Selection(Schedule):
     learning_rate: Rate = 1e-3
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     warmup: Probability = 0.0
+    # z is stepped at steps n, 2n, ...; at the others V alone is, at a plain training step's cost
+    every: Annotated[StepCount, LATER] = 1
 
 
 class Search(Steps):

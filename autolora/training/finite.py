@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -34,7 +35,7 @@ class Watch:
         self.what, self.advice = what, advice
         self.step = 0
         self.last: tuple[int, float] | None = None  # the last step with a finite loss, and the loss
-        self._names: tuple[str, ...] = ()
+        self._names: list[tuple[str, ...]] = []  # of each step
         self._seen: list[Tensor] = []
 
     def begin(self, step: int, last: tuple[int, float] | None = None) -> None:
@@ -50,13 +51,12 @@ class Watch:
         """Take in one step.
 
         Args:
-            values: Scalars on the device, by what they are called; the first is the loss, and the names are the same
-                at every step.
+            values: Scalars on the device, by what they are called; the first is the loss. Not every step has them all.
 
         Raises:
             RunError: As `look`, once there are `MOST` steps to look at.
         """
-        self._names = tuple(values)
+        self._names.append(tuple(values))
         self._seen.append(torch.stack([value.detach().float() for value in values.values()]))
         if len(self._seen) >= MOST:
             self.look()
@@ -69,10 +69,12 @@ class Watch:
         """
         if not self._seen:
             return
-        seen, self._seen = torch.stack(self._seen).tolist(), []
-        for values in seen:
+        seen, steps = iter(torch.cat(self._seen).tolist()), self._names
+        self._names, self._seen = [], []
+        for names in steps:
             self.step += 1
-            wrong = [(name, value) for name, value in zip(self._names, values, strict=True) if not math.isfinite(value)]
+            values = list(islice(seen, len(names)))
+            wrong = [(name, value) for name, value in zip(names, values, strict=True) if not math.isfinite(value)]
             if math.isfinite(values[0]):
                 self.last = self.step, values[0]
             if wrong:

@@ -22,7 +22,7 @@ from autolora.training.finite import Watch
 from autolora.training.keeping import BEST, Keeping
 from autolora.training.log import MetricLog
 
-_SUM = "#loss-sum:"
+_SUM, _COUNT = "#loss-sum:", "#loss-count:"
 
 
 class Trainable(Protocol):
@@ -37,7 +37,7 @@ class Trainable(Protocol):
             step: Which one, from 0.
 
         Returns:
-            The losses by name, scalars on the device.
+            The losses by name, scalars on the device; the first is one that every step has.
         """
 
     def watched(self) -> Mapping[str, Tensor]:
@@ -127,8 +127,9 @@ def run_steps(
         RunError: A step's loss, gradients or weights are not finite.
     """
     watch = watch or Watch()
-    done, sums = _resume(trainable, log if main_process else None, checkpoint, begin, watch, keeping)
-    logged = max(begin, done // log_every * log_every, keeping.logged(done) if keeping else 0)
+    done, kept = _resume(trainable, log if main_process else None, checkpoint, begin, watch, keeping)
+    means = _Means(max(begin, done // log_every * log_every, keeping.logged(done) if keeping else 0))
+    means.load(kept, done)
     on_accepted()
     if observer:
         observer.start(done, total)
@@ -137,8 +138,7 @@ def run_steps(
             losses = trainable.advance(done)
         done += 1
         watch.add({**losses, **trainable.watched()})
-        for name, value in losses.items():
-            sums[name] = sums[name] + value if name in sums else value.clone()
+        means.add(losses)
         if observer:
             observer.step(done)
         looks = keeping is not None and keeping.due(done, total)
@@ -149,14 +149,50 @@ def run_steps(
         found = keeping.look(done) if keeping and looks else {}
         saves = saves or (checkpoint is not None and keeping is not None and keeping.ended)
         if logs:
-            _log(trainable, done, sums, done - logged, log if main_process else None, observer, found)
-            sums, logged = {}, done
+            _log(trainable, done, means.read(), log if main_process else None, observer, found)
+            means = _Means(done)
         if checkpoint is not None and saves:
             state = trainable.state()
             watch.check(state)  # on every process, as all of them have to stop
             if main_process:
-                _save(trainable.identity, state, done, sums, log, checkpoint, watch, keeping)
+                _save(trainable.identity, {**state, **means.state(done)}, done, log, checkpoint, watch, keeping)
     return done
+
+
+class _Means:
+    """The means of the losses since the last record, each over the steps that have it; the sums stay on the device.
+
+    Args:
+        begin: Steps done at the last record.
+    """
+
+    def __init__(self, begin: int) -> None:
+        self.begin = begin
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = {}
+
+    def add(self, losses: Mapping[str, Tensor]) -> None:
+        for name, value in losses.items():
+            self.sums[name] = self.sums[name] + value if name in self.sums else value.clone()
+            self.counts[name] = self.counts.get(name, 0) + 1
+
+    def read(self) -> dict[str, float]:
+        """By name; the one transfer from the device."""
+        means = torch.stack([total / self.counts[name] for name, total in self.sums.items()]).tolist()
+        return dict(zip(self.sums, means, strict=True))
+
+    def state(self, done: int) -> dict[str, Tensor]:
+        """The sums, and the counts of those that not every step has."""
+        some = {name: count for name, count in self.counts.items() if count != done - self.begin}
+        counts = {_COUNT + name: torch.tensor(count) for name, count in some.items()}
+        return {**{_SUM + name: total for name, total in self.sums.items()}, **counts}
+
+    def load(self, tensors: Mapping[str, Tensor], done: int) -> None:
+        """The inverse of `state`."""
+        self.sums = {name.removeprefix(_SUM): total for name, total in tensors.items() if name.startswith(_SUM)}
+        for name in self.sums:
+            count = tensors.get(_COUNT + name)
+            self.counts[name] = done - self.begin if count is None else int(count)
 
 
 def _resume(
@@ -167,6 +203,7 @@ def _resume(
     watch: Watch,
     keeping: Keeping | None,
 ) -> tuple[int, dict[str, Tensor]]:
+    """Steps done, and what the checkpoint has of the losses since the last record."""
     if checkpoint is None or not checkpoint.exists():
         if log:
             log.clear()
@@ -180,29 +217,25 @@ def _resume(
             f"{checkpoint} belongs to other settings, data or model than those of this run; "
             "start a new run, or take back what was changed"
         )
-    sums = {name.removeprefix(_SUM): value for name, value in tensors.items() if name.startswith(_SUM)}
-    trainable.load({name: value for name, value in tensors.items() if not name.startswith((_SUM, BEST))})
+    losses = {name: value for name, value in tensors.items() if name.startswith((_SUM, _COUNT))}
+    trainable.load({name: value for name, value in tensors.items() if not name.startswith((_SUM, _COUNT, BEST))})
     if keeping:
         keeping.load(tensors, record["kept"])
     if log:
         log.cut(record, checkpoint)
     last = record.get("last_loss")  # checkpoints of earlier versions have none
     watch.begin(int(record["step"]), None if last is None else (int(last[0]), float(last[1])))
-    return int(record["step"]), sums
+    return int(record["step"]), losses
 
 
 def _log(
     trainable: Trainable,
     done: int,
-    sums: Mapping[str, Tensor],
-    count: int,
+    losses: Mapping[str, float],
     log: MetricLog | None,
     observer: Observer | None,
     found: Mapping[str, object],
 ) -> None:
-    names = list(sums)
-    means = (torch.stack([sums[n] for n in names]) / count).tolist()  # the one transfer from the device
-    losses = dict(zip(names, means, strict=True))
     if log:
         log.add({"step": done, **losses, **trainable.record(done), **found})
     if observer:
@@ -213,13 +246,12 @@ def _save(
     identity: str,
     state: Mapping[str, Tensor],
     done: int,
-    sums: Mapping[str, Tensor],
     log: MetricLog | None,
     checkpoint: Path,
     watch: Watch,
     keeping: Keeping | None,
 ) -> None:
-    tensors = {**state, **{_SUM + name: value for name, value in sums.items()}, **(keeping.state() if keeping else {})}
+    tensors = {**state, **(keeping.state() if keeping else {})}
     kept = {"kept": keeping.record()} if keeping else {}
     marked = log.mark() if log else {"log_bytes": 0}
     save_checkpoint(

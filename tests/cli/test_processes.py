@@ -9,6 +9,7 @@ import pytest
 from tests.cli.support import Call, environment, lines, only_run, read, stage_states
 
 STILL = ("--set", "search.lora_dropout=0", "--set", "search.steps=10", "--set", "retrain.steps=10", "--seed", "5")
+STILL += ("--set", "search.selection.every=2")  # steps of both kinds
 
 
 @pytest.fixture(scope="module")

@@ -48,6 +48,7 @@ def _recipe(task: str, sections: dict[str, Any]) -> dict[str, Any]:
         ("classification", {"retrain": {"steps": 10**9, "batch_size": 2000}}, "retrain.steps"),
         ("classification", {"retrain": {"weights": DECAYED}}, "retrain.weights.weight_decay"),
         ("classification", {"search": {"selection": DECAYED}}, "search.selection.weight_decay"),
+        ("classification", {"search": {"steps": 9, "selection": {"every": 10}}}, "search.selection.every"),
         ("classification", {"search": {"threshold": -1.0}}, "search.threshold"),
         ("classification", {"search": {"threshold": 1.0}}, "search.threshold"),
         ("classification", {"search": {"threshold": 2.0, "constraint": "sigmoid"}}, "search.threshold"),
