@@ -18,7 +18,7 @@ ARGS ?=
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help install quickstart test test-slow test-lowest lint check bench bench-ranks bench-compress bench-memory bench-listing bench-report fuzz torture docs clean reproduce-glue reproduce-nlg reproduce-ner
+.PHONY: help install quickstart test test-slow test-lowest lint check bench bench-search bench-squeeze bench-ranks bench-compress bench-memory bench-listing bench-report fuzz torture docs clean reproduce-glue reproduce-nlg reproduce-ner
 .DEFAULT_GOAL := help
 
 help:
@@ -33,6 +33,8 @@ help:
 	@echo "make bench       time and memory of a search iteration by estimator"
 	@echo "make fuzz        damaged recipes, run folders and data files: each ends right or is refused"
 	@echo "make torture     100 kills and 20 full disks: each goes on to the bytes of a command that nothing stopped"
+	@echo "make bench-search cosine of cheaper hypergradients to exact ones over real searches"
+	@echo "make bench-squeeze a squeeze's whole run against one uniform LoRA training's"
 	@echo "make bench-ranks what rules for ranks are worth on planted truth: 5 seeds, within 20 minutes on two cores"
 	@echo "make bench-compress seconds and memory of autolora compress on an adapter of a 7B model's size"
 	@echo "make bench-memory memory of a search iteration and a training step, computed beside measured"
@@ -116,6 +118,12 @@ docs: $(SITE_INSTALLED)
 
 bench: install
 	$(BIN)/python benchmarks/estimators.py
+
+bench-search: install
+	$(BIN)/python -m benchmarks.fidelity $(ARGS)
+
+bench-squeeze: install
+	$(BIN)/python -m benchmarks.squeeze_cost $(ARGS)
 
 bench-ranks: install
 	$(BIN)/python -m benchmarks.ranks $(ARGS)
