@@ -7,9 +7,10 @@ Data: CoLA below --data-root, below AUTOLORA_TEST_DATA, or beside the checkout; 
 
 Time: all contenders take turns on the same batch, so that a slow moment of the machine hits all of them; the table has
 the median over the steps of the ratio to the plain step of that turn. Where selection variables are stepped at every
-n-th step, it is the median over rounds of n steps, of their sum over that of the plain steps. Elsewhere D_val is D_tr here, so that both batches of an
-iteration have the plain step's shape; "half" is a validation batch of half the size. bfloat16 is measured where the device computes in it; elsewhere it is emulated,
-some 25 times slower than float32, and measured only when asked for: ``--precision float32 bfloat16``.
+n-th step, it is the median over rounds of n turns, of their sum over that of the plain steps. D_val is D_tr here, so
+that both batches of an iteration have the plain step's shape; with "half" the validation batch has half of its rows.
+bfloat16 is measured where the device computes in it; elsewhere it is emulated, some 25 times slower than float32, and
+measured only when asked for: ``--precision float32 bfloat16``.
 
 Memory: the most bytes in tensors at any moment of a step on the longest batch, frozen model and optimiser included. On
 a CPU every allocation and release is read from torch's profiler, since the resident size of the process also counts
@@ -44,8 +45,8 @@ from autolora.lora.ranks import Ranks
 from autolora.lora.selection import add_selection
 from autolora.lora.targets import target_modules
 from autolora.recipe.schema import Search, Weights
-from autolora.recipe.stages import Selection
 from autolora.recipe.shipped import find_recipe
+from autolora.recipe.stages import Selection
 from autolora.runs.manifest import device_record
 from autolora.tables import to_markdown
 from autolora.training.batches import BatchStream
@@ -250,18 +251,18 @@ def table(
     for i, c in enumerate(contenders):
         base, used = plain[c.precision], memory[i]
         target = TIME_TARGETS.get(c.name, TO_REACH if c.every > 1 else None)
-        least = memory[base] or 1
+        least, now = memory[base] or 1, times[i]
         rows.append(
             {
                 "precision": c.precision,
                 "step": c.name,
-                "ms": f"{1000 * typical(times[i], c.every):.0f}",
-                "time": f"{ratio(times[i], times[base], c.every):.2f}",
+                "ms": f"{1000 * typical(now, c.every):.0f}",
+                "time": f"{ratio(now, times[base], c.every):.2f}",
                 "to reach": "" if target is None else f"{target}",
                 "MiB": "" if used is None else f"{used / 2**20:.0f}",
                 "memory": "" if used is None else f"{used / least:.2f}",
                 "to reach ": f"{MEMORY_TARGETS[c.name]}" if c.name in MEMORY_TARGETS else "",
-                f"time against {contenders[first].precision}": f"{ratio(times[i], times[first + i - base], c.every):.2f}",
+                f"time against {contenders[first].precision}": f"{ratio(now, times[first + i - base], c.every):.2f}",
             }
         )
     return rows

@@ -2,10 +2,10 @@
 
     python -m benchmarks.squeeze_cost --recipe glue-mini/cola --set retrain.steps=300 --rounds 1
 
-Both are the recipe's runs as `autolora run` makes them, from the loading of the data to the table of metrics: ``lora:k``
-at the recipe's rank, and ``squeeze`` with its budget. They take turns in one process, after one short run that loads
-what is loaded once; nobody always goes first. The table has the medians over the rounds; what each part took is measured
-in the same runs: parts lie within each other where it is said so.
+Both are the recipe's runs as `autolora run` makes them, from the loading of the data to the table of metrics:
+``lora:k`` at the recipe's rank, and ``squeeze`` with its budget. They take turns in one process, after one short run
+that loads what is loaded once; nobody always goes first. The table has the medians over the rounds; what each part took
+is measured in the same runs.
 """
 
 from __future__ import annotations
