@@ -33,6 +33,7 @@ from autolora.methods.budgets import nearest_uniform
 from autolora.planted.recovery import module_auc, rank_correlation
 from autolora.planted.truth import Truth, plant
 from autolora.recipe.schema import Search, Weights
+from autolora.recipe.stages import Selection
 from autolora.registry import SCORES
 from autolora.training.optimizers import ScheduledOptimizer
 from autolora.training.seeds import derive, generator, seed_torch
@@ -89,6 +90,10 @@ class Trial:
     @cached_property
     def searched(self) -> Ranks:
         """What AutoLoRA finds, with selection variables and saliencies."""
+        return self.search()
+
+    def search(self, every: int = 1) -> Ranks:
+        """The same with selection variables stepped at every n-th step."""
         halves = torch.randperm(EXAMPLES, generator=generator(derive(self.seed, "split"))).chunk(2)
         train, validation = (
             [self.batch(part, derive(self.seed, "search", i), step) for step in range(self.steps)]
@@ -101,6 +106,7 @@ class Trial:
             lora_dropout=0.0,
             estimator="forward_difference",
             weights=RATE,
+            selection=Selection(every=every),
         )
         return find_ranks(
             self.truth.student(),
@@ -196,8 +202,9 @@ def best_of_each(trial: Trial, evidence: Evidence) -> Kept:
     }
 
 
-def by_saliency(trial: Trial) -> dict[str, int]:
-    evidence = Evidence(saliency=trial.searched.rule["saliency"])
+def by_saliency(trial: Trial, every: int = 1) -> dict[str, int]:
+    searched = trial.searched if every == 1 else trial.search(every)
+    evidence = Evidence(saliency=searched.rule["saliency"])
     return {name: len(kept) for name, kept in by_score("saliency", trial, evidence).items()}
 
 

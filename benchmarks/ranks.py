@@ -48,6 +48,11 @@ RULES: dict[str, tuple[str, float, Callable[[Trial], Outcome]]] = {  # title, co
         1 + SEARCH_COST,
         lambda trial: trial.from_scratch(by_saliency(trial)),
     ),
+    "saliency4": (
+        "the same, stepping z at every 4th step",
+        1 + SEARCH_COST / 2,
+        lambda trial: trial.from_scratch(by_saliency(trial, 4)),
+    ),
     "spectrum": (
         "spectrum with one budget, squeezed at half time",
         1,

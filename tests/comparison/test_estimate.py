@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -144,3 +146,18 @@ def test_what_searches_is_refused_on_a_recipe_that_squeezes(squeezing: Recipe, m
         UserError, match=rf"tiny, method {method}: search.estimator: none learns no selection variables"
     ):
         check_plan([squeezing], parse_methods(method))
+
+
+def test_a_search_step_takes_the_mean_of_those_with_and_without_selection_variables(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [0.0]
+
+    class Searching:
+        def advance(self, step: int) -> None:
+            now[0] += 3.0 if (step + 1) % 4 == 0 else 1.0
+
+    monkeypatch.setattr(estimate, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    context = SimpleNamespace(compute=SimpleNamespace(device=SimpleNamespace(type="cpu")))
+    stage: Any = Searching()
+    assert estimate._search_seconds(stage, context, 4) == 1.5  # type: ignore[arg-type]

@@ -165,3 +165,14 @@ def test_an_optimiser_tells_the_norms_of_its_last_step() -> None:
         "norm of the gradient": pytest.approx(1.0),
         "norm of the weights": INF,  # 1e30 squared is beyond float32
     }
+
+
+@pytest.mark.parametrize(("wrong", "said"), [(3, "the validation loss is nan"), (4, "the train loss is nan")])
+def test_steps_need_not_have_the_same_scalars(wrong: int, said: str) -> None:
+    watch = Watch("search")
+    for step in range(1, 6):
+        fine = {"train_loss": torch.tensor(NAN if step == wrong == 4 else 1.0)}
+        also = {"validation_loss": torch.tensor(NAN if step == wrong else 1.0)} if step % 3 == 0 else {}
+        watch.add({**fine, **also, "norm of the gradient": torch.tensor(2.0)})
+    with pytest.raises(RunError, match=f"search, step {wrong}: {said}"):
+        watch.look()
