@@ -126,14 +126,12 @@ def search_of(context: Context, setting: Setting, steps: int) -> tuple[BilevelSe
         model.get_submodule(module).requires_grad_(True)
     loss = partial(context.task.loss, model.train())
     examples = context.examples(recipe.data.splits.train)
-    streams = [
-        context.stream(part, recipe.search, f"{name} {setting.order}")
-        for name, part in {"train": examples[::2], "validation": examples[1::2]}.items()
-    ]
+    train = context.stream(examples[::2], recipe.search, f"train {setting.order}")
+    validation = context.stream(examples[1::2], recipe.search, f"validation {setting.order}")
     selection = recipe.search.selection.model_copy(update={"every": setting.every})
     settings = recipe.search.model_copy(update={"estimator": setting.estimator, "selection": selection})
     assert isinstance(settings, Search)
-    stage = BilevelSearch(model, layers, Gradients(loss), *streams, settings, total=steps, seed=setting.order)
+    stage = BilevelSearch(model, layers, Gradients(loss), train, validation, settings, total=steps, seed=setting.order)
     return stage, Gradients(loss, double_backward=True)
 
 
