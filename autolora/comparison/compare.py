@@ -14,9 +14,11 @@ from pathlib import Path
 
 from autolora.comparison.asked import Asked
 from autolora.comparison.execute import execute
+from autolora.comparison.executor import Executor, Resources
 from autolora.comparison.outcome import Captioned, outcome, write_outcome
 from autolora.comparison.plan import Trial
 from autolora.comparison.planned import Planned
+from autolora.comparison.processes import Processes
 from autolora.comparison.sweep import Leg, arms_of
 from autolora.recipe.schema import MethodSettings, Recipe
 from autolora.recipe.tuning import Rates
@@ -75,6 +77,7 @@ def compare(
     legs: Sequence[Leg] = (),
     select: bool = False,
     track: Sequence[str] = (),
+    executor: Executor | None = None,
 ) -> Comparison:
     """Run what is not there yet below `root`, and write the tables.
 
@@ -86,7 +89,7 @@ def compare(
         baseline: The label of the method that the others are compared with; None for lora-matched, or LoRA.
         interval: "t" or "bootstrap".
         published: Show published figures, too.
-        jobs: How many trials run at a time.
+        jobs: How many trials run at a time, where no executor is given.
         show: Show the progress of the trials.
         on_begin: Told of every trial that begins.
         on_end: Told of every trial that ends, and the seconds that it took.
@@ -97,6 +100,8 @@ def compare(
         legs: Of a sweep of these recipes, see `autolora.comparison.sweep`; none where nothing is swept.
         select: Report the point of the sweep alone that is best on a held-out part of the training split.
         track: Names of trackers that follow the trials that are run here.
+        executor: What runs them, from `autolora.comparison.engines`; None for processes of this machine. Whoever gives
+            it closes it.
 
     Raises:
         UserError: Something can be known to be wrong before anything is run.
@@ -112,17 +117,18 @@ def compare(
         if trial.done and trial.run is not None:  # earlier, and perhaps not tracked then
             with following(trial.run, tracking.names, tracking.group):
                 pass
+    executor = executor or Processes(Resources(jobs=jobs))
     execution = partial(
         execute,
         root=root,
-        jobs=jobs,
+        executor=executor,
         show=show,
         tracking=tracking,
         on_begin=on_begin,
         on_end=on_end,
         on_notice=on_notice,
     )
-    results, choosing = asked.run(trials, Planned(folder, trials, jobs).follow(execution))
+    results, choosing = asked.run(trials, Planned(folder, trials, executor.size).follow(execution))
     arms = arms_of(legs, methods) if legs and not select else None
     tables = outcome(results, baseline, interval, published=published, tuning=choosing, arms=arms)
     files = write_outcome(tables, results, folder, published=published, arms=arms)
