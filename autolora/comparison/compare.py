@@ -19,6 +19,7 @@ from autolora.comparison.outcome import Captioned, outcome, write_outcome
 from autolora.comparison.plan import Trial
 from autolora.comparison.planned import Planned
 from autolora.comparison.processes import Processes
+from autolora.comparison.scheduled import run_one
 from autolora.comparison.sweep import Leg, arms_of
 from autolora.recipe.schema import MethodSettings, Recipe
 from autolora.recipe.tuning import Rates
@@ -78,6 +79,7 @@ def compare(
     select: bool = False,
     track: Sequence[str] = (),
     executor: Executor | None = None,
+    trial: str | None = None,
 ) -> Comparison:
     """Run what is not there yet below `root`, and write the tables.
 
@@ -102,6 +104,7 @@ def compare(
         track: Names of trackers that follow the trials that are run here.
         executor: What runs them, from `autolora.comparison.engines`; None for processes of this machine. Whoever gives
             it closes it.
+        trial: The id of the one trial to run, see `autolora.comparison.scheduled`; then there are no tables.
 
     Raises:
         UserError: Something can be known to be wrong before anything is run.
@@ -113,9 +116,9 @@ def compare(
     tracking = _tracking(root, folder, track)
     for name, place in tracking.places():
         on_notice(f"tracked by {name}: {place}")
-    for trial in trials:
-        if trial.done and trial.run is not None:  # earlier, and perhaps not tracked then
-            with following(trial.run, tracking.names, tracking.group):
+    for each in trials:
+        if each.done and each.run is not None:  # earlier, and perhaps not tracked then
+            with following(each.run, tracking.names, tracking.group):
                 pass
     executor = executor or Processes(Resources(jobs=jobs))
     execution = partial(
@@ -128,7 +131,10 @@ def compare(
         on_end=on_end,
         on_notice=on_notice,
     )
-    results, choosing = asked.run(trials, Planned(folder, trials, executor.size).follow(execution))
+    run_all = Planned(folder, trials, executor.size).follow(execution)
+    if trial is not None:
+        return Comparison(tuple(run_one(asked, trials, trial, run_all)), (), folder, ())
+    results, choosing = asked.run(trials, run_all)
     arms = arms_of(legs, methods) if legs and not select else None
     tables = outcome(results, baseline, interval, published=published, tuning=choosing, arms=arms)
     files = write_outcome(tables, results, folder, published=published, arms=arms)

@@ -1,4 +1,4 @@
-"""Run the trials of a comparison, each in a process of its own: ``execute(trials, root, Processes(Resources(jobs=2)))``.
+"""Run the trials of a comparison, each in a process of its own: ``execute(trials, root, executor)``.
 
 A trial that fails, however it fails, leaves its reason in its run's status.json, and the others go on. A process has
 its own peak of memory, its own state of the device, and ends when the comparison ends, however that ends. Trials are

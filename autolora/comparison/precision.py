@@ -11,22 +11,23 @@ from typing import Any, cast
 from autolora.comparison.plan import Trial
 from autolora.recipe.schema import Recipe
 from autolora.runs.manifest import recorded_precision
-from autolora.training.compute import Precision
+from autolora.training.compute import Precision, default_device, precision
 
 
-def settle(trials: Sequence[Trial], machine: Callable[[], Precision]) -> dict[str, Precision]:
+def settle(trials: Sequence[Trial], machine: Callable[[], Precision] | None = None) -> dict[str, Precision]:
     """The precision of each recipe's passes, by its name: what it says, what its runs had, or what this machine takes.
 
     Args:
         trials: From `autolora.comparison.plan.plan`.
-        machine: What the machine takes, or those of a cluster; asked where a recipe leaves it to them.
+        machine: What the machine takes, or those of a cluster, asked where a recipe leaves it to them; None for this
+            machine.
     """
     found = {}
     left = sorted(trials, key=lambda trial: trial.recipe.model.dtype != "auto")  # a sweep may have both
     for name in dict.fromkeys(trial.recipe.name for trial in trials):
         dtype = next(trial.recipe.model.dtype for trial in left if trial.recipe.name == name)
         had = next(_recorded(trials, name), None) if dtype == "auto" else None
-        found[name] = had or (machine() if dtype == "auto" else dtype)
+        found[name] = had or (precision(dtype, default_device()) if dtype != "auto" or machine is None else machine())
     return found
 
 

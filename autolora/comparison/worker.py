@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import sys
-import threading
 import traceback
 from contextlib import suppress
-from multiprocessing.connection import wait
 from pathlib import Path
 from types import FrameType
 
 import torch
 
 from autolora.causes import explained
+from autolora.comparison.child import end_with_parent
 from autolora.comparison.devices import VISIBLE
 from autolora.console import hush, warn
 from autolora.context.base import Context
@@ -64,19 +62,6 @@ def work(
         sys.exit(BUSY)
     except KeyboardInterrupt:
         sys.exit(CANCELLED)
-
-
-def end_with_parent() -> None:
-    """In a child process: end when the parent has ended, however that did."""
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-
-    def watch() -> None:
-        wait([parent.sentinel])
-        os._exit(FAILED)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _work(run: Run, precision: Precision, threads: int | None, show: bool, tracking: Tracking) -> None:

@@ -9,7 +9,6 @@ import pytest
 from autolora.comparison.execute import execute
 from autolora.comparison.plan import plan, trial_key
 from autolora.comparison.precision import settle
-from autolora.comparison.processes import Processes
 from autolora.context.base import Context
 from autolora.experiment.preflight import load_recipe
 from autolora.recipe.method import parse_methods
@@ -37,7 +36,7 @@ def test_cells_have_the_precision_that_was_decided_and_the_recipe_as_it_was(
     recipe, expected = auto(laboratory), "bfloat16" if half else "float32"
     methods = parse_methods("lora:1,lora:2")
     trials = plan([recipe], methods, [0], tmp_path)
-    assert settle(trials, Processes().precision) == {"tiny": expected}
+    assert settle(trials) == {"tiny": expected}
     for run in execute(trials, tmp_path):
         assert run.stage_state("eval") == "success"
         stages = run.manifest()["stages"]
@@ -51,7 +50,7 @@ def test_cells_have_the_precision_that_was_decided_and_the_recipe_as_it_was(
 def test_what_a_recipe_says_holds_on_every_machine(laboratory: Path, tmp_path: Path, half: bool) -> None:
     for dtype in ("float32", "bfloat16"):
         trials = plan([auto(laboratory, f"model.dtype={dtype}")], parse_methods("lora:1"), [0], tmp_path)
-        assert settle(trials, Processes().precision) == {"tiny": dtype}
+        assert settle(trials) == {"tiny": dtype}
 
 
 def test_a_comparison_that_goes_on_elsewhere_keeps_its_precision(
@@ -61,8 +60,8 @@ def test_a_comparison_that_goes_on_elsewhere_keeps_its_precision(
     monkeypatch.setattr(compute, "_computes_in_bfloat16", lambda device: True)
     execute(plan([recipe], parse_methods("lora:1"), [0], tmp_path), tmp_path)
     monkeypatch.setattr(compute, "_computes_in_bfloat16", lambda device: False)
-    assert settle(plan([recipe], parse_methods("lora:1,lora:2"), [0, 1], tmp_path), Processes().precision) == {"tiny": "bfloat16"}
-    assert settle(plan([recipe], parse_methods("lora:2"), [1], tmp_path), Processes().precision) == {"tiny": "float32"}
+    assert settle(plan([recipe], parse_methods("lora:1,lora:2"), [0, 1], tmp_path)) == {"tiny": "bfloat16"}
+    assert settle(plan([recipe], parse_methods("lora:2"), [1], tmp_path)) == {"tiny": "float32"}
 
 
 def test_records_of_earlier_versions_tell_it_by_the_device() -> None:
