@@ -16,6 +16,7 @@ import signal
 import time
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,8 @@ class RayTasks(Executor):
             if self._jobs is None and not self._capacity():
                 raise UserError(self._no_room())
             self._check_nodes()
+            # A process of its own for each, whose peak of memory is the trial's; what is begun again is ours to say.
+            self._trial = self._ray.remote(max_retries=0, max_calls=1, **self._needed)(ray_node.run_trial)
         except BaseException:
             self.close()
             raise
@@ -80,8 +83,7 @@ class RayTasks(Executor):
     @override
     def start(self, task: Task) -> Job:
         given = (str(task.run.path.absolute()), task.trial.recipe, task.precision, self._cpus, task.tracking)
-        remote = self._ray.remote(max_retries=0, max_calls=1, **self._needed)(ray_node.run_trial)
-        return _RayJob(task, self._ray, remote.remote(str(Path.cwd()), *given))
+        return _RayJob(task, self._ray, self._trial.remote(str(Path.cwd()), *given))
 
     @override
     def wait(self, jobs: list[Job], longest: float) -> None:
@@ -139,8 +141,9 @@ class RayTasks(Executor):
             ]:
                 raise UserError("\n".join(f"--ray: {fault}" for fault in dict.fromkeys(faults)))
         except BaseException:
-            for folder in made:
-                folder.rmdir()
+            with suppress(OSError):
+                for folder in made:
+                    folder.rmdir()
             raise
         if any(not seen.locked for seen in found.values()):
             warn(
