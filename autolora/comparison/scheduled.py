@@ -16,11 +16,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from autolora.comparison.asked import Asked, RunAll
+from autolora.comparison.cells import Cells
 from autolora.comparison.plan import Trial, trial_key, with_needs
 from autolora.comparison.tune import tuned
 from autolora.errors import UserError
 from autolora.recipe.method import label
-from autolora.recipe.schema import MethodSettings
+from autolora.recipe.schema import MethodSettings, Recipe
 from autolora.recipe.tuning import RateRange
 from autolora.runs.results import Result, read_result
 
@@ -90,8 +91,18 @@ def run_one(asked: Asked, trials: Sequence[Trial], wanted: str, run_all: RunAll)
     if _chosen(asked, trial):
         one = _narrowed(asked, trial)
         return one.run(one.checked_plan(None, "t"), run_all)[0]
-    keys = {trial_key(each) for each in with_needs(trial.recipe)}
-    return [read_result(run_all([each for each in trials if trial_key(each.recipe) in keys])[-1])]
+    keys = {trial_key(each) for each in (*with_needs(trial.recipe), *_at_its_search(asked, trials, trial))}
+    mine = [each for each in trials if trial_key(each.recipe) in keys]
+    return [read_result(run_all(mine)[mine.index(trial)])]
+
+
+def _at_its_search(asked: Asked, trials: Sequence[Trial], trial: Trial) -> list[Recipe]:
+    """Of trials that others are at and that make the same search, which is waited for and taken over."""
+    if trial.search_key is None or trial.source is not None:
+        return []
+    cells = Cells(trials, asked.root)
+    same = (each for each in trials if each.search_key == trial.search_key and each is not trial and not each.done)
+    return [each.recipe for each in same if cells.holder(each) is not None]
 
 
 def _id(asked: Asked, trial: Trial) -> str | None:

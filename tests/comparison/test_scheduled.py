@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from autolora.comparison.asked import Asked
+from autolora.comparison.cells import Cells
 from autolora.comparison.plan import Trial
 from autolora.comparison.plan_formats import slurm_script
 from autolora.comparison.scheduled import Entry, run_one, schedule
@@ -25,6 +26,7 @@ from autolora.recipe.schema import Recipe
 from autolora.recipe.sweeping import Point, parse_sweep
 from autolora.recipe.tuning import Rates, asked_rates
 from autolora.runs.folders import TUNING
+from autolora.runs.lock import Holder
 from autolora.runs.store import Run
 
 SHORT = ["search.steps=2", "retrain.steps=2"]
@@ -115,6 +117,23 @@ def test_a_trial_alone_chooses_what_the_whole_comparison_chooses_under_an_id_tha
     assert len(made) == len(found), "each once"
     question.run(question.checked_plan(None, "t"), run_all)
     assert len(made) == len(found), "and none but those of the whole"
+
+
+def test_a_search_that_another_task_is_at_is_waited_for(
+    laboratory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    question = asked(laboratory, tmp_path, "autolora,autolora:budget=rank=1", seeds=[0])
+    maker, other = entries(question)
+    taken: list[list[str]] = []
+
+    def run_all(trials: Sequence[Trial]) -> list[Run]:
+        taken.append([trial.method for trial in trials])
+        return [Run.create(tmp_path, trial.recipe) for trial in trials]
+
+    run_one(question, question.checked_plan(None, "t"), other.id, run_all)
+    monkeypatch.setattr(Cells, "holder", lambda cells, trial: Holder("elsewhere", 7, "now"))
+    run_one(question, question.checked_plan(None, "t"), other.id, run_all)
+    assert taken == [[other.trial.method], [maker.trial.method, other.trial.method]]
 
 
 def test_an_id_of_another_comparison_is_refused(laboratory: Path, tmp_path: Path) -> None:
