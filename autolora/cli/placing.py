@@ -115,8 +115,17 @@ def print_plan(
         say(json.dumps(plan_json(entries, command, tables, here), indent=2))
         return
     name = f"autolora-{asked.recipes[0].name}"
-    given = {"jobs": resources.jobs, "gpu": resources.gpus is not None, "cpus": resources.cpus}
-    say(slurm_script(entries, command, tables, here, name=name, **given).rstrip())
+    script = slurm_script(
+        entries,
+        command,
+        tables,
+        here,
+        name=name,
+        jobs=resources.jobs,
+        gpu=resources.gpus is not None,
+        cpus=resources.cpus,
+    )
+    say(script.rstrip())
 
 
 def words(recipes: Sequence[str], options: Sequence[tuple[str, str | Path | Sequence[str] | bool | None]]) -> list[str]:

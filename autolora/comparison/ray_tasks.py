@@ -72,7 +72,7 @@ class RayTasks(Executor):
 
     @override
     def precision(self) -> Precision:
-        found = self._on_each(ray_node.precision_here, self._needed)
+        found: dict[str, Precision] = self._on_each(ray_node.precision_here, self._needed)
         if len(set(found.values())) > 1:
             said = ", ".join(f"{host} takes {dtype}" for host, dtype in sorted(found.items()))
             raise UserError(
