@@ -20,6 +20,7 @@ from autolora.cli.eval import evaluate
 from autolora.cli.export import export
 from autolora.cli.memory import memory
 from autolora.cli.merge import merge
+from autolora.cli.placing import with_ray_address
 from autolora.cli.predict import predict
 from autolora.cli.push import push
 from autolora.cli.ranks import ranks
@@ -36,9 +37,9 @@ class _Group(TyperGroup):
     """The commands; what is said about a wrong command line cannot act on the terminal."""
 
     @override
-    def make_context(self, *arguments: Any, **options: Any) -> Any:
+    def make_context(self, info_name: Any, args: list[str], *arguments: Any, **options: Any) -> Any:
         with _safe():
-            return super().make_context(*arguments, **options)
+            return super().make_context(info_name, with_ray_address(args), *arguments, **options)
 
     @override
     def invoke(self, ctx: Any) -> Any:

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from autolora.cli import completion
+from autolora.cli.compare_plan import plan_line, show_plan
 from autolora.cli.options import (
     BaselineOption,
     DataRootOption,
@@ -21,10 +22,23 @@ from autolora.cli.options import (
     TrackOption,
     TrustOption,
 )
+from autolora.cli.placing import (
+    CpusOption,
+    FormatOption,
+    GpusOption,
+    JobsOption,
+    RayOption,
+    TrialOption,
+    check_placing,
+    print_plan,
+    words,
+)
 from autolora.console import line, screen
 from autolora.errors import FAILED, UserError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from autolora.comparison.outcome import Captioned
     from autolora.comparison.plan import Trial
     from autolora.recipe.schema import Recipe
@@ -59,7 +73,6 @@ SelectOption = Annotated[
 TrialsOption = Annotated[
     int | None, typer.Option(metavar="N", help="With --tune and a range: how many rates are tried; default: 20.")
 ]
-JobsOption = Annotated[int, typer.Option(min=1, max=1024, help="How many trials run at a time.")]
 TuneOption = Annotated[
     str | None,
     typer.Option(
@@ -95,8 +108,13 @@ def compare(
     published: PublishedOption = False,
     tune: TuneOption = None,
     trials: TrialsOption = None,
-    jobs: JobsOption = 1,
+    jobs: JobsOption = None,
+    gpus_per_cell: GpusOption = None,
+    cpus_per_cell: CpusOption = None,
+    ray: RayOption = None,
     dry_run: DryRunOption = False,
+    form: FormatOption = "text",
+    trial: TrialOption = None,
     set_: ScopedSetOption = None,
     data_root: DataRootOption = None,
     model: ModelOption = None,
@@ -110,6 +128,7 @@ def compare(
     from autolora.recipe.tuning import asked_rates
     from autolora.trackers.names import parse_trackers
 
+    check_placing(ray, form, dry_run=dry_run, trial=trial, gpus=gpus_per_cell)
     trackers = parse_trackers(track)
     options = Options.given(set_, data_root, model, None, output, trust_remote_code)
     chosen = [] if methods is None else parse_methods(methods)
@@ -134,40 +153,66 @@ def compare(
     planned = checked_plan(
         read, chosen, numbers, options.runs, baseline=baseline, interval=interval, rates=rates, legs=legs, select=select
     )
-    console = screen(stderr=True)
-    todo = [trial for trial in planned if not trial.done]
-    if todo:
-        _show_plan(console, planned, jobs)
-    if dry_run:
-        for trial in planned:
-            line(console, _plan_line(trial))
+    from autolora.comparison.executor import Resources
+
+    resources = Resources(jobs, gpus_per_cell, cpus_per_cell)
+    if form != "text":
+        from autolora.comparison.asked import Asked
+
+        asked = Asked(read, chosen, numbers, options.runs, rates, tuple(legs), select)
+        given: list[tuple[str, str | Path | list[str] | bool | None]] = [
+            *(("--methods", methods), ("--seeds", seeds), ("--sweep", sweep), ("--select", select), ("--tune", tune)),
+            *(("--trials", None if trials is None else str(trials)), ("--set", set_), ("--data-root", data_root)),
+            *(("--model", model), ("--output", output), ("--track", track), ("--trust-remote-code", trust_remote_code)),
+        ]
+        tables: list[tuple[str, str | Path | list[str] | bool | None]] = [
+            *(("--baseline", baseline), ("--interval", interval if interval != "t" else None)),
+            ("--published", published),
+        ]
+        print_plan(asked, planned, form, words(recipes, given), words([], tables)[2:], resources)
         return
-    said = _Teller(console, len(todo))
-    found = run_comparison(
-        read,
-        chosen,
-        numbers,
-        options.runs,
-        baseline=baseline,
-        interval=interval,
-        published=published,
-        jobs=jobs,
-        show=jobs == 1,
-        on_begin=said.begin,
-        on_end=said.end,
-        on_notice=said.notice,
-        trials=planned,
-        rates=rates,
-        track=trackers,
-        legs=legs,
-        select=select,
-    )
+    from autolora.comparison.engines import executor_for
+
+    executor = executor_for(Resources(jobs) if dry_run else resources, options.runs, None if dry_run else ray)
+    try:
+        console = screen(stderr=True)
+        todo = [each for each in planned if not each.done]
+        if todo and trial is None:
+            show_plan(console, planned, executor.size)
+        if dry_run:
+            for each in planned:
+                line(console, plan_line(each))
+            return
+        said = _Teller(console, len(todo))
+        found = run_comparison(
+            read,
+            chosen,
+            numbers,
+            options.runs,
+            baseline=baseline,
+            interval=interval,
+            published=published,
+            show=executor.size == 1 and ray is None,
+            on_begin=said.begin,
+            on_end=said.end,
+            on_notice=said.notice,
+            trials=planned,
+            rates=rates,
+            track=trackers,
+            legs=legs,
+            select=select,
+            executor=executor,
+            trial=trial,
+        )
+    finally:
+        executor.close()
     show_tables(found.tables)
     stdout = screen()
     for path in found.files:
         if path.suffix in (".md", ".tex") or path.name == "trials.json":
             line(stdout, f"wrote {path}")
-    line(stdout, f"a page of it all: autolora report {found.folder}")
+    if found.files:
+        line(stdout, f"a page of it all: autolora report {found.folder}")
     if found.failed:
         raise typer.Exit(FAILED)
 
@@ -211,40 +256,6 @@ def _allow(recipes: Sequence[Recipe], options: Options) -> None:
     said = [allow_code(recipe.model, allowed=options.trust) for recipe in recipes]
     for text in dict.fromkeys(filter(None, said)):
         line(screen(stderr=True), text)
-
-
-def _show_plan(console: Console, trials: Sequence[Trial], jobs: int) -> None:
-    """Trials, steps, time and disk, before anything is run."""
-    from autolora.comparison.estimate import estimates, in_words
-    from autolora.tables import render
-
-    console.print("timing a few steps of every recipe for the estimate", markup=False)
-    found = estimates(trials)
-    if faulty := [estimate for estimate in found if estimate.faulty]:
-        raise UserError("; ".join(f"{estimate.recipe}: {estimate.problem}" for estimate in faulty))
-    console.print(render([estimate.row() for estimate in found], "Plan", console.width))
-    if trying := sum(trial.tuning for trial in trials):
-        line(console, f"{trying} of the {len(trials)} trials are for tuning, and are not reported")
-    for estimate in found:
-        if estimate.problem:
-            console.print(f"{estimate.recipe}: no estimate: {estimate.problem}", markup=False, soft_wrap=True)
-    if all(estimate.seconds is None for estimate in found):
-        console.print("nothing could be timed: there is no estimate of time and disk", markup=False)
-        return
-    seconds = sum(estimate.seconds or 0.0 for estimate in found) / jobs
-    size = sum(estimate.size or 0 for estimate in found)
-    known = "" if all(estimate.seconds is not None for estimate in found) else " for the recipes that could be timed"
-    jobs_said = f" with {jobs} trials at a time" if jobs > 1 else ""
-    line(
-        console,
-        f"about {in_words(seconds)} of training{jobs_said} and {size / 2**20:.0f} MiB{known}; evaluation comes on top",
-    )
-
-
-def _plan_line(trial: Trial) -> str:
-    what = "done" if trial.done else "to go on with" if trial.run else "to run"
-    brought = "" if trial.wanted else " (built on by others)"
-    return f"{what}: {trial.name}{brought}{f': {trial.run.path}' if trial.run else ''}"
 
 
 class _Teller:

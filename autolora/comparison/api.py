@@ -9,6 +9,8 @@ from autolora.causes import plainly
 from autolora.comparison.compare import Comparison
 from autolora.comparison.compare import compare as compare_recipes
 from autolora.comparison.defaults import default_methods, own_methods
+from autolora.comparison.engines import executor_for
+from autolora.comparison.executor import Resources
 from autolora.comparison.sweep import legs_of
 from autolora.console import warn
 from autolora.experiment.api import resolve
@@ -29,7 +31,10 @@ def compare(
     output: str | Path = "runs",
     baseline: str | None = None,
     interval: str = "t",
-    jobs: int = 1,
+    jobs: int | None = None,
+    gpus_per_cell: float | None = None,
+    cpus_per_cell: int | None = None,
+    ray: str | None = None,
     data_root: str | Path | None = None,
     model: str | None = None,
     show: bool = False,
@@ -53,7 +58,10 @@ def compare(
         output: Where runs and tables are written.
         baseline: The method that the others are compared with; None for lora-matched, or LoRA.
         interval: "t" or "bootstrap".
-        jobs: How many runs at a time.
+        jobs: How many runs at a time; None for one, with `ray` for as many as the cluster has room for.
+        gpus_per_cell: Of each run: 1, or a part of a GPU that it shares; None to share out what there is.
+        cpus_per_cell: Threads of each run; None for an equal share.
+        ray: The address of a Ray cluster that runs them, "auto" or "local"; None for processes of this machine.
         data_root: Read the recipes' data from local files below this folder.
         model: Instead of the recipes'.
         show: Show the progress, on standard error.
@@ -92,17 +100,21 @@ def compare(
     else:
         words = default_methods(read, "autolora,lora:4,lora-matched") if methods is None else methods
         chosen = parse_methods(words if isinstance(words, str) else ",".join(words))
-    return compare_recipes(
-        read,
-        chosen,
-        numbers,
-        Path(output),
-        baseline=baseline,
-        interval=interval,
-        jobs=jobs,
-        show=show,
-        rates=rates,
-        track=trackers,
-        legs=legs,
-        select=select,
-    )
+    executor = executor_for(Resources(jobs, gpus_per_cell, cpus_per_cell), Path(output), ray)
+    try:
+        return compare_recipes(
+            read,
+            chosen,
+            numbers,
+            Path(output),
+            baseline=baseline,
+            interval=interval,
+            show=show,
+            rates=rates,
+            track=trackers,
+            legs=legs,
+            select=select,
+            executor=executor,
+        )
+    finally:
+        executor.close()

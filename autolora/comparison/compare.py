@@ -14,9 +14,12 @@ from pathlib import Path
 
 from autolora.comparison.asked import Asked
 from autolora.comparison.execute import execute
+from autolora.comparison.executor import Executor, Resources
 from autolora.comparison.outcome import Captioned, outcome, write_outcome
 from autolora.comparison.plan import Trial
 from autolora.comparison.planned import Planned
+from autolora.comparison.processes import Processes
+from autolora.comparison.scheduled import run_one
 from autolora.comparison.sweep import Leg, arms_of
 from autolora.recipe.schema import MethodSettings, Recipe
 from autolora.recipe.tuning import Rates
@@ -75,6 +78,8 @@ def compare(
     legs: Sequence[Leg] = (),
     select: bool = False,
     track: Sequence[str] = (),
+    executor: Executor | None = None,
+    trial: str | None = None,
 ) -> Comparison:
     """Run what is not there yet below `root`, and write the tables.
 
@@ -86,7 +91,7 @@ def compare(
         baseline: The label of the method that the others are compared with; None for lora-matched, or LoRA.
         interval: "t" or "bootstrap".
         published: Show published figures, too.
-        jobs: How many trials run at a time.
+        jobs: How many trials run at a time, where no executor is given.
         show: Show the progress of the trials.
         on_begin: Told of every trial that begins.
         on_end: Told of every trial that ends, and the seconds that it took.
@@ -97,6 +102,9 @@ def compare(
         legs: Of a sweep of these recipes, see `autolora.comparison.sweep`; none where nothing is swept.
         select: Report the point of the sweep alone that is best on a held-out part of the training split.
         track: Names of trackers that follow the trials that are run here.
+        executor: What runs them, from `autolora.comparison.engines`; None for processes of this machine. Whoever gives
+            it closes it.
+        trial: The id of the one trial to run, see `autolora.comparison.scheduled`; then there are no tables.
 
     Raises:
         UserError: Something can be known to be wrong before anything is run.
@@ -108,21 +116,25 @@ def compare(
     tracking = _tracking(root, folder, track)
     for name, place in tracking.places():
         on_notice(f"tracked by {name}: {place}")
-    for trial in trials:
-        if trial.done and trial.run is not None:  # earlier, and perhaps not tracked then
-            with following(trial.run, tracking.names, tracking.group):
+    for each in trials:
+        if each.done and each.run is not None:  # earlier, and perhaps not tracked then
+            with following(each.run, tracking.names, tracking.group):
                 pass
+    executor = executor or Processes(Resources(jobs=jobs))
     execution = partial(
         execute,
         root=root,
-        jobs=jobs,
+        executor=executor,
         show=show,
         tracking=tracking,
         on_begin=on_begin,
         on_end=on_end,
         on_notice=on_notice,
     )
-    results, choosing = asked.run(trials, Planned(folder, trials, jobs).follow(execution))
+    run_all = Planned(folder, trials, executor.size).follow(execution)
+    if trial is not None:
+        return Comparison(tuple(run_one(asked, trials, trial, run_all)), (), folder, ())
+    results, choosing = asked.run(trials, run_all)
     arms = arms_of(legs, methods) if legs and not select else None
     tables = outcome(results, baseline, interval, published=published, tuning=choosing, arms=arms)
     files = write_outcome(tables, results, folder, published=published, arms=arms)

@@ -15,9 +15,10 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
+from autolora.comparison.child import end_with_parent
 from autolora.comparison.plan import Trial
 from autolora.comparison.precision import settle, settled
-from autolora.comparison.processes import end_with_parent, process_context
+from autolora.comparison.processes import process_context
 from autolora.console import hush
 from autolora.data.files import is_local
 from autolora.errors import UnreachableError, UserError

@@ -1,4 +1,4 @@
-"""Run the trials of a comparison, each in a process of its own: ``execute(trials, root, jobs=2)``.
+"""Run the trials of a comparison, each in a process of its own: ``execute(trials, root, executor)``.
 
 A trial that fails, however it fails, leaves its reason in its run's status.json, and the others go on. A process has
 its own peak of memory, its own state of the device, and ends when the comparison ends, however that ends. Trials are
@@ -9,19 +9,18 @@ process is at, such as another comparison in the same folder, is waited for, and
 
 from __future__ import annotations
 
-import os
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from multiprocessing.connection import wait
 from pathlib import Path
 
 from autolora.comparison.cells import Cells
+from autolora.comparison.executor import Executor, Job, Task
 from autolora.comparison.plan import Trial, trial_key
 from autolora.comparison.precision import settle, settled
-from autolora.comparison.processes import Job, how_it_ended, process_context, start
-from autolora.comparison.worker import BUSY, remove_checkpoints, work
-from autolora.errors import RunError
+from autolora.comparison.processes import Processes
+from autolora.comparison.worker import remove_checkpoints
 from autolora.methods.sharing import has_search, offer
 from autolora.recipe.method import label
 from autolora.runs.folders import TUNING
@@ -29,11 +28,7 @@ from autolora.runs.lock import LOOK_EVERY, HeldError, Holder
 from autolora.runs.store import Run
 from autolora.trackers.follow import UNTRACKED, Tracking
 
-SERVER_LOST = (
-    "the server that begins the trials' processes has ended (killed, or short of memory?): another one is begun, and "
-    "the trials that ended with it are gone on with from their last checkpoints"
-)
-LOOK_AT_MEMORY = 1.0  # seconds between two looks at the memory of the trials' processes
+LOOK_AT_MEMORY = 1.0  # seconds between two looks at what runs, which a process's memory is seen by
 Underway = Sequence[tuple[Trial, Run | None]]  # trials that processes are at, here or elsewhere, with their runs
 
 
@@ -71,20 +66,20 @@ class _Searches:
 def execute(
     trials: Sequence[Trial],
     root: Path,
+    executor: Executor | None = None,
     *,
-    jobs: int = 1,
     show: bool = False,
     tracking: Tracking = UNTRACKED,
     on_begin: Callable[[Trial, Run], None] = lambda trial, run: None,
     on_end: Callable[[Trial, Run, float], None] = lambda trial, run, seconds: None,
     on_notice: Callable[[str], None] = lambda text: None,
 ) -> list[Run]:
-    """Run all trials that are not done, `jobs` at a time.
+    """Run all trials that are not done, as many at a time as there is room for.
 
     Args:
         trials: From `autolora.comparison.plan.plan`, what is built on in front.
         root: Where new runs go.
-        jobs: How many processes run at a time.
+        executor: What runs them; None for a process of this machine, one at a time. It is closed by whoever made it.
         show: Show their progress.
         tracking: What follows them.
         on_begin: Told of every trial that begins.
@@ -96,8 +91,9 @@ def execute(
 
     Raises:
         RunError: No process can be begun.
+        UserError: The machines of a cluster differ.
     """
-    pool = _Pool(trials, root, jobs, show, tracking, on_begin, on_end, on_notice)
+    pool = _Pool(trials, root, executor or Processes(), show, tracking, on_begin, on_end, on_notice)
     try:
         pool.run()
     finally:
@@ -106,29 +102,29 @@ def execute(
 
 
 class _Pool:
-    """The trials that wait, and those whose processes are running."""
+    """The trials that wait, and those that run."""
 
     def __init__(
         self,
         trials: Sequence[Trial],
         root: Path,
-        jobs: int,
+        executor: Executor,
         show: bool,
         tracking: Tracking,
         on_begin: Callable[[Trial, Run], None],
         on_end: Callable[[Trial, Run, float], None],
         on_notice: Callable[[str], None],
     ) -> None:
-        self.root, self.jobs, self.show, self.tracking = root, jobs, show, tracking
+        self.root, self.executor, self.show, self.tracking = root, executor, show, tracking
         self.on_begin, self.on_end, self.on_notice = on_begin, on_end, on_notice
         self.runs = {trial_key(trial.recipe): trial.run for trial in trials if trial.run is not None}
         self.waiting = [trial for trial in trials if not trial.done]
         self.running: list[Job] = []
         self.away: dict[str, tuple[Trial, Run | None]] = {}  # those that other processes were at when last looked at
         self.said: set[str] = set()
-        self.lost: set[str] = set()  # those that were begun again because the server of their process was gone
+        self.lost: Counter[str] = Counter()  # how often each was begun again because what ran it was gone
         self.cells, self.searches = Cells(trials, root), _Searches(trials)
-        self.context, self.precisions = process_context(), settle(trials)
+        self.precisions = settle(trials, executor.precision) if self.waiting else {}
 
     def run(self) -> None:
         """Until all have ended."""
@@ -136,13 +132,13 @@ class _Pool:
             self._begin_what_can()
             self._wait()
             self.searches.look(self._underway())
-            for job in [job for job in self.running if job.ended()]:
-                self._end(job)
+            for job in [*self.running]:
+                self._end_if_it_has(job)
 
     def stop(self) -> None:
-        """Cancel what is running (SIGTERM takes the way of Ctrl-C there), and wait for it."""
+        """Cancel what is running, and wait for it."""
         for job in self.running:
-            job.terminate()
+            job.cancel()
         for job in self.running:
             job.join()
             if job.run.status()["state"] == "running":
@@ -153,7 +149,7 @@ class _Pool:
         """In their order, those whose needs have ended, well or not, and whose search and trial nobody else is at."""
         self.away.clear()
         for trial in list(self.waiting):
-            if len(self.running) == self.jobs:
+            if len(self.running) >= self.executor.size:
                 return
             unfinished = {trial_key(each.recipe) for each in (*self.waiting, *(job.trial for job in self.running))}
             ready = unfinished.isdisjoint(map(trial_key, trial.needs))
@@ -178,19 +174,20 @@ class _Pool:
                     begun = self._prepare(trial, run)
         except HeldError as error:
             self.cells.free(trial)
-            self._put_off(trial, error.holder)
+            self._put_off(trial, error.holder, error.remedy)
             return
         self.waiting.remove(trial)
         if begun:
-            self.running.append(self._start(trial, run))
+            precision = settled(trial.recipe, self.precisions)
+            self.running.append(self.executor.start(Task(trial, run, precision, self.show, self.tracking)))
             self.on_begin(trial, run)
         else:
             self.cells.free(trial)
             self.on_end(trial, run, 0.0)
 
-    def _put_off(self, trial: Trial, holder: Holder | None) -> None:
+    def _put_off(self, trial: Trial, holder: Holder | None, remedy: str = "") -> None:
         self.away[trial_key(trial.recipe)] = trial, self.cells.run_of(trial)
-        self._notice(f"{trial.name}: {holder or 'another process'} is at it, and is waited for")
+        self._notice(f"{trial.name}: {holder or 'another process'} is at it, and is waited for{remedy}")
 
     def _prepare(self, trial: Trial, run: Run) -> bool:
         """Note what a trial builds on; False (which is noted, too) if that did not succeed."""
@@ -205,53 +202,32 @@ class _Pool:
         self.searches.offer(trial, run)
         return True
 
-    def _start(self, trial: Trial, run: Run) -> Job:
-        threads = max(1, (os.cpu_count() or 1) // self.jobs) if self.jobs > 1 else None
-        precision = settled(trial.recipe, self.precisions)
-        given = (str(run.path), trial.recipe, precision, threads, self.show, self.tracking)
-        for last in (False, True):
-            process = self.context.Process(target=work, args=given, daemon=False)
-            try:
-                start(process)
-                break
-            except (OSError, EOFError) as error:  # the server ended just now: the next start begins another
-                if last:
-                    raise RunError(
-                        f"{trial.name}: no process can be begun for it: {error or type(error).__name__}; make room "
-                        "(memory, processes, open files), and give the same command again"
-                    ) from error
-        return Job(trial, run, process, time.monotonic(), self.context.get_start_method() == "forkserver")
-
     def _wait(self) -> None:
-        """For the end of a process; where others are waited for, too, or there is none, not for long."""
-        for job in self.running:
-            job.look()
-        sentinels = [job.process.sentinel for job in self.running if not job.lost]
-        idle = len(self.running) < self.jobs and bool(self.waiting)
-        look = bool(self.away) or idle or len(sentinels) < len(self.running)
-        if sentinels:
-            wait(sentinels, LOOK_EVERY if look else LOOK_AT_MEMORY)
-        elif self.running or self.away:
-            time.sleep(LOOK_EVERY)
+        """For an end; where others are waited for, too, or there is room, not for long."""
+        room = len(self.running) < self.executor.size and bool(self.waiting)
+        if self.running or self.away:
+            self.executor.wait(self.running, LOOK_EVERY if self.away or room else LOOK_AT_MEMORY)
 
-    def _end(self, job: Job) -> None:
-        """Note what came of a process that has ended: what its run says of itself, if it came to say something."""
+    def _end_if_it_has(self, job: Job) -> None:
+        """Note what came of a trial that has ended: what its run says of itself, if it came to say something."""
+        ending = job.ending()
+        if ending is None:
+            return
         self.running.remove(job)
-        key, code, state = trial_key(job.trial.recipe), job.process.exitcode, job.run.status()["state"]
+        key, state = trial_key(job.trial.recipe), job.run.status()["state"]
+        again = bool(ending.lost) and state != "failed" and self.lost[key] < self.executor.losses
         if job.run.stage_state("eval") == "success":
-            if code != 0:  # it ended after its work and before its tidying
+            if not ending.clean:  # it ended after its work and before its tidying
                 remove_checkpoints(job.run)
-        elif code == BUSY or (job.lost and key not in self.lost and state == "running"):
-            if job.lost:
-                self.lost.add(key)
-                self._notice(SERVER_LOST)
+        elif ending.busy or again:
+            if again:
+                self.lost[key] += 1
+                self._notice(ending.lost)
             self.cells.free(job.trial)
             self.waiting.insert(0, job.trial)
             return
-        elif job.lost and state == "running":
-            self._mark(job.run, "cancelled", error="the server of its process ended again, and its process with it")
         elif state == "running":
-            self._mark(job.run, "failed", error=f"its process ended with {how_it_ended(code, job.peak)}")
+            self._mark(job.run, "cancelled" if ending.lost else "failed", error=ending.reason)
         self.cells.free(job.trial)
         self.on_end(job.trial, job.run, time.monotonic() - job.begun)
 

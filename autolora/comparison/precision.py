@@ -5,7 +5,7 @@ Where recipes leave it to the machine (``dtype: auto``), cells that ran on diffe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from autolora.comparison.plan import Trial
@@ -14,18 +14,20 @@ from autolora.runs.manifest import recorded_precision
 from autolora.training.compute import Precision, default_device, precision
 
 
-def settle(trials: Sequence[Trial]) -> dict[str, Precision]:
+def settle(trials: Sequence[Trial], machine: Callable[[], Precision] | None = None) -> dict[str, Precision]:
     """The precision of each recipe's passes, by its name: what it says, what its runs had, or what this machine takes.
 
     Args:
         trials: From `autolora.comparison.plan.plan`.
+        machine: What the machine takes, or those of a cluster, asked where a recipe leaves it to them; None for this
+            machine.
     """
-    device, found = default_device(), {}
+    found = {}
     left = sorted(trials, key=lambda trial: trial.recipe.model.dtype != "auto")  # a sweep may have both
     for name in dict.fromkeys(trial.recipe.name for trial in trials):
         dtype = next(trial.recipe.model.dtype for trial in left if trial.recipe.name == name)
         had = next(_recorded(trials, name), None) if dtype == "auto" else None
-        found[name] = had or precision(dtype, device)
+        found[name] = had or (precision(dtype, default_device()) if dtype != "auto" or machine is None else machine())
     return found
 
 

@@ -1,24 +1,28 @@
-"""How the processes of a comparison begin and end."""
+"""The processes of a comparison on one machine: how they begin and end, and which GPU each has."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
 import signal
-import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING
 
 import psutil  # which accelerate brings
+import torch
+from typing_extensions import override
 
-from autolora.comparison.plan import Trial
-from autolora.errors import FAILED
+from autolora.comparison.devices import Slots, visible
+from autolora.comparison.executor import LONGEST_END, Ending, Executor, Job, Resources, Task
+from autolora.comparison.worker import BUSY, work
+from autolora.errors import RunError, UserError
 from autolora.runs.lock import LOOK_EVERY
-from autolora.runs.store import Run
+from autolora.training.compute import Precision, default_device, precision
 
 if TYPE_CHECKING:
     from multiprocessing.context import ForkServerContext, SpawnContext
@@ -27,30 +31,87 @@ SAFE_PATH = "PYTHONSAFEPATH"
 PRELOADED = ["autolora.comparison.worker"]
 LOST = 255  # what multiprocessing says of a process whose fork server is gone: its true end is not known
 GIB = 2**30
-LONGEST_END = 60.0  # seconds that a process may take to end when told to
+ONE = Resources(jobs=1)
+SERVER_LOST = (
+    "the server that begins the trials' processes has ended (killed, or short of memory?): another one is begun, and "
+    "the trials that ended with it are gone on with from their last checkpoints"
+)
 
 
-@dataclass(eq=False)
-class Job:
-    """A trial whose process is running.
+class Processes(Executor):
+    """Trials in processes of this machine, each with a GPU of its own where there are several.
 
     Args:
-        trial: Of a comparison.
-        run: Its run.
-        process: Of `process_context`, begun.
-        begun: When, by the monotonic clock.
-        served: Whether a fork server began it.
-        lost: Whether the server of its process is gone, so that only the run's lock says whether it still runs.
-        peak: The most memory that the process was seen to have, in bytes; 0 where it was never looked at.
+        resources: What they may take.
+
+    Raises:
+        UserError: GPUs are asked for, and there are none.
     """
 
-    trial: Trial
-    run: Run
-    process: BaseProcess
-    begun: float
-    served: bool
-    lost: bool = False
-    peak: int = 0
+    def __init__(self, resources: Resources = ONE) -> None:
+        self._device = default_device()
+        devices = visible(os.environ, torch.cuda.device_count) if self._device.type == "cuda" else []
+        if resources.gpus is not None and not devices:
+            raise UserError("--gpus-per-cell: no GPU is seen here by torch (autolora doctor says why); leave it out")
+        self._slots = Slots(devices, resources.jobs or 1, resources.gpus)
+        share = max(1, (os.cpu_count() or 1) // self.size) if self.size > 1 else None
+        self._threads = resources.cpus or share
+        self._context = process_context()
+
+    @property
+    @override
+    def size(self) -> int:
+        return self._slots.size
+
+    @override
+    def precision(self) -> Precision:
+        return precision("auto", self._device)
+
+    @override
+    def start(self, task: Task) -> Job:
+        device = self._slots.take()
+        given = (str(task.run.path), task.trial.recipe, task.precision, self._threads, task.show, task.tracking, device)
+        for last in (False, True):
+            process = self._context.Process(target=work, args=given, daemon=False)
+            try:
+                start(process)
+                break
+            except (OSError, EOFError) as error:  # the server ended just now: the next start begins another
+                if last:
+                    raise RunError(
+                        f"{task.trial.name}: no process can be begun for it: {error or type(error).__name__}; make "
+                        "room (memory, processes, open files), and give the same command again"
+                    ) from error
+        served = self._context.get_start_method() == "forkserver"
+        return _Process(task, process, served, partial(self._slots.free, device))
+
+    @override
+    def wait(self, jobs: list[Job], longest: float) -> None:
+        mine = [job for job in jobs if isinstance(job, _Process)]
+        for job in mine:
+            job.look()
+        sentinels = [job.process.sentinel for job in mine if not job.lost]
+        if sentinels:
+            wait(sentinels, longest if len(sentinels) == len(mine) else LOOK_EVERY)
+        else:
+            time.sleep(min(longest, LOOK_EVERY))
+
+
+class _Process(Job):
+    """A trial's process, of `process_context`.
+
+    Args:
+        task: The trial.
+        process: Begun.
+        served: Whether a fork server began it.
+        free: Called once it has ended.
+    """
+
+    def __init__(self, task: Task, process: BaseProcess, served: bool, free: Callable[[], None]) -> None:
+        super().__init__(task)
+        self.process, self.served, self.free = process, served, free
+        self.lost = False  # whether the server of the process is gone, so that only the run's lock says if it runs
+        self.peak = 0  # the most memory that it was seen to have, in bytes
 
     def look(self) -> None:
         """See how much memory the process has now."""
@@ -58,31 +119,44 @@ class Job:
             if self.process.pid is not None:
                 self.peak = max(self.peak, psutil.Process(self.process.pid).memory_info().rss)
 
-    def ended(self) -> bool:
-        """Whether the process has ended."""
-        if not self.lost:
-            if self.process.is_alive():
-                return False
-            self.process.join()
-            self.lost = self.served and self.process.exitcode == LOST
-        return not self.lost or self.run.live_process() is None
+    @override
+    def ending(self) -> Ending | None:
+        if not self._ended():
+            return None
+        self.free()
+        code = self.process.exitcode
+        reason = "the server of its process ended again, and its process with it"
+        return Ending(
+            clean=code == 0,
+            busy=code == BUSY,
+            lost=SERVER_LOST if self.lost else "",
+            reason=reason if self.lost else f"its process ended with {how_it_ended(code, self.peak)}",
+        )
 
-    def terminate(self) -> None:
-        """Tell the process to end."""
-        if not self.ended():
+    @override
+    def cancel(self) -> None:
+        if not self._ended():
             if self.lost and self.process.pid is not None:
                 if (holder := self.run.live_process()) is not None and holder.pid == self.process.pid:
                     os.kill(self.process.pid, signal.SIGTERM)  # there are fork servers on POSIX systems only
             else:
                 self.process.terminate()
 
+    @override
     def join(self) -> None:
-        """Wait for the end of the process."""
         if not self.lost:
             self.process.join()
         end = time.monotonic() + LONGEST_END
-        while not self.ended() and time.monotonic() < end:
+        while not self._ended() and time.monotonic() < end:
             time.sleep(LOOK_EVERY)
+
+    def _ended(self) -> bool:
+        if not self.lost:
+            if self.process.is_alive():
+                return False
+            self.process.join()
+            self.lost = self.served and self.process.exitcode == LOST
+        return not self.lost or self.run.live_process() is None
 
 
 def process_context() -> SpawnContext | ForkServerContext:
@@ -111,19 +185,6 @@ def start(process: BaseProcess) -> None:
             del os.environ[SAFE_PATH]
         else:
             os.environ[SAFE_PATH] = before
-
-
-def end_with_parent() -> None:
-    """In a child process: end when the parent has ended, however that did."""
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-
-    def watch() -> None:
-        wait([parent.sentinel])
-        os._exit(FAILED)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def how_it_ended(code: int | None, peak: int = 0) -> str:

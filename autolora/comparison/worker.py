@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import traceback
@@ -12,7 +13,8 @@ from types import FrameType
 import torch
 
 from autolora.causes import explained
-from autolora.comparison.processes import end_with_parent
+from autolora.comparison.child import end_with_parent
+from autolora.comparison.devices import VISIBLE
 from autolora.console import hush, warn
 from autolora.context.base import Context
 from autolora.errors import CANCELLED, FAILED
@@ -34,6 +36,7 @@ def work(
     threads: int | None,
     show: bool,
     tracking: Tracking = UNTRACKED,
+    device: str | None = None,
 ) -> None:
     """Target of the process. Exits with 0, 3 (failed; the reason is in status.json), 75 (`BUSY`) or 130 (cancelled).
 
@@ -44,7 +47,10 @@ def work(
         threads: How many threads torch may use; None for all.
         show: Show the progress.
         tracking: What follows the trial.
+        device: The one GPU that it sees, as CUDA_VISIBLE_DEVICES has it; None to see what is there.
     """
+    if device is not None:
+        os.environ[VISIBLE] = device  # before anything of CUDA is begun here, which reads it once
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGINT, _interrupt)
     end_with_parent()

@@ -26,6 +26,7 @@ GIVES = {  # in words; what another extra gives is told by its packages
     "harness": "autolora eval --harness",
     "trackers": "autolora run --track",
     "optuna": "searches over rates",
+    "ray": "comparisons on many machines: autolora compare --ray",
     "docs": "building the documentation",
     "dev": "running autolora's own tests",
 }

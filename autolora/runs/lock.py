@@ -160,15 +160,30 @@ class Lock:
         said = _read(self.record)
         if said is not None and (said.host, said.pid) == (socket.gethostname(), os.getpid()):
             return None
-        probe = SoftFileLock(self._soft) if self._soft.exists() else FileLock(self.path, fallback_to_soft=False)
         try:
-            probe.acquire(timeout=0)
+            self._probe()
         except Timeout:
             return said or Holder("a host that is not known", 0, "a time that is not known")
         except OSError:  # a folder of somebody else's, which cannot be asked: what is written down has to do
             return None if said is None or said.gone else said
-        probe.release()
         return None
+
+    def _probe(self) -> None:
+        """Take it and let it go, as `_take` would: a file that stands for a lock says nothing where there are locks."""
+        there = self.path.exists()
+        lock: BaseFileLock = FileLock(self.path, fallback_to_soft=False)
+        try:
+            lock.acquire(timeout=0)
+        except OSError as error:
+            if isinstance(error, Timeout) or error.errno not in NO_LOCKS or not self._soft.exists():
+                raise
+            lock = SoftFileLock(self._soft)
+            lock.acquire(timeout=0)
+        finally:
+            if not there:
+                with suppress(OSError):
+                    self.path.unlink(missing_ok=True)
+        lock.release()
 
     @property
     def _soft(self) -> Path:

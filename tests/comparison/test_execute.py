@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from autolora.comparison import execute as executing
 from autolora.comparison import processes
 from autolora.comparison.execute import execute
 from autolora.comparison.plan import Trial, plan
@@ -29,7 +28,7 @@ from tests.comparison import workers
 def planned(laboratory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Trial]]:
     """Two trials as they are planned now, done by what stands for their processes."""
     monkeypatch.setattr(processes, "PRELOADED", [])
-    monkeypatch.setattr(executing, "work", workers.work)
+    monkeypatch.setattr(processes, "work", workers.work)
     recipe = load_recipe(laboratory / "tiny.yaml")
     return lambda methods="lora:2,lora:3": plan([recipe], parse_methods(methods), [0], tmp_path)
 
@@ -96,7 +95,7 @@ def test_a_trial_that_another_process_is_at_is_waited_for_and_said(
 def test_what_failed_with_another_comparison_is_not_tried_once_more_by_one_begun_with_it(
     planned: Callable[..., list[Trial]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(executing, "work", workers.fail)
+    monkeypatch.setattr(processes, "work", workers.fail)
     pools = [Other(planned("lora:2"), tmp_path) for _ in range(2)]
     for pool in pools:
         pool.start()
@@ -121,7 +120,7 @@ def test_the_locks_of_a_killed_comparison_keep_nobody_out(planned: Callable[...,
 def test_a_trial_whose_run_says_success_is_one_however_its_process_ended(
     planned: Callable[..., list[Trial]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(executing, "work", workers.work_and_die)
+    monkeypatch.setattr(processes, "work", workers.work_and_die)
     (run,) = execute(planned("lora:2"), tmp_path)
     assert (run.stage_state("eval"), run.status()["state"]) == ("success", "success")
 
@@ -129,7 +128,7 @@ def test_a_trial_whose_run_says_success_is_one_however_its_process_ended(
 def test_a_killed_process_fails_its_trial_with_the_signal(
     planned: Callable[..., list[Trial]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(executing, "work", workers.die)
+    monkeypatch.setattr(processes, "work", workers.die)
     (run,) = execute(planned("lora:2"), tmp_path)
     error = run.status()["error"]
     assert error.startswith("its process ended with signal SIGKILL, which is how a machine that is out of memory ends ")

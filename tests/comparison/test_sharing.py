@@ -11,7 +11,9 @@ import pytest
 import torch
 
 from autolora.comparison.execute import execute
+from autolora.comparison.executor import Resources
 from autolora.comparison.plan import Trial, plan, search_key
+from autolora.comparison.processes import Processes
 from autolora.context.base import Context
 from autolora.errors import UserError
 from autolora.experiment.line import run_stages
@@ -295,7 +297,7 @@ def test_who_waits_for_a_search_that_fails_searches_itself(
         begun.append((trial.method, any(has_search(other) for other in seen)))
         seen.append(run)
 
-    first, second, third = execute(trials, tmp_path, jobs=2, on_begin=on_begin)
+    first, second, third = execute(trials, tmp_path, Processes(Resources(jobs=2)), on_begin=on_begin)
     assert begun == [(SHARING[0], False), (SHARING[1], False), (SHARING[2], True)]
     assert "is not a checkpoint of autolora" in str(read_result(first).reason)
     assert "shared" not in searched(second)

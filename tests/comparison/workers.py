@@ -41,3 +41,21 @@ def fail(path: str, recipe: Recipe, *_: object) -> None:
         (run.path / f"worked-{os.getpid()}").touch()
         time.sleep(0.3)
         run.mark("failed", error="it diverged")
+
+
+def say_device(
+    path: str, recipe: Recipe, precision: str, threads: int, show: bool, tracking: object, device: str
+) -> None:
+    """Writes down what it was given."""
+    (Path(path) / "device").write_text(f"{device} {threads}")
+
+
+def visible_in_a_worker(path: str, device: str) -> None:
+    """What a worker's process sees when its work begins."""
+    from autolora.comparison import worker
+
+    def look(run: Run, *_: object) -> None:
+        (run.path / "device").write_text(os.environ["CUDA_VISIBLE_DEVICES"])
+
+    worker._work = look
+    worker.work(path, Run.open(Path(path)).recipe, "float32", None, False, device=device)

@@ -259,3 +259,16 @@ def test_where_a_folder_has_no_locks_a_reused_number_is_taken_over_and_another_h
     with pytest.raises(HeldError, match="process 7 on elsewhere") as refused:
         lock.acquire()
     assert refused.value.remedy == f"; if that process is gone, remove {soft}"
+
+
+def test_a_file_that_a_host_without_locks_has_left_keeps_nobody_out_where_there_are_locks(path: Path) -> None:
+    path.with_name(".lock.soft").write_text("7\nelsewhere\n1\n")
+    path.with_name(".lock.json").write_text(
+        json.dumps({"host": "elsewhere", "pid": 7, "since": "2026-01-01T00:00:00+00:00", "started": ""})
+    )
+    lock = Lock(path)
+    assert lock.holder() is None
+    assert not path.exists(), "a look leaves nothing"
+    lock.acquire()
+    assert Lock(path).holder() is None, "it is this process's own"
+    lock.release()

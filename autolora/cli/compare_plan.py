@@ -1,0 +1,62 @@
+"""What ``autolora compare`` says of its plan, before anything is run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from autolora.console import line
+from autolora.errors import UserError
+
+if TYPE_CHECKING:
+    from autolora.comparison.plan import Trial
+
+
+def show_plan(console: Console, trials: Sequence[Trial], jobs: int) -> None:
+    """Trials, steps, time and disk.
+
+    Args:
+        console: What it is shown on.
+        trials: The plan.
+        jobs: How many run at a time.
+
+    Raises:
+        UserError: A recipe cannot be run.
+    """
+    from autolora.comparison.estimate import estimates, in_words
+    from autolora.tables import render
+
+    console.print("timing a few steps of every recipe for the estimate", markup=False)
+    found = estimates(trials)
+    if faulty := [estimate for estimate in found if estimate.faulty]:
+        raise UserError("; ".join(f"{estimate.recipe}: {estimate.problem}" for estimate in faulty))
+    console.print(render([estimate.row() for estimate in found], "Plan", console.width))
+    if trying := sum(trial.tuning for trial in trials):
+        line(console, f"{trying} of the {len(trials)} trials are for tuning, and are not reported")
+    for estimate in found:
+        if estimate.problem:
+            console.print(f"{estimate.recipe}: no estimate: {estimate.problem}", markup=False, soft_wrap=True)
+    if all(estimate.seconds is None for estimate in found):
+        console.print("nothing could be timed: there is no estimate of time and disk", markup=False)
+        return
+    seconds = sum(estimate.seconds or 0.0 for estimate in found) / jobs
+    size = sum(estimate.size or 0 for estimate in found)
+    known = "" if all(estimate.seconds is not None for estimate in found) else " for the recipes that could be timed"
+    jobs_said = f" with {jobs} trials at a time" if jobs > 1 else ""
+    line(
+        console,
+        f"about {in_words(seconds)} of training{jobs_said} and {size / 2**20:.0f} MiB{known}; evaluation comes on top",
+    )
+
+
+def plan_line(trial: Trial) -> str:
+    """What is to be done of a trial.
+
+    Args:
+        trial: Of the plan.
+    """
+    what = "done" if trial.done else "to go on with" if trial.run else "to run"
+    brought = "" if trial.wanted else " (built on by others)"
+    return f"{what}: {trial.name}{brought}{f': {trial.run.path}' if trial.run else ''}"

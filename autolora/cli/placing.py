@@ -1,0 +1,146 @@
+"""The options that say where a comparison's trials run, and the plan in the form of other schedulers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from autolora.console import say
+from autolora.errors import UserError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from autolora.comparison.asked import Asked
+    from autolora.comparison.executor import Resources
+    from autolora.comparison.plan import Trial
+
+FORMATS = ("text", "json", "slurm")
+ADDRESS = re.compile(r"auto|local|ray://\S+|[^\s/]+:[0-9]+")
+ONE_GPU = 1.0
+
+JobsOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1, max=1024, help="How many trials run at a time; default: 1, with --ray as many as there is room for."
+    ),
+]
+GpusOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="1|0.5|...", help="GPU of each trial: its own, or a part; default: shared out among the jobs."
+    ),
+]
+CpusOption = Annotated[int | None, typer.Option(metavar="N", help="Threads of each trial; default: an equal share.")]
+RayOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="[ADDRESS]",
+        help="Run trials on a Ray cluster: HOST:PORT, ray://HOST:PORT, local, or left out, the one that is running.",
+    ),
+]
+FormatOption = Annotated[
+    str, typer.Option("--format", metavar="text|json|slurm", help="With --dry-run: the plan for people, or schedulers.")
+]
+TrialOption = Annotated[
+    str | None,
+    typer.Option(metavar="ID", help="Run this trial alone (ids: --dry-run --format json), and what it builds on."),
+]
+
+
+def with_ray_address(arguments: Sequence[str]) -> list[str]:
+    """The words of a command line, where --ray has its address: "auto" where none was given.
+
+    Args:
+        arguments: Of the command line.
+    """
+    found: list[str] = []
+    for place, word in enumerate(arguments):
+        found.append(word)
+        after = arguments[place + 1] if place + 1 < len(arguments) else ""
+        if word == "--ray" and not ADDRESS.fullmatch(after):
+            found.append("auto")
+    return found
+
+
+def check_placing(ray: str | None, form: str, *, dry_run: bool, trial: str | None, gpus: float | None) -> None:
+    """Make sure of what the options say together.
+
+    Args:
+        ray: --ray.
+        form: --format.
+        dry_run: --dry-run.
+        trial: --trial.
+        gpus: --gpus-per-cell.
+
+    Raises:
+        UserError: They contradict each other.
+    """
+    if form not in FORMATS:
+        raise UserError(f"--format: {form!r} is none of {', '.join(FORMATS)}")
+    if form != "text" and not dry_run:
+        raise UserError(f"--format {form} is the form of a plan: add --dry-run")
+    if trial is not None and dry_run:
+        raise UserError("--trial runs a trial, and --dry-run runs nothing; leave one out")
+    if ray is not None and not ADDRESS.fullmatch(ray):
+        raise UserError(f"--ray: {ray!r} is no address: HOST:PORT, ray://HOST:PORT, auto or local")
+    if form == "slurm" and gpus not in (None, ONE_GPU):
+        raise UserError("--gpus-per-cell: a task of the array job has a whole GPU; say 1, or leave it out for none")
+
+
+def print_plan(
+    asked: Asked, trials: Sequence[Trial], form: str, command: list[str], tables: list[str], resources: Resources
+) -> None:
+    """The plan on standard output.
+
+    Args:
+        asked: The comparison.
+        trials: Its plan.
+        form: json or slurm.
+        command: The comparison's words.
+        tables: Those of the tables alone.
+        resources: Of each trial.
+    """
+    import json
+    from pathlib import Path
+
+    from autolora.comparison.plan_formats import plan_json, slurm_script
+    from autolora.comparison.scheduled import schedule
+
+    entries, here = schedule(asked, trials), Path.cwd()
+    if form == "json":
+        say(json.dumps(plan_json(entries, command, tables, here), indent=2))
+        return
+    name = f"autolora-{asked.recipes[0].name}"
+    script = slurm_script(
+        entries,
+        command,
+        tables,
+        here,
+        name=name,
+        jobs=resources.jobs,
+        gpu=resources.gpus is not None,
+        cpus=resources.cpus,
+    )
+    say(script.rstrip())
+
+
+def words(recipes: Sequence[str], options: Sequence[tuple[str, str | Path | Sequence[str] | bool | None]]) -> list[str]:
+    """The command line of a comparison, from its options as they were given.
+
+    Args:
+        recipes: As they were given.
+        options: The name and value of each; None, False and empty ones are left out.
+    """
+    found = ["autolora", "compare", *recipes]
+    for name, value in options:
+        if value is True:
+            found.append(name)
+        elif isinstance(value, list):
+            found += [word for each in value for word in (name, each)]
+        elif value is not None and value is not False:
+            found += [name, str(value)]
+    return found
