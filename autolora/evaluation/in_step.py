@@ -20,8 +20,8 @@ def in_step(
     Yields:
         A batch, and whether it counts.
     """
+    most = max(compute.gather([len(mine)])) if compute.sharded else len(mine)  # asked before anyone makes a pass
     for indices in mine:
         yield indices, True
-    if compute.sharded:
-        for _ in range(max(compute.gather([len(mine)])) - len(mine)):
-            yield spare, False
+    for _ in range(most - len(mine)):
+        yield spare, False
