@@ -74,7 +74,7 @@ def shard(model: nn.Module, whole: Collection[str], device: torch.device, proces
     """
     from torch.distributed.device_mesh import init_device_mesh
 
-    blocks = _blocks(model)
+    blocks = blocks_of(model)
     if not blocks:
         raise UserError(
             f"accelerate: {type(model).__name__} has no blocks that FSDP could share out; train it without --use_fsdp"
@@ -88,7 +88,7 @@ def shard(model: nn.Module, whole: Collection[str], device: torch.device, proces
         head.to(device)
     mesh = init_device_mesh(device.type, (processes,))
     let_go = os.environ.get("FSDP_RESHARD_AFTER_FORWARD", "true").lower() not in ("false", "no_reshard")
-    for block in [*blocks, *_embeddings(model, kept)]:
+    for block in [*blocks, *own_embeddings(model)]:
         _fully_shard(block, mesh=mesh, ignored_params=kept, reshard_after_forward=let_go)
     _fully_shard(model, mesh=mesh, ignored_params=kept)
 
@@ -104,17 +104,30 @@ def whole_tensor(tensor: Tensor) -> Tensor:
     return found
 
 
-def _blocks(model: nn.Module) -> list[nn.Module]:
-    """The layers that transformers can checkpoint, none of them inside another; the innermost are let go first."""
-    return [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+def blocks_of(model: nn.Module) -> list[nn.Module]:
+    """The layers that transformers can checkpoint, and none inside another.
+
+    Args:
+        model: Of transformers, without adapters.
+    """
+    found = {name: each for name, each in model.named_modules() if isinstance(each, GradientCheckpointingLayer)}
+    inner = {name for name in found for other in found if name.startswith(f"{other}.")}
+    return [each for name, each in found.items() if name not in inner]
 
 
-def _embeddings(model: Any, kept: Collection[nn.Parameter]) -> list[nn.Module]:
-    """The input embeddings where nothing else has their weight: they need not be there in the backward pass."""
+def own_embeddings(model: Any) -> list[nn.Module]:
+    """The input embeddings where nothing else has their weight: they need not be there in the backward pass.
+
+    Args:
+        model: Of transformers.
+
+    Returns:
+        One module or none.
+    """
     module = model.get_input_embeddings()
     weight = getattr(module, "weight", None)
     owners = [each for each in model.modules() if any(p is weight for p in each._parameters.values())]
-    return [module] if isinstance(weight, nn.Parameter) and owners == [module] and weight not in kept else []
+    return [module] if isinstance(weight, nn.Parameter) and owners == [module] else []
 
 
 def _fully_shard(module: nn.Module, **settings: Any) -> None:
