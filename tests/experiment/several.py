@@ -42,7 +42,7 @@ def launch(recipe: Path, output: Path) -> None:
         | {"PYTHONPATH": str(Path(__file__).parents[2])},
         capture_output=True,
         text=True,
-        timeout=400,
+        timeout=900,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-6000:]
