@@ -1,5 +1,7 @@
 """Memory of stages, computed beside measured: ``make bench-memory``; ``--shapes`` computes it for well-known models.
 
+``--shapes --cards 2 4 8``: on several cards, the base shared out where it is bfloat16, whole on each where it is nf4.
+
 Measured: one optimiser step of the retraining and one iteration of the search (central difference) on a random Llama,
 each in a process of its own: the most bytes that tensors held beside the base (on a GPU torch's own figure), and how
 far the process' resident size rose. Computed: `autolora.experiment.memory` from the configuration alone.
@@ -182,6 +184,34 @@ def shapes(names: list[str], tokens: int, examples: int) -> Iterator[Row]:
             yield {"model": name, "base": label, **sizes, "fits": fits}
 
 
+def on_cards(names: list[str], tokens: int, examples: int, cards: list[int]) -> Iterator[Row]:
+    """Rows of the table of several cards: GiB of each of them that the largest stage needs, with checkpointing.
+
+    Args:
+        names: Of `LLAMA`.
+        tokens: Of an example.
+        examples: Of a micro-batch on a card.
+        cards: How many.
+    """
+    bases: tuple[Storage, ...] = ("bfloat16", "nf4")
+    for name in names:
+        config = config_of(LLAMA[name])
+        passes = Passes(config, CAUSAL)
+        for base in bases:
+            given = MemorySettings(
+                TARGETS, tokens=tokens, search_examples=examples, retrain_examples=examples, dropout=0.1
+            )
+            given = replace(given, base=base, precision="bfloat16", gradient_checkpointing=True)
+            for count in cards:
+                settings = replace(given, cards=count)
+                found = estimate(config, CAUSAL, settings, passes)
+                largest = max(needed(each) for each in found.values())
+                fits = {f"{card} GB": "fits" if largest <= card * GIB else "no" for card in (24, 48, 80)}
+                how = "a share" if settings.shared else "whole"
+                size = f"{largest / GIB:.1f}"
+                yield {"model": name, "base": base, "cards": count, "each has": how, "needs, GiB": size, **fits}
+
+
 def shown(rows: Iterable[Row]) -> list[Row]:
     """All of them, each on standard error as soon as it is there.
 
@@ -200,12 +230,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     parser.add_argument("--shapes", nargs="*", metavar="NAME", help="compute these models instead; all without a name")
+    parser.add_argument("--cards", nargs="+", type=int, metavar="N", help="with --shapes: on so many cards")
     parser.add_argument("--tokens", type=int, default=512)
     parser.add_argument("--examples", type=int, default=4)
     parser.add_argument("--models", nargs="*", default=list(MEASURED), choices=list(MEASURED))
     given = parser.parse_args()
     if given.measure:
         print(json.dumps(measure(*json.loads(given.measure))))
+    elif given.shapes is not None and given.cards:
+        print(to_markdown(list(on_cards(given.shapes or list(LLAMA), given.tokens, given.examples, given.cards))))
     elif given.shapes is not None:
         print(to_markdown(list(shapes(given.shapes or list(LLAMA), given.tokens, given.examples))))
     else:

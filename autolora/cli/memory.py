@@ -25,6 +25,9 @@ DeviceOption = Annotated[
     str | None,
     typer.Option("--device-memory", metavar="SIZE", help="Say what fits a card of this size, 24GB for instance."),
 ]
+CardsOption = Annotated[
+    int, typer.Option("--cards", metavar="N", min=1, max=1024, help="On so many cards, which share batches and base.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print it as JSON, in bytes.")]
 
 
@@ -34,6 +37,7 @@ def memory(
     model: ModelOption = None,
     seed: SeedOption = None,
     device_memory: DeviceOption = None,
+    cards: CardsOption = 1,
     as_json: JsonOption = False,
     trust_remote_code: TrustOption = False,
 ) -> None:
@@ -49,7 +53,7 @@ def memory(
     from autolora.experiment.memory_recipe import recipe_memory
 
     device = None if device_memory is None else parse_bytes(device_memory)
-    found = recipe_memory(read, device, trust_remote_code=trust_remote_code)
+    found = recipe_memory(read, device, cards=cards, trust_remote_code=trust_remote_code)
     if as_json:
         document(safe.json_text(json.dumps(found.record(), indent=2)) + "\n")
         return
@@ -86,6 +90,9 @@ def _mib(size: int | None) -> str:
 def _notes(found: RecipeMemory) -> Iterator[str]:
     settings = found.settings
     yield f"examples at a time: {settings.search_examples} in the search, {settings.retrain_examples} later"
+    if settings.cards > 1:
+        has = "a share of the base (--use_fsdp)" if settings.shared else "the whole base (quantised)"
+        yield f"of each of {settings.cards} cards, which has {has}"
     yield "squeeze: while it measures Fisher information; it trains as retrain does"
     if host := max(stage.host for stage in found.stages.values()):
         yield f"on the host, beside the process: {_mib(host)} MiB of derivatives and singular vectors"

@@ -13,9 +13,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from autolora.console import warn
+from autolora.context.sharding import sharding_faults
 from autolora.data.held_out import hold_out
 from autolora.data.load import content_hash, load_splits
 from autolora.data.splits import Splits
+from autolora.errors import UserError
 from autolora.lora.targets import all_linear, default_targets, head_modules
 from autolora.model.identity import architecture, tokenizer_hash
 from autolora.model.kept import Kept, kept_as
@@ -39,6 +41,7 @@ from autolora.training.compiled import CompiledPasses
 from autolora.training.compute import Compute
 from autolora.training.gradients import Gradients
 from autolora.training.seeds import derive, seed_torch
+from autolora.training.sharding import shard
 
 
 class Context:
@@ -182,9 +185,28 @@ class Context:
         return kept_as(self.pretrained, self.compute.precision, trained=trained)
 
     def model(self) -> PreTrainedModel:
-        """The pretrained model with a new head, the same one every time, on the device."""
+        """The pretrained model with a new head, the same one every time, on the device.
+
+        Where the base is shared out over processes, all of them ask at once. One after the other loads it, and keeps
+        its share, so that a machine's memory holds one whole model at a time, and no device ever does.
+        """
+        if faults := list(sharding_faults(self.recipe, self.compute)):
+            raise UserError("\n".join(faults))
+        with self.compute.in_turns() if self.compute.sharded else nullcontext():
+            loaded = self._loaded()
+            found = self._base(loaded) if self.on_base is not None else None
+            placed = self._placed(loaded.model)
+        if loaded.remark and self.main and loaded.remark not in self._said:
+            self._said.add(loaded.remark)
+            warn(f"{self.recipe.model.name}: {loaded.remark}")
+        if self.on_base is not None and found is not None:
+            tell, self.on_base = self.on_base, None
+            tell(found)
+        return placed
+
+    def _loaded(self) -> Loaded:
         seed_torch(derive(self.recipe.seed, "model"))
-        loaded = load_model(
+        return load_model(
             self.pretrained,
             self.task.auto_class,
             self.task.head_config(),
@@ -193,13 +215,12 @@ class Context:
             self.kept,
             self.compute.device,
         )
-        if loaded.remark and self.main and loaded.remark not in self._said:
-            self._said.add(loaded.remark)
-            warn(f"{self.recipe.model.name}: {loaded.remark}")
-        if self.on_base is not None:
-            tell, self.on_base = self.on_base, None
-            tell(self._base(loaded))
-        placed: PreTrainedModel = loaded.model.to(self.compute.device)  # type: ignore[arg-type]  # its @wraps shows self
+
+    def _placed(self, model: PreTrainedModel) -> PreTrainedModel:
+        if self.compute.sharded:
+            shard(model, self.head(model), self.compute.device, self.compute.processes)
+            return model
+        placed: PreTrainedModel = model.to(self.compute.device)  # type: ignore[arg-type]  # its @wraps shows self
         return placed
 
     def _base(self, loaded: Loaded) -> Base:
@@ -268,6 +289,7 @@ class Context:
             device=self.compute.device,
             process=self.compute.process,
             processes=self.compute.processes,
+            in_step=self.compute.sharded,
         )
 
     def gradients(

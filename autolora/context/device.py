@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 
 from autolora.context.base import Context
+from autolora.context.sharding import sharding_faults
 from autolora.errors import UserError
 from autolora.model.kept import MISSING
 from autolora.training.bits import optimizer_fault
@@ -32,6 +33,7 @@ def check_device(context: Context) -> None:
 
 def _faults(context: Context) -> Iterator[str]:
     model, device = context.recipe.model, context.compute.device
+    yield from sharding_faults(context.recipe, context.compute)
     if model.quantization is not None and find_spec("bitsandbytes") is None:
         yield MISSING
     attention = model.attn_implementation

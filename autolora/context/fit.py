@@ -37,7 +37,8 @@ def check_fit(context: Context, model: PreTrainedModel, examples: Sequence[Examp
         pad = int(context.tokenizer.pad_token_id)
         faults += behaviour_faults(model, examples, pad, decodes=context.family.decodes)
         faults += packing_faults(model, examples) if context.recipe.data.packing else []
-    _refuse([*faults, *_lora_faults(context, model, lora=lora)])
+    looked_at = context.skeleton if context.compute.sharded else model  # which cannot be copied
+    _refuse([*faults, *_lora_faults(context, looked_at, lora=lora)])
 
 
 def check_skeleton(context: Context, splits: Iterable[str], *, lora: bool) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from autolora.errors import RunError
+from autolora.evaluation.in_step import in_step
 from autolora.tasks.base import Task
 from autolora.training.batches import Collate, Example
 from autolora.training.compute import Compute
@@ -40,10 +41,10 @@ def mean_loss(
     batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
     model.eval()
     total = torch.zeros((), dtype=torch.float64).to(compute.exact_device)
-    with torch.inference_mode():
-        for indices in batches[compute.process :: compute.processes]:
+    with compute.without_gradients():
+        for indices, counts in in_step(batches[compute.process :: compute.processes], compute, batches[-1]):
             batch = {k: v.to(compute.device) for k, v in collate([examples[i] for i in indices]).items()}
-            total += task.loss(model, batch).to(total.device)
+            total += task.loss(model, batch).to(total.device) * counts
     mean = float(compute.sum(total)) / max(1, task.units(examples))
     if not math.isfinite(mean):
         raise RunError(

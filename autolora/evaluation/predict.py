@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from autolora.causes import loaded
 from autolora.errors import RunError
+from autolora.evaluation.in_step import in_step
 from autolora.evaluation.part import Part
 from autolora.tasks.base import Task
 from autolora.tasks.decoding import inner_model
@@ -62,15 +63,16 @@ def predict(
     model.eval()
     done = len(mine)
     on_batch(done)
-    with torch.inference_mode(), _watched(model) as flags:
-        for indices in batches[compute.process :: compute.processes]:
-            if before.issuperset(indices):
-                continue
+    left = [each for each in batches[compute.process :: compute.processes] if not before.issuperset(each)]
+    with compute.without_gradients(), _watched(model) as flags:
+        for indices, counts in in_step(left, compute, batches[-1] if batches else ()):
             batch = collate([examples[i] for i in indices])
             with loaded(load_of_batch(batch)):
                 batch = {k: v.to(compute.device) for k, v in batch.items()}
                 records_of = list(zip(indices, (say or task.predict)(model, batch, tokenizer), strict=True))
             _check(flags, indices)
+            if not counts:
+                continue
             mine += records_of
             if part:
                 part.add(records_of)

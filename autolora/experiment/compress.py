@@ -98,6 +98,8 @@ def compress_with_data(
     check_family(stored, context)
     check_classes(context)
     check_built(stored, context)
+    if context.compute.sharded:
+        raise UserError("an adapter is compressed on a whole base; launch without --use_fsdp")
     prepare(context)
     labelled = _labelled(context) if measure else []
     if run is not None:

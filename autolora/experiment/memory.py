@@ -7,6 +7,8 @@
 | Z | selection variables, k a layer |
 | T | positions of a micro-batch, examples · tokens |
 | C | vocabulary |
+| N | cards |
+| P_b, P_o | parameters of the largest block; those that no block has, input embeddings of their own left out |
 | Q | components, k a layer |
 
 Weights take 4 P bytes (float32), 2 P (bfloat16), 2 (P - P_q) and per quantised parameter 1 byte and 4 a row (int8), or
@@ -15,6 +17,11 @@ The search has Z beside it, and holds beside the gradient of its pass g, and V a
 `autolora.bilevel.problem`): 4 · 4 V; first order 3 · 4 V. What a pass keeps and takes is counted, not computed (see
 `autolora.experiment.memory_passes`). Measuring Fisher information has the singular vectors of all layers, 4 V, beside
 the model, and c, 8 bytes for every example and component, on the host.
+
+On N > 1 cards a base that is not quantised is shared out, see `autolora.training.sharding`: P / N parameters, and of
+what is gathered for a pass P_o and three blocks: one in use, the buffer that it came in, and the next one's. A
+quantised base is whole on each card. V is. Adding gradients up takes 4 (V + Z) after a pass, whose activations are
+gone by then.
 """
 
 from __future__ import annotations
@@ -31,8 +38,11 @@ from transformers.pytorch_utils import Conv1D
 from autolora.errors import UserError
 from autolora.experiment.memory_passes import PassBytes, Work, pass_bytes
 from autolora.lora.targets import all_linear, default_targets, head_modules, in_modules, target_shapes
+from autolora.training.sharding import blocks_of, own_embeddings
 
 Storage = Literal["float32", "bfloat16", "int8", "nf4"]
+QUANTISED = ("int8", "nf4")
+BLOCKS = 3  # of a shared base that are gathered at once
 STAGES = ("search", "squeeze", "retrain")
 COPIES = {"central_difference": 4, "forward_difference": 4, "exact": 4, "first_order": 3}  # beside a pass's gradient
 RESERVE = 512 * 2**20  # bytes of a CUDA context and its libraries
@@ -58,6 +68,7 @@ class MemorySettings:
         measured: Examples that Fisher information is measured on.
         new_head: Whether the task adds a head, which is trained.
         chunked: Whether large logits are made a chunk at a time.
+        cards: N; micro-batches are those of one card.
     """
 
     targets: tuple[str, ...] | str | None
@@ -73,6 +84,12 @@ class MemorySettings:
     measured: int = 250
     new_head: bool = False
     chunked: bool = True
+    cards: int = 1
+
+    @property
+    def shared(self) -> bool:
+        """Whether each card has a share of the base, and not all of it."""
+        return self.cards > 1 and self.base not in QUANTISED
 
 
 @dataclass(frozen=True)
@@ -106,6 +123,8 @@ class Sizes:
         head: Of the task's head.
         components: Q.
         targets: Names of the layers with LoRA.
+        block: P_b; 0 where no blocks are known.
+        outside: P_o.
     """
 
     base: int
@@ -116,6 +135,8 @@ class Sizes:
     head: int
     components: int
     targets: tuple[str, ...]
+    block: int = 0
+    outside: int = 0
 
 
 def sizes(config: Any, auto_class: str, settings: MemorySettings) -> Sizes:
@@ -145,9 +166,12 @@ def sizes(config: Any, auto_class: str, settings: MemorySettings) -> Sizes:
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear | Conv1D) and module is not output and not in_modules(name, head)
     ]
+    blocks = [sum(p.numel() for p in block.parameters()) for block in blocks_of(model)]
+    apart = sum(p.numel() for each in own_embeddings(model) for p in each.parameters())
     of_head = sum(p.numel() for name, p in model.named_parameters() if in_modules(name, head))
+    base = sum(p.numel() for p in model.parameters()) - of_head
     return Sizes(
-        base=sum(p.numel() for p in model.parameters()) - of_head,
+        base=base,
         quantised=sum(weight.numel() for weight in linear),
         rows=sum(len(weight) for weight in linear),
         widest=max((weight.numel() for weight in linear), default=0),
@@ -155,6 +179,8 @@ def sizes(config: Any, auto_class: str, settings: MemorySettings) -> Sizes:
         head=of_head,
         components=settings.rank * len(shapes),
         targets=tuple(targets),
+        block=max(blocks, default=0),
+        outside=base - sum(blocks) - apart,
     )
 
 
@@ -247,14 +273,23 @@ def _trained(of: Sizes) -> int:
 
 def _model(of: Sizes, settings: MemorySettings, selection: int) -> dict[str, int]:
     """What is there all the time."""
-    unpacked = {"weights of a layer, unpacked": 2 * of.widest} if settings.base in ("int8", "nf4") else {}
+    unpacked = {"weights of a layer, unpacked": 2 * of.widest} if settings.base in QUANTISED else {}
+    size = base_bytes(of, settings.base)
     return {
-        "base weights": base_bytes(of, settings.base),
+        **({"base weights, a share": -(-size // settings.cards)} if settings.shared else {"base weights": size}),
+        **({"base weights, gathered": _gathered(of, settings)} if settings.shared else {}),
         **unpacked,
         "LoRA and head": _trained(of),
         **({"selection variables": selection} if selection else {}),
         "optimiser states": 2 * (_trained(of) + selection),
     }
+
+
+def _gathered(of: Sizes, settings: MemorySettings) -> int:
+    """What is there of a shared base while a pass computes, beside the share."""
+    if not of.block:
+        raise UserError("--cards: the model has no blocks that FSDP could share out; leave it out")
+    return (4 if settings.base == "float32" else 2) * (BLOCKS * of.block + of.outside)
 
 
 def _pass(found: PassBytes, gradients: int) -> dict[str, int]:
@@ -304,7 +339,8 @@ def lighter(settings: MemorySettings) -> Iterator[tuple[str, MemorySettings]]:
     if settings.base == "float32":
         yield "model.base_dtype: bfloat16", replace(settings, base="bfloat16", precision="bfloat16")
     if settings.base in ("float32", "bfloat16"):
-        yield "model.quantization: nf4", replace(settings, base="nf4", precision="bfloat16")
+        whole = ", without --use_fsdp" if settings.shared else ""
+        yield f"model.quantization: nf4{whole}", replace(settings, base="nf4", precision="bfloat16")
     if not settings.gradient_checkpointing:
         yield "model.gradient_checkpointing: true", replace(settings, gradient_checkpointing=True)
     if max(settings.search_examples, settings.retrain_examples) > 1:

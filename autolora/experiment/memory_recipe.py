@@ -69,12 +69,15 @@ class RecipeMemory:
         return found
 
 
-def recipe_memory(recipe: Recipe, device: int | None = None, *, trust_remote_code: bool = False) -> RecipeMemory:
+def recipe_memory(
+    recipe: Recipe, device: int | None = None, *, cards: int = 1, trust_remote_code: bool = False
+) -> RecipeMemory:
     """The memory of a recipe's stages.
 
     Args:
         recipe: Whose data is not looked at: every example counts as `data.max_length` tokens long.
         device: Bytes of the card that it should fit in; passes of ``auto`` precision are in bfloat16 there.
+        cards: How many of them share its batches, and a base that is not quantised.
         trust_remote_code: Whether code that comes with the model may run.
 
     Raises:
@@ -82,7 +85,7 @@ def recipe_memory(recipe: Recipe, device: int | None = None, *, trust_remote_cod
     """
     config = model_config(seeded(recipe.model, recipe.seed), trust_remote_code=trust_remote_code)
     family = family_of(recipe.task, encoder_decoder=bool(config.is_encoder_decoder))
-    settings = settings_of(recipe, config, new_head=family.new_head, on_card=device is not None)
+    settings = settings_of(recipe, config, new_head=family.new_head, on_card=device is not None, cards=cards)
     passes = Passes(config, family.auto_class)
     stages = estimate(config, family.auto_class, settings, passes)
     found = RecipeMemory(recipe.model.name, settings, stages, device)
@@ -112,7 +115,7 @@ def model_config(model: Model, *, trust_remote_code: bool = False) -> Any:
         )
 
 
-def settings_of(recipe: Recipe, config: Any, *, new_head: bool, on_card: bool) -> MemorySettings:
+def settings_of(recipe: Recipe, config: Any, *, new_head: bool, on_card: bool, cards: int = 1) -> MemorySettings:
     """What of a recipe its memory depends on.
 
     Args:
@@ -120,6 +123,7 @@ def settings_of(recipe: Recipe, config: Any, *, new_head: bool, on_card: bool) -
         config: Transformers' configuration of its model, which says in what its weights are stored.
         new_head: Whether its task adds a head.
         on_card: Whether it is to run on a card that computes in bfloat16, and not on this machine.
+        cards: See `recipe_memory`.
     """
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     if recipe.model.dtype == "float32" or (recipe.model.dtype == "auto" and not on_card):
@@ -130,8 +134,8 @@ def settings_of(recipe: Recipe, config: Any, *, new_head: bool, on_card: bool) -
         targets=recipe.model.target_modules if method.targets is None else method.targets,
         rank=method.size or search.rank,
         tokens=recipe.data.max_length,
-        search_examples=_examples(begun, getattr(begun, "validation_batch_size", None)),
-        retrain_examples=_examples(recipe.retrain),
+        search_examples=_examples(begun, cards, getattr(begun, "validation_batch_size", None)),
+        retrain_examples=_examples(recipe.retrain, cards),
         precision=precision,
         base=_stored(recipe.model, config, precision),
         gradient_checkpointing=recipe.model.gradient_checkpointing,
@@ -139,6 +143,7 @@ def settings_of(recipe: Recipe, config: Any, *, new_head: bool, on_card: bool) -
         estimator=search.estimator if search.meta_learning else "none",
         measured=recipe.ranks.examples,
         new_head=new_head,
+        cards=cards,
     )
 
 
@@ -151,6 +156,7 @@ def _stored(model: Model, config: Any, precision: str) -> Storage:
     return "bfloat16" if kept else "float32"
 
 
-def _examples(settings: Steps, other: int | None = None) -> int:
+def _examples(settings: Steps, cards: int, other: int | None = None) -> int:
     """Of a micro-batch on one card."""
-    return -(-max(settings.batch_size, other or 0) // settings.gradient_accumulation)
+    of_card = -(-max(settings.batch_size, other or 0) // cards)
+    return -(-of_card // settings.gradient_accumulation)

@@ -46,6 +46,8 @@ class AutoLora(RankedLora):
     With a budget of the method's own, its components are chosen by their saliency.
     """
 
+    shards = True
+
     @classmethod
     @override
     def effective(cls, recipe: Recipe) -> Recipe:
@@ -84,8 +86,9 @@ class AutoLora(RankedLora):
         if context.main:
             ranks.save(folder / "ranks.json")
             _figures(folder, ranks, MetricLog(folder / "log.jsonl").records())
-            if ranks.targets:
-                adapted, _ = self.filled(ranks, context.model(), context, evidence)
+        if ranks.targets and (context.main or context.compute.sharded):  # a shared base takes all to load
+            adapted, _ = self.filled(ranks, context.model(), context, evidence)
+            if context.main:
                 save_adapter(adapted, folder / "adapter", *base_name(context.pretrained))
         return ranks
 

@@ -61,6 +61,7 @@ class Method(ABC):
     trains: ClassVar[bool] = True  # whether the retraining takes steps
     adapts_layers: ClassVar[bool] = False  # whether the recipe's target modules get LoRA
     trains_base: ClassVar[bool] = False  # whether matrices of the model itself are trained
+    shards: ClassVar[bool] = False  # whether it can do with a base that is shared out over processes
     saves_model: ClassVar[bool] = False  # whether what is saved is as large as the model
     default_size: ClassVar[int | None] = None
     default_learning_rate: ClassVar[float | None] = None  # None: the recipe's

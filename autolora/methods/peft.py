@@ -167,6 +167,8 @@ class RankedLora(PeftMethod):
 class GivenRanks(RankedLora):
     """Ranks that are not learned but given by a rule."""
 
+    shards = True
+
     @abstractmethod
     def allocate(self, shapes: Mapping[str, tuple[int, int]]) -> dict[str, int]:
         """The rank of every target module.

@@ -32,6 +32,7 @@ from autolora.planted.checkpoint import planted_folder
 from autolora.planted.kinds import is_planted
 from autolora.recipe.schema import Model
 from autolora.training.recompute import recompute_layers
+from autolora.training.sharding import whole_tensor
 
 CPU = torch.device("cpu")
 
@@ -313,7 +314,7 @@ def weights_hash(model: PreTrainedModel, leave_out: Collection[str]) -> str:
     for name, tensor in sorted((reference(model) if reference else model.state_dict()).items()):
         if not any(name == drawn or name.startswith(drawn + ".") for drawn in leave_out):
             digest.update(name.encode())
-            digest.update(_wide(tensor.detach().cpu()).contiguous().numpy().tobytes())
+            digest.update(_wide(whole_tensor(tensor.detach()).cpu()).contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -30,10 +30,12 @@ class Batch:
     Args:
         micro: The micro-batches, on the device; empty where this process's share is.
         units: What the loss is averaged over (examples, or target tokens), over all processes.
+        idle: Micro-batches that count for nothing: passes that others make more than this process.
     """
 
     micro: tuple[TensorBatch, ...]
     units: int
+    idle: tuple[TensorBatch, ...] = ()
 
 
 def load_of_batch(batch: Any) -> dict[str, object]:
@@ -72,6 +74,7 @@ class BatchStream:
         device: Where the tensors go.
         process: This process's number, from 0.
         processes: How many share the examples of a step.
+        in_step: Whether every process makes as many passes, as it must where a pass takes all of them.
 
     Raises:
         ValueError: There is no example.
@@ -89,12 +92,14 @@ class BatchStream:
         device: torch.device | str = "cpu",
         process: int = 0,
         processes: int = 1,
+        in_step: bool = False,
     ) -> None:
         if not examples:
             raise ValueError("a stream of batches needs at least one example, got none")
         self.examples, self.collate, self.units = examples, collate, units
         self.batch_size, self.accumulation, self.seed = batch_size, gradient_accumulation, seed
         self.device, self.process, self.processes = torch.device(device), process, processes
+        self.in_step = in_step
         self.lengths = [len(example["input_ids"]) for example in examples]
         self._epoch: int | None = None
         self._order: list[list[int]] = []
@@ -122,10 +127,20 @@ class BatchStream:
             step: From 0.
         """
         chosen = [self.examples[i] for i in self.indices(step)]
-        mine = chosen[self.process :: self.processes]
+        parts = self._parts(chosen, self.process)
+        others = range(self.processes) if self.in_step else ()
+        lacking = max((len(self._parts(chosen, each)) for each in others), default=0) - len(parts)
+        return Batch(
+            tuple(self._to_device(self.collate(part)) for part in parts),
+            max(1, self.units(chosen)),
+            tuple(self._to_device(self.collate(chosen[-1:])) for _ in range(lacking)),
+        )
+
+    def _parts(self, chosen: Sequence[Example], process: int) -> list[Sequence[Example]]:
+        """The examples of each of a process's micro-batches."""
+        mine = chosen[process :: self.processes]
         size = -(-len(mine) // self.accumulation) if mine else 1
-        parts = [mine[i : i + size] for i in range(0, len(mine), size)]
-        return Batch(tuple(self._to_device(self.collate(part)) for part in parts), max(1, self.units(chosen)))
+        return [mine[i : i + size] for i in range(0, len(mine), size)]
 
     def _epoch_order(self, epoch: int) -> list[list[int]]:
         # Grouping sorts by length within mega-batches; the order of the batches is then shuffled, as it would

@@ -7,7 +7,8 @@ Only what is a fact about the process as a whole, its device and its number amon
 from __future__ import annotations
 
 import platform
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Literal, TypeVar
 
 import torch
@@ -43,6 +44,11 @@ class Compute:
         return bool(self._state.is_main_process)
 
     @property
+    def sharded(self) -> bool:
+        """Whether the frozen base is shared out over the processes, see `autolora.training.sharding`."""
+        return self.processes > 1 and bool(parse_flag_from_env("ACCELERATE_USE_FSDP"))
+
+    @property
     def exact_device(self) -> torch.device:
         """Where sums are kept in float64: the device, or the CPU where that knows none (Apple's GPUs)."""
         return torch.device("cpu") if self.device.type == "mps" else self.device
@@ -55,6 +61,26 @@ class Compute:
     def autocast(self) -> AbstractContextManager[object]:
         """The context in which a forward pass has this precision."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16) if self.bfloat16 else nullcontext()
+
+    def without_gradients(self) -> AbstractContextManager[object]:
+        """The context of passes that nothing is learned from.
+
+        Weights that are gathered in inference mode could not be used by a training pass later.
+        """
+        return torch.no_grad() if self.sharded else torch.inference_mode()
+
+    @contextmanager
+    def in_turns(self) -> Iterator[None]:
+        """Inside is one process of a machine after the other; afterwards all have been there."""
+        turn = int(self._state.local_process_index)
+        turns = max(self.gather([turn])) + 1
+        for _ in range(turn):
+            self.wait()
+        try:
+            yield
+        finally:
+            for _ in range(turns - turn):
+                self.wait()
 
     def wait(self) -> None:
         """Wait until every process is here."""

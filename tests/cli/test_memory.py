@@ -51,3 +51,13 @@ def test_a_model_of_the_hub_is_refused_without_a_network(recipe: Path, call: Cal
     code, _, error = call("memory", recipe, "--model", "owner/none-such")
     assert code == 2
     assert "owner/none-such" in error
+
+
+def test_cards_share_batches_and_base(recipe: Path, call: Call) -> None:
+    code, output, _ = call("memory", recipe, "--cards", "4", "--json")
+    found = json.loads(output)
+    assert code == 0
+    assert (found["settings"]["search_examples"], found["settings"]["retrain_examples"]) == (1, 4)
+    assert "base weights, a share" in found["stages"]["retrain"]["parts"]
+    code, output, _ = call("memory", recipe, "--cards", "4", "--device-memory", "24GB")
+    assert "of each of 4 cards, which has a share of the base" in output

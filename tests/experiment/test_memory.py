@@ -144,3 +144,22 @@ def test_sizes_of_cards(text: str, size: int) -> None:
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(UserError, match="--device-memory: must be a size such as 24GB"):
         parse_bytes(text)
+
+
+@pytest.mark.parametrize("base", ["float32", "bfloat16"])
+def test_cards_share_the_base_and_gather_three_blocks_and_what_no_block_has(base: Any) -> None:
+    settings = replace(SETTINGS, base=base)
+    alone, shared = (estimate(CONFIG, CAUSAL, each) for each in (settings, replace(settings, cards=4)))
+    size = 4 if base == "float32" else 2
+    block = 64 * (64 + 64 + 32 + 32) + 3 * 64 * 160 + 2 * 64
+    outside = 500 * 64 + 64  # output embeddings and the last norm; the input embeddings are gathered on their own
+    for name, stage in shared.items():
+        parts = dict(stage.parts)
+        assert parts.pop("base weights, a share") == -(-alone[name].parts["base weights"] // 4)
+        assert parts.pop("base weights, gathered") == size * (3 * block + outside)
+        assert parts == {part: found for part, found in alone[name].parts.items() if part != "base weights"}
+
+
+def test_a_quantised_base_is_whole_on_every_card() -> None:
+    settings = replace(SETTINGS, base="nf4")
+    assert estimate(CONFIG, CAUSAL, replace(settings, cards=4)) == estimate(CONFIG, CAUSAL, settings)

@@ -107,3 +107,22 @@ def test_units_are_counted_over_the_whole_batch() -> None:
 def test_no_examples_are_an_error() -> None:
     with pytest.raises(ValueError, match="a stream of batches needs at least one example, got none"):
         BatchStream([], collate, batch_size=4, seed=0)
+
+
+@pytest.mark.parametrize(("size", "accumulation"), [(5, 3), (1, 2), (4, 1), (7, 4)])
+def test_processes_in_step_make_as_many_passes_of_the_same_examples(size: int, accumulation: int) -> None:
+    given = {"batch_size": size, "gradient_accumulation": accumulation, "processes": 2}
+    for step in range(3):
+        apart = [_stream(process=i, **given).at(step) for i in range(2)]
+        together = [_stream(process=i, in_step=True, **given).at(step) for i in range(2)]
+        assert {len(batch.micro) + len(batch.idle) for batch in together} == {max(len(batch.micro) for batch in apart)}
+        for batch, other in zip(together, apart, strict=True):
+            assert not other.idle
+            assert batch.units == other.units
+            for mine, its in zip(batch.micro, other.micro, strict=True):
+                assert torch.equal(mine["input_ids"], its["input_ids"])
+
+
+def test_some_process_is_idle_where_shares_differ() -> None:
+    idle = [len(_stream(batch_size=1, processes=2, process=i, in_step=True).at(0).idle) for i in range(2)]
+    assert idle == [0, 1]
