@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -60,11 +60,10 @@ def new(
         raise UserError("recipes new: --data FILE is missing, and nobody is asked: standard input is no terminal")
     if eval_data is not None and not eval_data.is_file():
         raise UserError(f"--eval-data: {eval_data} is no file")
-    look = partial(guess, encoding=encoding)
-    known = {"task": task, "label": label, "columns": tuple(column or ())}
-    file, found = (data, look(data, **known)) if data is not None else _looked_at(look, known)
+    look = partial(guess, encoding=encoding, task=task, label=label, columns=tuple(column or ()))
+    file, found = (data, look(data)) if data is not None else _looked_at(look)
     if asks:
-        found = _confirmed(partial(look, file), found, task, label, column or [])
+        found = _confirmed(partial(guess, file, encoding=encoding), found, task, label, column or [])
     missing = _missing(found, task, label, column, model, output, yes=yes or asks)
     if missing and not asks:
         raise UserError(_said(missing, found, yes=yes))
@@ -77,12 +76,12 @@ def new(
     say(f"wrote {target}; look at the data with: autolora data {target}; run it with: autolora run {target}")
 
 
-def _looked_at(look: Callable[..., Guess], known: Mapping[str, Any]) -> tuple[Path, Guess]:
+def _looked_at(look: Callable[[Path], Guess]) -> tuple[Path, Guess]:
     """A file that can be read, and what it shows."""
     while True:
         file = Path(_ask("data file", ""))
         try:
-            return file, look(file, **known)
+            return file, look(file)
         except UserError as wrong:
             _tell(str(wrong).removeprefix("--data: "))
 

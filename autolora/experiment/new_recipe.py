@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from autolora.data.files import read_table
-from autolora.data.reading.formats import BY_NUMBER, ENDINGS
+from autolora.data.reading.formats import BY_NUMBER, READERS
 from autolora.errors import UserError
 from autolora.experiment.preflight import load_recipe
 from autolora.experiment.usual_columns import INPUTS, LABELS
@@ -23,6 +23,7 @@ from autolora.model.inspect import bundled_folder
 from autolora.recipe.schema import GLOB, HELD_OUT, JOIN, Data
 from autolora.recipe.sweeping import written
 from autolora.tasks.conversations import usual
+from autolora.words import did_you_mean
 
 ROWS = 500  # that are looked at
 CLASSES = 50  # more different values are no classes
@@ -76,7 +77,9 @@ def guess(
         UserError: The file is not there or cannot be read, or has no such column.
     """
     if not file.is_file():
-        raise UserError(f"--data: {file} is no file; name one that ends in {', '.join(ENDINGS[:6])}, …")
+        beside = [path.name for path in file.parent.iterdir()] if file.parent.is_dir() else []
+        near = did_you_mean(file.name, beside) or f"name one that ends in {', '.join(READERS)}"
+        raise UserError(f"--data: {file} is no file; {near}")
     table = read_table(file, Data(path=".", encoding=encoding))
     there = tuple(dict.fromkeys(table.columns))
     if unknown := [name for name in (*columns, *([label] if label else [])) if name not in there]:

@@ -24,7 +24,7 @@ class Terminal(io.StringIO):
 class Interrupted(Terminal):
     """Somebody presses Ctrl-C."""
 
-    def readline(self, *_: object) -> str:
+    def readline(self, size: int | None = -1, /) -> str:
         raise KeyboardInterrupt
 
 
@@ -80,12 +80,12 @@ def test_what_cannot_be_is_said_and_asked_for_again(
     monkeypatch.chdir(tmp_path)
     write(tmp_path)
     (tmp_path / "tickets.yaml").write_text("mine", encoding="utf-8")
-    wrong = ["nofile.csv", "tickets.csv", "", "quue", "queue", "classifikation", "classification"]
+    wrong = ["ticket.csv", "tickets.csv", "", "quue", "queue", "classifikation", "classification"]
     answer(monkeypatch, *wrong, "tickett", "ticket", "no model!", "", "other.yaml", "bundled:all-MiniLM-L6-v2")
     code, _, err = call("recipes", "new")
     assert code == 0, err
     said = [
-        "nofile.csv is no file",
+        "ticket.csv is no file; did you mean 'tickets.csv'?",
         "one of: ticket, queue, got ''",
         "got 'quue'; did you mean 'queue'?",
         "did you mean 'classification'?",
@@ -98,6 +98,22 @@ def test_what_cannot_be_is_said_and_asked_for_again(
     assert -1 not in places, err
     assert (tmp_path / "tickets.yaml").read_text(encoding="utf-8") == "mine"
     assert load_recipe(tmp_path / "other.yaml").data.label == "queue"
+
+
+def test_without_a_terminal_options_say_what_the_file_does_not_show(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path)
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    code, _, err = call("recipes", "new", "--data", "tickets.csv", "--yes")
+    assert code == 2
+    assert "the file does not show --task and --label; give them: the file's columns are: ticket, queue" in err
+    code, out, err = call("recipes", "new", "--data", "tickets.csv", "--label", "queue", "--yes")
+    assert code == 0, err
+    assert "wrote tickets.yaml" in out
+    code, _, err = call("recipes", "new", "--data", "tables.txt", "--yes")
+    assert (code, "name one that ends in .jsonl, .json, .csv, .tsv" in err) == (2, True)
 
 
 def test_the_choices_are_shown_and_columns_by_name(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
