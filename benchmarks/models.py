@@ -20,8 +20,8 @@ HEADER = f"""\
 # Your own model, and models that were tried
 
 `model: {{name: …}}` takes a name of the hub, a folder with what `save_pretrained` writes (`./my-model` counts from the
-recipe's folder), or `bundled:NAME`; `--model NAME_OR_PATH` puts another into any recipe. Whether autolora can adapt it is
-said before anything is trained, and how its tokenizer cuts the rows:
+recipe's folder), or `bundled:NAME`; `--model NAME_OR_PATH` puts another into any recipe. Whether autolora can adapt it
+is said before anything is trained, and how its tokenizer cuts the rows:
 
 <!-- needs: a recipe and a model of yours -->
 ```bash

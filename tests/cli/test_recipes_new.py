@@ -21,13 +21,6 @@ class Terminal(io.StringIO):
         return True
 
 
-class Interrupted(Terminal):
-    """Somebody presses Ctrl-C."""
-
-    def readline(self, size: int | None = -1, /) -> str:
-        raise KeyboardInterrupt
-
-
 def answer(monkeypatch: pytest.MonkeyPatch, *lines: str) -> None:
     monkeypatch.setattr("sys.stdin", Terminal("".join(f"{line}\n" for line in lines)))
 
@@ -135,7 +128,14 @@ def test_an_end_at_a_question_is_no_fault_of_ours_and_leaves_nothing(
     answer(monkeypatch, "tickets.csv", "queue")
     code, _, err = call("recipes", "new")
     assert (code, err.splitlines()[-1]) == (2, "autolora: a question was not answered: nothing was done")
-    monkeypatch.setattr("sys.stdin", Interrupted())
+    terminal = Terminal()
+    monkeypatch.setattr(terminal, "readline", interrupt)
+    monkeypatch.setattr("sys.stdin", terminal)
     code, _, err = call("recipes", "new")
     assert (code, err.splitlines()[-1]) == (130, "autolora: cancelled")
     assert sorted(tmp_path.iterdir()) == before
+
+
+def interrupt(*_: object) -> str:
+    """Somebody presses Ctrl-C."""
+    raise KeyboardInterrupt
