@@ -17,7 +17,20 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "models.md"
 COMMAND = "python -m benchmarks.models"
 
 HEADER = f"""\
-# Models that were tried
+# Your own model, and models that were tried
+
+`model: {{name: …}}` takes a name of the hub, a folder with what `save_pretrained` writes (`./my-model` counts from the
+recipe's folder), or `bundled:NAME`; `--model NAME_OR_PATH` puts another into any recipe. Whether autolora can adapt it
+is said before anything is trained, and how its tokenizer cuts the rows:
+
+<!-- needs: a recipe and a model of yours -->
+```bash
+autolora recipes validate mine.yaml
+autolora data mine.yaml --model ./my-model
+autolora run mine.yaml --model ./my-model
+```
+
+## How they were tried
 
 Made by `{COMMAND}` from `tests/model/architectures.py`; `tests/model/test_architectures.py` tries every line:
 a tiny random model of the architecture, saved as the class that people's checkpoints are of, with a tokenizer of the

@@ -15,7 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", "examples/README.md", "docs/*.md", "docs/container/*.md")
-OTHER_LANGUAGES = {"python", "yaml", "toml", "json", "text"}
+OTHER_LANGUAGES = {"python", "yaml", "toml", "json"}
 
 FENCED = re.compile(r"^(?P<mark>`{3,})(?P<language>[^\n]*)\n(?P<text>.*?)^(?P=mark)[^\S\n]*$", re.M | re.S)
 INDENTED = re.compile(r"(?<=\n\n)(?P<text>(?:    [^\n]*\n(?:\n(?=    ))?)+)")
@@ -60,7 +60,7 @@ def blocks() -> Iterator[Block]:
 
 def blocks_of(document: str, text: str) -> Iterator[Block]:
     """Those of one document, fenced and indented."""
-    fenced = [match for match in FENCED.finditer(text) if match["language"].strip() not in OTHER_LANGUAGES]
+    fenced = [match for match in FENCED.finditer(text) if _may_hold_commands(match)]
     hidden = FENCED.sub(lambda match: re.sub(r"[^\n]", "`", match[0]), text)
     for match in sorted([*fenced, *INDENTED.finditer(hidden)], key=re.Match.start):
         found = MARK.search(text[: match.start()].rstrip())
@@ -68,3 +68,9 @@ def blocks_of(document: str, text: str) -> Iterator[Block]:
         block = Block(document, text[: match.start()].count("\n") + 1, match["text"], kind, what)
         if block.commands():
             yield block
+
+
+def _may_hold_commands(match: re.Match[str]) -> bool:
+    """What a program prints, as ``text``, may begin like a command: there it is one behind a prompt alone."""
+    language = match["language"].strip()
+    return language not in OTHER_LANGUAGES and (language != "text" or bool(re.search(r"^\s*\$ ", match["text"], re.M)))

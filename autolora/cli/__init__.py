@@ -28,8 +28,7 @@ def main(arguments: list[str] | None = None) -> None:
             sys.exit(_end_closed())
         if isinstance(end, SystemExit) and end.code != CANCELLED:  # with this code typer ends at an interrupt
             raise
-        how = "the same command" if arguments[:1] == ["compare"] else "--resume"
-        warn(f"autolora: cancelled; {how} goes on from the last checkpoint")
+        warn(f"autolora: cancelled{_going_on(arguments)}")
         sys.exit(CANCELLED)
     except BrokenPipeError:
         sys.exit(_end_closed())
@@ -37,6 +36,15 @@ def main(arguments: list[str] | None = None) -> None:
         from autolora.cli.ending import end as end_with
 
         sys.exit(end_with(error, debug=arguments != given))
+
+
+def _going_on(arguments: list[str]) -> str:
+    """How what was interrupted goes on; "" for a command that keeps nothing to go on from."""
+    command = next(iter(arguments), "")
+    how = {"compare": "the same command", **dict.fromkeys(("search", "retrain", "eval", "run"), "--resume")}.get(
+        command
+    )
+    return f"; {how} goes on from the last checkpoint" if how else ""
 
 
 def _run(arguments: list[str]) -> None:

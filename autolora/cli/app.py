@@ -31,6 +31,8 @@ from autolora.cli.run import run
 from autolora.cli.runs import app as runs_app
 from autolora.cli.search import search
 from autolora.cli.watch import watch
+from autolora.console import warn
+from autolora.errors import UserError
 
 
 class _Group(TyperGroup):
@@ -43,7 +45,7 @@ class _Group(TyperGroup):
 
     @override
     def invoke(self, ctx: Any) -> Any:
-        with _safe():
+        with _safe(), _asked():
             return super().invoke(ctx)
 
 
@@ -55,6 +57,21 @@ def _safe() -> Iterator[None]:
         if hasattr(error, "format_message") and isinstance(said := getattr(error, "message", None), str):
             vars(error)["message"] = safe.terminal(said)
         raise
+
+
+@contextmanager
+def _asked() -> Iterator[None]:
+    """A question that is not answered, or answered with no, ends a command before it has done anything."""
+    try:
+        yield
+    except typer.Abort as end:
+        warn("")  # the question's line is open
+        if isinstance(end.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        ended = isinstance(end.__context__, EOFError)
+        raise UserError(
+            f"{'a question was not answered' if ended else 'the answer was no'}: nothing was done"
+        ) from None
 
 
 app = typer.Typer(

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from autolora.console import line, say, screen
-from autolora.errors import UserError
+from autolora.errors import RecipeError, UserError
+from autolora.words import did_you_mean
 
 if TYPE_CHECKING:
     from autolora.experiment.new_recipe import Guess
@@ -47,52 +50,87 @@ def new(
 ) -> None:
     """Write a recipe for a data file: asks for task, columns and model, with what the file shows as a guess."""
     from autolora.experiment.new_recipe import FAMILIES, default_model, guess, write_recipe
-    from autolora.words import did_you_mean
 
     asks = not yes and sys.stdin.isatty()
     if task is not None and task not in FAMILIES:
         raise UserError(
             f"--task: one of {', '.join(FAMILIES)}, got {task!r}; {did_you_mean(task, FAMILIES)}".rstrip("; ")
         )
-    if data is None:
-        if not asks:
-            raise UserError("recipes new: --data FILE is missing, and nobody is asked: standard input is no terminal")
-        data = Path(typer.prompt("data file"))
+    if data is None and not asks:
+        raise UserError("recipes new: --data FILE is missing, and nobody is asked: standard input is no terminal")
     if eval_data is not None and not eval_data.is_file():
         raise UserError(f"--eval-data: {eval_data} is no file")
-    found = guess(data, encoding=encoding, task=task, label=label, columns=column or ())
+    look = partial(guess, encoding=encoding, task=task, label=label, columns=tuple(column or ()))
+    file, found = (data, look(data)) if data is not None else _looked_at(look)
     if asks:
-        found = _confirmed(data, found, encoding, task, label, column or [])
+        found = _confirmed(partial(guess, file, encoding=encoding), found, task, label, column or [])
     missing = _missing(found, task, label, column, model, output, yes=yes or asks)
     if missing and not asks:
         raise UserError(_said(missing, found, yes=yes))
-    chosen = model or (_ask("model", default_model(found.task)) if asks else default_model(found.task))
-    default = Path(f"{_stem(data)}.yaml")
-    target = output or (Path(_ask("write to", str(default))) if asks else default)
-    write_recipe(target, data, found, chosen, evaluation=eval_data, encoding=encoding)
-    console = screen(stderr=True)
-    line(console, f"{found.task}: {', '.join(found.columns)} to {found.label}, with {chosen}")
+    write = partial(write_recipe, file=file, found=found, evaluation=eval_data, encoding=encoding)
+    chosen, target = _written(write, model, output, default_model(found.task), Path(f"{_stem(file)}.yaml"), asks=asks)
+    both = "" if found.columns == (found.label,) else f" to {found.label}"
+    line(screen(stderr=True), f"{found.task}: {', '.join(found.columns)}{both}, with {chosen}")
+    if eval_data is None:
+        line(screen(stderr=True), "a fifth of the rows is held out to score on; --eval-data FILE names others")
     say(f"wrote {target}; look at the data with: autolora data {target}; run it with: autolora run {target}")
 
 
+def _looked_at(look: Callable[[Path], Guess]) -> tuple[Path, Guess]:
+    """A file that can be read, and what it shows."""
+    while True:
+        file = Path(_ask("data file", ""))
+        try:
+            return file, look(file)
+        except UserError as wrong:
+            _tell(str(wrong).removeprefix("--data: "))
+
+
+def _written(
+    write: Callable[..., None], model: str | None, output: Path | None, small: str, near: Path, *, asks: bool
+) -> tuple[str, Path]:
+    """The model and the file that are settled on, once the recipe is written; what cannot be is asked for again."""
+    chosen = model or (_ask("model, of the hub, bundled:NAME or a folder", small) if asks else small)
+    target = output or (Path(_ask("write to", str(near))) if asks else near)
+    while True:
+        try:
+            write(target, model=chosen)
+        except RecipeError as wrong:
+            if not asks or model or not all(fault.field.startswith("model") for fault in wrong.faults):
+                raise
+            for fault in wrong.faults:
+                _tell(f"{fault.message}; {fault.hint}".rstrip("; "))
+            chosen = _ask("model", small)
+        except UserError as wrong:
+            if not asks or output:
+                raise
+            _tell(str(wrong))
+            target = Path(_ask("write to", ""))
+        else:
+            return chosen, target
+
+
 def _confirmed(
-    data: Path, found: Guess, encoding: str, task: str | None, label: str | None, columns: list[str]
+    look: Callable[..., Guess], found: Guess, task: str | None, label: str | None, columns: list[str]
 ) -> Guess:
     """What the user says to each guess; a changed task or label is guessed anew from there."""
-    from autolora.experiment.new_recipe import FAMILIES, guess
+    from autolora.experiment.new_recipe import FAMILIES
 
-    line(screen(stderr=True), f"columns: {', '.join(found.there)}")
+    _tell(f"columns: {', '.join(found.named)}")
+    if label is None and not found.task:  # the task is then seen by what is learned
+        label = _ask("column that is learned", found.label, found.there)
+        found = look(task=task, label=label, columns=columns)
     if task is None:
         if found.why:
-            line(screen(stderr=True), f"task: a guess: {found.why}")
-        task = _ask("task", found.task, FAMILIES)
-        found = guess(data, encoding=encoding, task=task, label=label, columns=columns)
+            _tell(f"task: a guess: {found.why}")
+        task = _ask(f"task ({', '.join(FAMILIES)})", found.task, FAMILIES)
+        found = look(task=task, label=label, columns=columns)
     if label is None:
         label = _ask("column that is learned", found.label, found.there)
-        found = guess(data, encoding=encoding, task=task, label=label, columns=columns)
-    if not columns:
+        found = look(task=task, label=label, columns=columns)
+    if not columns and found.columns != (label,):  # whole conversations are both
         columns = _columns(found)
-    return replace(found, columns=tuple(columns))
+    return replace(found, columns=tuple(columns) or found.columns)
 
 
 def _columns(found: Guess) -> list[str]:
@@ -102,15 +140,24 @@ def _columns(found: Guess) -> list[str]:
         names = [text] if text in found.there else [part.strip() for part in text.split(",")]
         if all(name in found.there for name in names) and 1 <= len(names) <= 2:
             return names
-        line(screen(stderr=True), f"one or two of: {', '.join(found.there)}")
+        _tell(f"one or two of: {', '.join(found.named)}, got {text!r}")
 
 
 def _ask(what: str, default: str, among: tuple[str, ...] = ()) -> str:
     while True:
-        answer = str(typer.prompt(what, default=default or None, err=True)).strip()
-        if not among or answer in among:
+        answer = str(typer.prompt(what, default=default, show_default=bool(default), err=True)).strip()
+        if answer in among or (answer and not among):
             return answer
-        line(screen(stderr=True), f"one of: {', '.join(among)}")
+        near = did_you_mean(answer, among) if answer else ""
+        _tell(
+            "; ".join(
+                filter(None, [f"one of: {', '.join(among)}, got {answer!r}" if among else "it must be said", near])
+            )
+        )
+
+
+def _tell(text: str) -> None:
+    line(screen(stderr=True), text)
 
 
 def _missing(
@@ -135,7 +182,7 @@ def _missing(
 
 
 def _said(missing: list[str], found: Guess, *, yes: bool) -> str:
-    there = f"the file's columns are: {', '.join(found.there)}"
+    there = f"the file's columns are: {', '.join(found.named)}"
     if yes:
         give = "it" if len(missing) == 1 else "them"
         return f"recipes new: the file does not show {' and '.join(missing)}; give {give}: {there}"

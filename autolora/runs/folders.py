@@ -17,7 +17,12 @@ TUNING = "_tuning"  # in a recipe's folder, those of its runs that try a setting
 RANKS = ("retrain/ranks.json", "search/ranks.json")  # the first that a run has counts
 FILES = ("recipe.yaml", "status.json", "manifest.json")  # of every run
 STAGES = ("search", "retrain", "eval")
-OWN = (*STAGES, "adapter", "predictions", "submission")  # folders that a run has, in which there are no runs
+TRACKING = "tracking"  # in a run's folder and in a comparison's, what trackers keep: copies of recipes among it
+OWN = (*STAGES, "adapter", "predictions", "submission", TRACKING)  # folders that a run has, in which there are no runs
+COMPARISONS, TRIALS = (
+    "comparisons",
+    "trials.json",
+)  # tables of comparisons; the list of one's runs
 REMOVED = ".removed"  # the end of the name that a run gets, with a dot in front, to be removed
 MARKED = "removed"  # in a comparison's list of trials: when the run of one was removed
 LONGEST = 80  # characters of a method's label in the name of a folder
@@ -74,7 +79,7 @@ def all_run_folders(root: Path) -> Iterator[Path]:
 
 
 def _below(root: Path) -> Iterator[Path]:
-    """Runs at any depth; what a run has of its own folders is not looked into, and no link is followed."""
+    """Runs at any depth; what runs and comparisons have of their own is not looked into, and no link is followed."""
     for parent, names, files in os.walk(root):
         names[:] = [name for name in names if not is_removed(name)]
         if all(name in files for name in FILES[:2]) and is_run(path := Path(parent)):
@@ -82,6 +87,8 @@ def _below(root: Path) -> Iterator[Path]:
             yield path
         elif any(name in files for name in FILES) and held_run(path := Path(parent)):
             yield path
+        elif TRACKING in names and (TRIALS in files or COMPARISONS in Path(parent).relative_to(root).parts):
+            names.remove(TRACKING)
 
 
 def _children(folder: Path) -> Iterator[Path]:

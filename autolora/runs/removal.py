@@ -18,12 +18,20 @@ from typing import Any
 
 from autolora.errors import UserError
 from autolora.files import read_json, sync, write_json
-from autolora.runs.folders import MARKED, REMOVED, STAGES, all_run_folders, held_run, is_removed
+from autolora.runs.folders import (
+    COMPARISONS,
+    MARKED,
+    REMOVED,
+    STAGES,
+    TRIALS,
+    all_run_folders,
+    held_run,
+    is_removed,
+)
 from autolora.runs.inventory import MANIFEST, read_run_state
 from autolora.runs.lock import HeldError, Lock
 from autolora.runs.summary import size_of
 
-COMPARISONS, TRIALS = "comparisons", "trials.json"
 _ABOVE = 6  # folders that comparisons are looked for in: a recipe's name has few parts
 
 

@@ -22,14 +22,14 @@ from autolora.console import warn
 from autolora.recipe.load import dump_recipe
 from autolora.recipe.method import label
 from autolora.registry import TRACKERS
-from autolora.runs.folders import TUNING
+from autolora.runs.folders import TRACKING, TUNING
 from autolora.runs.store import STAGES, Run
 from autolora.trackers.base import About, Tracker
 from autolora.trackers.content import Sent, flat, of_record, of_stage, records_of
 from autolora.trackers.journal import Journal, digest_of
 from autolora.trackers.names import check_trackers
 
-FOLDER = "tracking"  # in a run's folder
+FOLDER = TRACKING  # in a run's folder
 
 
 @dataclass(frozen=True)

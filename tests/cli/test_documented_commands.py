@@ -126,6 +126,7 @@ def unknown_options(command: Any, words: list[str]) -> list[str]:
         ("<!-- needs: a GPU -->\n\nWords between.\n\n```bash\nautolora run x.yaml\n```\n", ""),
         ("Words:\n\n    $ make test\n    12 passed\n\nMore.\n", ""),
         ("<!-- run in: reviews -->\n\n    autolora eval\n\n", "run in"),
+        ("```text\n$ autolora recipes list\nto begin with\n```\n", ""),
     ],
 )
 def test_blocks_are_found_with_what_is_said_above_them(text: str, kind: str) -> None:
@@ -134,7 +135,13 @@ def test_blocks_are_found_with_what_is_said_above_them(text: str, kind: str) -> 
 
 
 @pytest.mark.parametrize(
-    "text", ["```python\nimport autolora\n```\n", "```\nsearch: step 0 of 3\n```\n", "make it so\n"]
+    "text",
+    [
+        "```python\nimport autolora\n```\n",
+        "```text\nautolora 0.1.0\n```\n",
+        "```\nsearch: step 0 of 3\n```\n",
+        "make it so\n",
+    ],
 )
 def test_what_is_no_command_is_left_alone(text: str) -> None:
     assert not list(blocks_of("page.md", text))

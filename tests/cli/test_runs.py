@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from pathlib import Path
@@ -161,6 +162,15 @@ def test_removing_asks_first_and_tells_of_comparisons(call: Call, root: Path, mo
     assert "comparisons/tiny has it in its tables" in err
     assert not (root / "tiny" / "good").exists()
     assert "removed" in json.loads((root / "comparisons" / "tiny" / "trials.json").read_text())[0]
+
+
+def test_no_removes_nothing_and_is_no_fault_of_ours(call: Call, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = io.StringIO("n\n")
+    monkeypatch.setattr(answers, "isatty", lambda: True)
+    monkeypatch.setattr("sys.stdin", answers)
+    code, _, err = call("runs", "rm", "good", "--runs", root)
+    assert (code, err.splitlines()[-1]) == (2, "autolora: the answer was no: nothing was done")
+    assert (root / "tiny" / "good").exists()
 
 
 def test_of_several_nothing_is_removed_where_one_is_no_run(call: Call, root: Path) -> None:

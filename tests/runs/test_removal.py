@@ -50,6 +50,20 @@ def test_what_is_no_run_stays(run: Path, tmp_path: Path) -> None:
     assert (run / "recipe.yaml").is_file()
 
 
+def test_what_a_tracker_keeps_of_a_run_is_no_run(run: Path) -> None:
+    root = run.parents[1]
+    comparison = root / "comparisons" / "tiny"
+    for folder in (run, comparison):  # MLflow's artifacts have a copy of the recipe, and pictures by stage
+        artifacts = folder / "tracking" / "mlflow" / "artifacts" / "0123" / "artifacts"
+        shutil.copytree(run / "search", artifacts / "search")
+        shutil.copy(run / "recipe.yaml", artifacts)
+    assert [*run_folders(root)] == [*all_run_folders(root)] == [run]
+    other = make_run(root / "tracking")  # a recipe may be called so
+    assert sorted(all_run_folders(root)) == sorted([run, other])
+    remove(run)
+    assert not run.exists()
+
+
 def test_a_run_that_somebody_is_at_stays(run: Path) -> None:
     there = Elsewhere(run / ".lock")
     try:
