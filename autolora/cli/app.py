@@ -48,9 +48,9 @@ class _Group(TyperGroup):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        registered = self.commands  # of commands that are no file's here
-        self.commands = Commands(ABOUT, _load)
-        self.commands.update(registered)
+        self.all = Commands(ABOUT, _load)
+        self.all.update(self.commands)  # those that are no file's here
+        self.commands = self.all
 
     @override
     def make_context(self, *arguments: Any, **options: Any) -> Any:
@@ -73,7 +73,7 @@ class _Group(TyperGroup):
     def _in_brief(self) -> TyperGroup:
         """The group for what shows names and first lines only."""
         brief = copy(self)
-        brief.commands = self.commands.in_brief()
+        brief.commands = self.all.in_brief()
         return brief
 
 
