@@ -109,10 +109,7 @@ def write_rows(data: Path, given: Path | None, count: int) -> None:
         from autolora.data.grammar import acceptability
 
         made = acceptability(seed=0)
-        splits = {
-            name: [{"sentence": row.sentence, "label": int(row.label == "acceptable")} for row in rows]
-            for name, rows in made.items()
-        }
+        splits = {name: [{"sentence": row.sentence, "label": row.label} for row in rows] for name, rows in made.items()}
     draws, rows = random.Random(0), splits["train"]
     train = [
         {**row, "sentence": row["sentence"] if i < len(rows) else f"{row['sentence']} {draws.choice(rows)['sentence']}"}
