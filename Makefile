@@ -18,7 +18,7 @@ ARGS ?=
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help install quickstart test test-slow test-lowest lint check bench bench-search bench-squeeze bench-ranks bench-compress bench-memory bench-listing bench-report fuzz torture docs clean reproduce-glue reproduce-nlg reproduce-ner
+.PHONY: help install quickstart test test-slow test-lowest lint check bench bench-search bench-squeeze bench-ranks bench-compress bench-memory bench-listing bench-report bench-start bench-scoring fuzz torture docs clean reproduce-glue reproduce-nlg reproduce-ner
 .DEFAULT_GOAL := help
 
 help:
@@ -39,6 +39,8 @@ help:
 	@echo "make bench-compress seconds and memory of autolora compress on an adapter of a 7B model's size"
 	@echo "make bench-memory memory of a search iteration and a training step, computed beside measured"
 	@echo "make bench-listing seconds of listing 2000 runs beside ten: ARGS=RUN, a run's folder of which copies are made"
+	@echo "make bench-start how long the commands and a first step take to begin, beside what they are built on"
+	@echo "make bench-scoring TER, METEOR and PTB tokens of WebNLG's test outputs, beside sacrebleu's TER"
 	@echo "make bench-report memory and seconds of autolora report over 50, 300 and 2000 runs"
 	@echo "make reproduce-glue, reproduce-nlg, reproduce-ner"
 	@echo "                 the paper's comparison: methods by seeds on every task, one table; goes on where it was interrupted"
@@ -139,6 +141,12 @@ bench-listing: install
 
 bench-report: install
 	$(BIN)/python -m benchmarks.report_memory $(ARGS)
+
+bench-start: install
+	$(BIN)/python -m benchmarks.start $(ARGS)
+
+bench-scoring: install
+	$(BIN)/python -m benchmarks.scoring $(ARGS)
 
 # Both print seeds, and of each finding the command that brings it back: ARGS="--case runs:0:17"
 fuzz: install

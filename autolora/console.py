@@ -12,16 +12,19 @@ import time
 import warnings
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from functools import cache
 from types import TracebackType
-from typing import Self
-
-from rich.console import Console, ConsoleOptions, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.segment import Segment
+from typing import TYPE_CHECKING, Self, TextIO
 
 from autolora import safe
 
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.progress import Progress
+    from rich.segment import Segment
+
 PLAIN_EVERY = 10.0  # seconds between two plain lines
+TAB = 8  # columns
 
 
 def hush() -> None:
@@ -29,12 +32,20 @@ def hush() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 
 
-class _Screen(Console):
-    """A rich console that sends no control characters but rich's own: texts have them written out."""
+@cache
+def _screens() -> type[Console]:
+    """The class of our screens. A line of text needs no rich, and rich takes longer to import than most commands."""
+    from rich.console import Console
+    from rich.segment import Segment
 
-    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        for segment in super().render(renderable, options):
-            yield segment if segment.control else Segment(safe.terminal(segment.text), segment.style)
+    class Screen(Console):
+        """A rich console that sends no control characters but rich's own: texts have them written out."""
+
+        def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+            for segment in super().render(renderable, options):
+                yield segment if segment.control else Segment(safe.terminal(segment.text), segment.style)
+
+    return Screen
 
 
 def screen(*, stderr: bool = False) -> Console:
@@ -43,31 +54,49 @@ def screen(*, stderr: bool = False) -> Console:
     Args:
         stderr: Which of the two.
     """
+    _take_all_characters()
+    return _screens()(stderr=stderr)
+
+
+def _take_all_characters() -> None:
     for stream in (sys.stdout, sys.stderr):
         if reconfigure := getattr(stream, "reconfigure", None):
             reconfigure(errors="backslashreplace")  # what the stream's encoding lacks is written out
-    return _Screen(stderr=stderr)
 
 
 def line(console: Console, text: str) -> None:
-    """Text as it is on one of our screens: no markup, no wrapping.
+    """Text as it is on one of our screens: no markup, no names of emoji, no wrapping.
 
     Args:
         console: Of `screen`.
         text: One line or several.
     """
-    console.print(safe.terminal(text), markup=False, highlight=False, soft_wrap=True)
+    console.print(safe.terminal(text), markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 def say(text: str) -> None:
     """A line on standard output."""
-    line(screen(), text)
+    _take_all_characters()
+    _put(sys.stdout, text)
 
 
 def warn(text: str) -> None:
     """A line on standard error, if that is not closed: what went wrong, or is not as one would expect."""
     with suppress(OSError, ValueError):
-        line(screen(stderr=True), text)
+        _take_all_characters()
+        _put(sys.stderr, text)
+
+
+def _put(stream: TextIO | None, text: str) -> None:
+    """What `line` shows on a screen of the stream."""
+    stream = getattr(stream, "rich_proxied_file", stream)  # past what a progress bar puts in the stream's place
+    if stream is None:
+        return
+    try:
+        stream.write(safe.terminal(text).expandtabs(TAB) + "\n")
+        stream.flush()
+    except BrokenPipeError:
+        raise SystemExit(1)  # noqa: B904 (as rich ends then; the command line looks at the context)
 
 
 def document(text: str) -> None:
@@ -104,6 +133,15 @@ class StageProgress:
 
     def __enter__(self) -> Self:
         if self.show and self.console.is_terminal:
+            from rich.progress import (
+                BarColumn,
+                MofNCompleteColumn,
+                Progress,
+                TextColumn,
+                TimeElapsedColumn,
+                TimeRemainingColumn,
+            )
+
             self.bar = Progress(
                 TextColumn("{task.description}", style="bold", markup=False),
                 BarColumn(bar_width=24),

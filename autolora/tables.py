@@ -12,13 +12,14 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-from rich.cells import cell_len
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING
 
 from autolora import safe
 from autolora.files import write_atomic, write_json
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
 
 Cell = str | int | float | None
 Row = Mapping[str, Cell]
@@ -50,6 +51,8 @@ def render(rows: Sequence[Row], title: str, width: int | None = None) -> Table:
         title: Above it.
         width: Characters of a line; a wider table has a column for each row. None: as wide as it gets.
     """
+    from rich.table import Table
+
     table = Table(title=_text(title), title_justify="left")
     columns = column_names(rows)
     if width is not None and _natural_width(rows) > width:
@@ -66,7 +69,16 @@ def render(rows: Sequence[Row], title: str, width: int | None = None) -> Table:
     return table
 
 
+def _columns(text: str) -> int:
+    """That a terminal takes for it."""
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
 def _text(cell: str) -> Text:
+    from rich.text import Text
+
     return Text(safe.terminal(cell))
 
 
@@ -74,7 +86,7 @@ def _natural_width(rows: Sequence[Row]) -> int:
     """Characters of a line, with two blanks and a rule for each column."""
     columns = column_names(rows)
     cells = ([name, *(show(row.get(name)) for row in rows)] for name in columns)
-    return 1 + sum(max(cell_len(safe.terminal(cell)) for cell in column) + 3 for column in cells)
+    return 1 + sum(max(_columns(safe.terminal(cell)) for cell in column) + 3 for column in cells)
 
 
 def to_markdown(rows: Sequence[Row]) -> str:
@@ -89,7 +101,7 @@ def to_markdown(rows: Sequence[Row]) -> str:
     right = [is_numeric(rows, column) for column in columns]
     lines = [columns, *([show(row.get(column)) for column in columns] for row in rows)]
     cells = [[safe.markdown_cell(cell) for cell in line] for line in lines]
-    widths = [max(3, *map(cell_len, column)) for column in zip(*cells, strict=True)]
+    widths = [max(3, *map(_columns, column)) for column in zip(*cells, strict=True)]
     rule = ["-" * (width - 1) + ":" if end else "-" * width for width, end in zip(widths, right, strict=True)]
     cells.insert(1, rule)
     return "".join(_line(line, widths, right) for line in cells)
@@ -98,7 +110,7 @@ def to_markdown(rows: Sequence[Row]) -> str:
 def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:
     padded = []
     for cell, width, end in zip(cells, widths, right, strict=True):
-        space = " " * (width - cell_len(cell))
+        space = " " * (width - _columns(cell))
         padded.append(space + cell if end else cell + space)
     return f"| {' | '.join(padded)} |\n"
 

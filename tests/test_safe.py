@@ -237,3 +237,23 @@ def test_nothing_is_printed_past_the_console() -> None:
         and not (file.name in ("tables.py", "answers.py") and said == "csv.writer")
     ]  # fmt: skip
     assert found == []
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("train.jsonl:100: no JSON", None),
+        ("[red]a\tb", "[red]a  b"),
+        (f"{'x' * 300}   ", None),
+        ("a\n\tb", "a\n        b"),
+    ],
+)
+def test_a_line_is_the_same_with_and_without_a_screen(
+    text: str, shown: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    say(text)
+    line(screen(), text)
+    warn(text)
+    line(screen(stderr=True), text)
+    out, err = capsys.readouterr()
+    assert out == err == f"{shown or text}\n" * 2

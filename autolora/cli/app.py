@@ -1,9 +1,11 @@
-"""All commands, each in a file of its own."""
+"""All commands, each in a file of its own, which is imported when the command is given."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
@@ -11,32 +13,47 @@ from typer.core import TyperGroup
 from typing_extensions import override
 
 from autolora import safe
-from autolora.cli.card import card
-from autolora.cli.compare import compare
-from autolora.cli.compress import compress
-from autolora.cli.data import data
-from autolora.cli.doctor import doctor
-from autolora.cli.eval import evaluate
-from autolora.cli.export import export
-from autolora.cli.memory import memory
-from autolora.cli.merge import merge
+from autolora.cli.commands import MARKUP, Commands
 from autolora.cli.placing import with_ray_address
-from autolora.cli.predict import predict
-from autolora.cli.push import push
-from autolora.cli.ranks import ranks
-from autolora.cli.recipes import app as recipes_app
-from autolora.cli.report import report
-from autolora.cli.retrain import retrain
-from autolora.cli.run import run
-from autolora.cli.runs import app as runs_app
-from autolora.cli.search import search
-from autolora.cli.watch import watch
 from autolora.console import warn
 from autolora.errors import UserError
+
+ABOUT = {  # the first paragraph of each command's help, in the order of the page
+    "data": "Show what is read of the data: rows, classes, lengths in tokens, examples, and what is doubtful "
+    "about them.",
+    "memory": "Compute the memory of search, squeeze and retraining from the model's config.json; no weights are "
+    "needed.",
+    "search": "Learn the selection variables and write a rank for every layer.",
+    "ranks": "Read the ranks for other budgets off a finished search, and draw what they cost.",
+    "retrain": "Train LoRA at the found ranks on all training data and write a PEFT adapter.",
+    "eval": "Measure the adapter on the evaluation splits and write the metrics table; or score another system's "
+    "outputs.",
+    "predict": "Predict new rows, which need no labels: one record for each, in order.",
+    "run": "Search, retrain and eval, one after the other.",
+    "compare": "Compare methods over seeds: every trial is a run, done once and reused; the tables at the end.",
+    "watch": "Show how far a run or a comparison is, until it ends or Ctrl-C; it is not disturbed by that.",
+    "compress": "Make a trained PEFT adapter smaller: by its spectrum alone, or by what data say each component is "
+    "worth.",
+    "report": "Write one self-contained HTML page about runs, and the same in Markdown.",
+    "export": "Print the ranks of a run as the configuration of another tool; what the tool cannot express is said.",
+    "merge": "Put an adapter into the weights of its model, and write that model with its tokenizer.",
+    "card": "Write the model card of a run: adapter/README.md.",
+    "push": "Send a run's adapter, its model card, ranks and metrics to the Hugging Face hub.",
+    "doctor": "Look at versions, devices, folders, models and extras, and say what is wrong or missing.",
+    "runs": "List runs (also without the word list), show one, compare two, remove some.",
+    "recipes": "List, show, copy, write and check recipes.",
+}
+NAMES = {"eval": "evaluate", "runs": "app", "recipes": "app"}  # in the command's module, where it is not the command's
 
 
 class _Group(TyperGroup):
     """The commands; what is said about a wrong command line cannot act on the terminal."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.all = Commands(ABOUT, _load)
+        self.all.update(self.commands)  # those that are no file's here
+        self.commands = self.all
 
     @override
     def make_context(self, info_name: Any, args: list[str], *arguments: Any, **options: Any) -> Any:
@@ -47,6 +64,24 @@ class _Group(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         with _safe(), _asked():
             return super().invoke(ctx)
+
+    @override
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        TyperGroup.format_help(self._in_brief(), ctx, formatter)
+
+    @override
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:
+        return TyperGroup.shell_complete(self._in_brief(), ctx, incomplete)
+
+    def _in_brief(self) -> TyperGroup:
+        """The group for what shows names and first lines only."""
+        brief = copy(self)
+        brief.commands = self.all.in_brief()
+        return brief
+
+
+def _load(command: str) -> Any:
+    return getattr(import_module(f"autolora.cli.{command}"), NAMES.get(command, command))
 
 
 @contextmanager
@@ -81,27 +116,8 @@ app = typer.Typer(
     epilog="--debug, anywhere on the line, shows the traceback of an error.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=MARKUP,
 )
-app.command("data")(data)
-app.command("memory")(memory)
-app.command("search")(search)
-app.command("ranks")(ranks)
-app.command("retrain")(retrain)
-app.command("eval")(evaluate)
-app.command("predict")(predict)
-app.command("run")(run)
-app.command("compare")(compare)
-app.command("watch")(watch)
-app.command("compress")(compress)
-app.command("report")(report)
-app.command("export")(export)
-app.command("merge")(merge)
-app.add_typer(runs_app, name="runs")
-app.command("card")(card)
-app.command("push")(push)
-app.command("doctor")(doctor)
-app.add_typer(recipes_app, name="recipes")
 
 
 @app.callback(invoke_without_command=True)

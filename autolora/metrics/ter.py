@@ -10,9 +10,9 @@ from autolora.metrics.text import by_position, check_texts
 
 def ter(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
     """Translation edit rate, edits per reference word; smaller is better. Case is ignored, punctuation split off."""
-    from sacrebleu.metrics.ter import TER
+    from autolora.metrics.edit_rate import Rate
 
-    return {"ter": TER(normalized=True).corpus_score(predictions, by_position(references)).score / 100}
+    return {"ter": Rate(normalized=True).corpus_score(predictions, by_position(references)).score / 100}
 
 
 METRIC = Metric("ter", ter, (Output("ter", higher_is_better=False, high=None),), check=check_texts, takes="texts")

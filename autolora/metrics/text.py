@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from functools import lru_cache
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from functools import cached_property, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
@@ -98,8 +99,42 @@ def _line(text: str) -> str:
 
 
 @contextmanager
+def one_meteor() -> Iterator[None]:
+    """All scores in here are asked of one METEOR, which is begun with the first: it reads its tables for seconds."""
+    with ExitStack() as stack:
+        token = None if _KEPT.get() else _KEPT.set(_Kept(stack))
+        try:
+            yield
+        finally:
+            if token:
+                _KEPT.reset(token)
+
+
+class _Kept:
+    def __init__(self, stack: ExitStack) -> None:
+        self.stack = stack
+
+    @cached_property
+    def process(self) -> subprocess.Popen[str]:
+        return self.stack.enter_context(_begun())
+
+
+_KEPT: ContextVar[_Kept | None] = ContextVar("kept", default=None)
+
+
+@contextmanager
 def meteor_process() -> Iterator[subprocess.Popen[str]]:
-    """METEOR 1.5 as pycocoevalcap starts it, waiting for lines on its standard input."""
+    """METEOR 1.5, waiting for lines on its standard input: that of `one_meteor`, or one of its own."""
+    if kept := _KEPT.get():
+        yield kept.process
+    else:
+        with _begun() as process:
+            yield process
+
+
+@contextmanager
+def _begun() -> Iterator[subprocess.Popen[str]]:
+    """METEOR as pycocoevalcap starts it."""
     jar = carried("meteor", "meteor-1.5.jar")
     process = subprocess.Popen(
         [java(), "-Dfile.encoding=UTF-8", "-jar", "-Xmx2G", str(jar), "-", "-", "-stdio", "-l", "en", "-norm"],

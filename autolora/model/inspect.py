@@ -16,6 +16,7 @@ from autolora.errors import UserError
 from autolora.files import parse_json
 from autolora.model.config import OUTPUT, read_config
 from autolora.model.explain import ADAPTER, adapter_fault, reason
+from autolora.model.tensors import header
 from autolora.planted.kinds import is_planted
 from autolora.registry import TASKS
 from autolora.words import did_you_mean
@@ -207,9 +208,9 @@ def read_layers(folder: Path, trust_remote_code: bool = False, task: str | None 
 def _gguf_layers(file: Path) -> Layers:
     """Found in the header's bytes: reading it properly takes seconds, for the vocabulary that is in it too."""
     with file.open("rb") as opened:
-        header = opened.read(GGUF_HEADER)
+        begun = opened.read(GGUF_HEADER)
     # After a name stand the number of dimensions and the dimensions, the input first.
-    found = re.findall(rb"blk\.(\d+)\.(\w+)\.weight(?:\x02\0{3}(.{8})(.{8}))?", header, re.DOTALL)
+    found = re.findall(rb"blk\.(\d+)\.(\w+)\.weight(?:\x02\0{3}(.{8})(.{8}))?", begun, re.DOTALL)
     shapes = {
         f"model.layers.{block.decode()}.{GGUF_LAYERS[layer.decode()]}": (_whole(output), _whole(given))
         for block, layer, given, output in found
@@ -218,7 +219,7 @@ def _gguf_layers(file: Path) -> Layers:
     names = set(shapes)
     modules = {".".join(name.split(".")[:end]) for name in names for end in range(1, name.count(".") + 2)}
     modules |= {OUTPUT, "score", "model.embed_tokens", "model.norm"}  # the output embeddings, or a classifier's head
-    tensors = {f"{OUTPUT}.weight"} if b"output.weight" in header.replace(b"attn_output.weight", b"") else set()
+    tensors = {f"{OUTPUT}.weight"} if b"output.weight" in begun.replace(b"attn_output.weight", b"") else set()
     known = {name: shape for name, shape in shapes.items() if min(shape) > 0}
     return Layers(frozenset(names), frozenset(modules), complete=True, shapes=known, tensors=frozenset(tensors))
 
@@ -229,12 +230,12 @@ def _whole(number: bytes) -> int:
 
 def checkpoint_shapes(folder: Path) -> dict[str, list[int]]:
     """Shape of every parameter, from the headers of the safetensors files; empty where there are none."""
-    return {name: shape for file in _files(folder) for name, (shape, _) in _header(file).items()}
+    return {name: shape for file in _files(folder) for name, (shape, _) in header(file).items()}
 
 
 def checkpoint_dtypes(folder: Path) -> set[str]:
     """The types of all matrices, as safetensors calls them (F32, BF16); empty where there are no such files."""
-    return {dtype for file in _files(folder) for shape, dtype in _header(file).values() if len(shape) > 1}
+    return {dtype for file in _files(folder) for shape, dtype in header(file).values() if len(shape) > 1}
 
 
 def _files(folder: Path) -> list[Path]:
@@ -253,18 +254,6 @@ def _shards(folder: Path) -> list[Path]:
     if missing := [file for file in files if not (folder / file).is_file()]:
         raise UserError(f"the model folder {folder} lacks {', '.join(missing)}, named in {INDEX}")
     return [folder / file for file in files]
-
-
-def _header(file: Path) -> dict[str, tuple[list[int], str]]:
-    """Shape and type of every tensor."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(str(file), framework="numpy") as tensors:
-            slices = {name: tensors.get_slice(name) for name in tensors.keys()}  # noqa: SIM118
-            return {name: (each.get_shape(), each.get_dtype()) for name, each in slices.items()}
-    except SafetensorError as error:
-        raise UserError(f"{file} is no whole safetensors file ({error}); was it downloaded completely?") from None
 
 
 def _parts(model_type: str) -> frozenset[str]:

@@ -18,6 +18,7 @@ from autolora.console import warn
 from autolora.data.cells import Kind
 from autolora.data.splits import Place
 from autolora.errors import UserError
+from autolora.metrics.text import one_meteor
 from autolora.recipe.schema import Data
 from autolora.registry import LINEARISERS, METRICS
 from autolora.tables import Cell
@@ -322,7 +323,8 @@ class Generation(Task):
         seen = [i for i in everything if examples[i]["category"] in self.seen]
         unseen = [i for i in everything if examples[i]["category"] not in self.seen]
         parts = {"seen": seen, "unseen": unseen, WHOLE: everything}
-        return [self._scored(predictions, examples, part, name) for name, part in parts.items() if part]
+        with one_meteor():
+            return [self._scored(predictions, examples, part, name) for name, part in parts.items() if part]
 
     @override
     @classmethod

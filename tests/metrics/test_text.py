@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from autolora.metrics import text
 from autolora.metrics.bleu import bleu
 from autolora.metrics.chrf import chrf
+from autolora.metrics.meteor import meteor
 from autolora.metrics.nist import nist, nist_of_tokens
 from autolora.metrics.ter import ter
-from autolora.metrics.text import ptb
+from autolora.metrics.text import one_meteor, ptb
 from tests.metrics.values import compute
 
 needs_java = pytest.mark.skipif(shutil.which("java") is None, reason="METEOR, ROUGE-L and CIDEr need a Java runtime")
@@ -98,3 +100,20 @@ def test_java_metrics_of_empty_and_odd_texts() -> None:
 def test_wrong_references_are_refused(references: list[list[str]], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         compute(["bleu"], ["a", "b"], references)
+
+
+@needs_java
+def test_scores_of_several_parts_take_one_meteor(monkeypatch: pytest.MonkeyPatch) -> None:
+    outputs, references = ["a cat sat on it .", "the dogs ran"], [["the cat sat here ."], ["a dog ran off", "dogs run"]]
+    parts = [slice(None), slice(1), slice(1, 2)]
+    begun: list[object] = []
+    begin = text._begun
+    monkeypatch.setattr(text, "_begun", lambda: begun.append(1) or begin())
+    with one_meteor():
+        with one_meteor():
+            together = [meteor(outputs[part], references[part]) for part in parts[:2]]
+        together.append(meteor(outputs[parts[2]], references[parts[2]]))
+    assert len(begun) == 1
+    assert together == [meteor(outputs[part], references[part]) for part in parts]
+    assert len(begun) == 4
+    assert len({score["meteor"] for score in together}) == 3
