@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from autolora.comparison import estimate
-from autolora.comparison.estimate import Estimate, Probe, estimates, probe
+from autolora.comparison.estimate import Estimate, estimates
 from autolora.comparison.plan import plan
+from autolora.comparison.probe import Probe, probe
 from autolora.errors import UserError
 from autolora.experiment.preflight import load_recipe
 from autolora.methods.base import method_class
@@ -18,6 +19,7 @@ from autolora.recipe.method import parse_method, parse_methods
 from autolora.recipe.schema import Recipe
 from autolora.runs.store import Run
 
+TIMED = ("plain", "search", "loading", "model", "measuring", "evaluation")
 EXAMPLES = 60  # of the laboratory's training split
 SQUEEZING = (
     "search={estimator: none, rank: 4}",
@@ -43,7 +45,7 @@ def counted(
 ) -> Estimate:
     """The estimate, where a plain step takes a second, a search step a hundred, and loading a thousandth."""
     measured = Probe(EXAMPLES, 1.0, 100.0, 0.001, adapter_bytes=2**20, model_bytes=2**24)
-    monkeypatch.setattr(estimate, "run_probe", lambda recipes: measured)
+    monkeypatch.setattr(estimate, "run_probe", lambda recipes, jobs: measured)
     (found,) = estimates(plan([recipe], parse_methods(methods), seeds, root))
     return found
 
@@ -126,7 +128,9 @@ def test_no_search_is_timed_where_none_is_made(recipe: Recipe, squeezing: Recipe
     assert (plain.search, without.search) == (0.0, 0.0)
     assert both.search > 0.0
     assert all(found.plain > 0.0 for found in (plain, both, without))
-    assert len({replace(found, plain=0.0, search=0.0, loading=0.0) for found in (plain, both, without)}) == 1
+    assert (plain.measuring > 0.0, both.measuring, without.measuring > 0.0) == (True, 0.0, True)
+    assert all(found.evaluation > 0.0 for found in (plain, both, without))
+    assert len({replace(found, **dict.fromkeys(TIMED, 0.0)) for found in (plain, both, without)}) == 1
 
 
 def test_a_recipe_that_squeezes_is_estimated(
