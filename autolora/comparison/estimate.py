@@ -118,8 +118,8 @@ class Estimate:
             return {"recipe": self.recipe}
         parts = {"loading": times.loading, "search": times.search, "training": times.training}
         if times.choosing:
-            parts["held-out rows"] = times.choosing
-        parts |= {"evaluation": times.evaluation, "in all": times.total}
+            parts["held out"] = times.choosing
+        parts |= {"evaluation": times.evaluation, "all": times.total}
         return {"recipe": self.recipe, **{name: in_words(seconds) for name, seconds in parts.items()}}
 
 

@@ -14,26 +14,28 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Barrier
 from threading import BrokenBarrierError
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
+from peft import PeftModel
+
+from autolora.comparison.probe_rows import seconds_of_loss, seconds_of_rows
+from autolora.comparison.probe_steps import finetuning, seconds_of_measuring, seconds_of_step, spread
 from autolora.comparison.processes import end_with_parent, process_context, start
 from autolora.console import hush
+from autolora.context.base import Context
 from autolora.errors import UnreachableError, UserError
+from autolora.experiment.keeping import SPLIT, held_out
+from autolora.experiment.prepare import prepare
+from autolora.methods.autolora import bilevel_search
 from autolora.methods.base import method_class
 from autolora.recipe.schema import MethodSettings, Recipe
+from autolora.recipe.stages import LOSS
 
-if TYPE_CHECKING:
-    from peft import PeftModel
-
-    from autolora.context.base import Context
-    from autolora.training.batches import Batch, BatchStream
-    from autolora.training.finetune import Finetuning
-    from autolora.training.loop import Trainable
-
-STEPS = 3  # of either kind that are timed, after one that warms up
 LOADED = 600.0  # seconds that probes wait for each other before they time anything
 
 
@@ -82,21 +84,26 @@ def run_probe(recipes: Sequence[Recipe], jobs: int = 1) -> Probe | UserError | s
     context = process_context()
     barrier = context.Barrier(jobs) if jobs > 1 else None
     threads = max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else None
-    begun = []
+    processes, waiting = list[BaseProcess](), list[Connection]()
     for _ in range(jobs):
         receiver, sender = context.Pipe(duplex=False)
         process = context.Process(target=_probe_into, args=(sender, recipes, threads, barrier))
         start(process)
         sender.close()
-        begun.append((process, receiver))
-    found = []
-    for process, receiver in begun:
-        try:
-            found.append(receiver.recv())
-        except EOFError:
-            found.append("the probe ended without a word; was memory short?")
-            if barrier is not None:
-                barrier.abort()  # the others wait for it
+        processes.append(process)
+        waiting.append(receiver)
+    found = list[Probe | UserError | str]()
+    while waiting:
+        ready = wait(waiting)
+        for receiver in [each for each in waiting if each in ready]:
+            waiting.remove(receiver)
+            try:
+                found.append(receiver.recv())
+            except EOFError:
+                found.append("the probe ended without a word; was memory short?")
+                if barrier is not None:
+                    barrier.abort()  # the others wait for it
+    for process in processes:
         process.join()
     return _together(found)
 
@@ -145,13 +152,6 @@ def probe(recipes: Sequence[Recipe], threads: int | None = None, loaded: Callabl
     Raises:
         UserError: Data or model cannot be had, or cannot be used.
     """
-    import torch
-
-    from autolora.comparison.probe_rows import seconds_of_loss, spread
-    from autolora.context.base import Context
-    from autolora.experiment.prepare import prepare
-    from autolora.methods.autolora import bilevel_search
-
     if threads is not None:
         torch.set_num_threads(threads)
     begun = time.monotonic()
@@ -167,11 +167,11 @@ def probe(recipes: Sequence[Recipe], threads: int | None = None, loaded: Callabl
     if any(_work(each, examples)[0] for each in recipes):
         searching, _ = bilevel_search(context, other, head, recipe.search)
     del other
-    adapted, plain = _finetuning(context, model, head)
+    adapted, plain = finetuning(context, model, head)
     trained = sum(parameter.numel() * 4 for parameter in adapted.parameters() if parameter.requires_grad)
     loaded()
-    step = _seconds(plain, context)
-    searched = 0.0 if searching is None else _seconds(searching, context)
+    step = seconds_of_step(plain, context)
+    searched = 0.0 if searching is None else seconds_of_step(searching, context)
     searching = None
     middle = sorted(examples, key=lambda example: len(example["input_ids"]))
     batch = [middle[i] for i in spread(len(middle), recipe.retrain.batch_size)]
@@ -185,7 +185,7 @@ def probe(recipes: Sequence[Recipe], threads: int | None = None, loaded: Callabl
         trained,
         model_bytes,
         model=again,
-        measuring=_measuring(context, adapted, batch) if measures else 0.0,
+        measuring=seconds_of_measuring(context, adapted, batch) if measures else 0.0,
         losing=seconds_of_loss(context, adapted, context.task, batch) / len(batch) if rises else 0.0,
         evaluation=sum(_evaluating(context, adapted)),
         rows=sum(len(context.examples(split)) for split in recipe.data.splits.eval),
@@ -203,79 +203,8 @@ def _work(recipe: Recipe, examples: Sequence[object]) -> tuple[int, int]:
     return method_class(recipe.method.name).workload(recipe, len(examples))
 
 
-def _finetuning(context: Context, model: Any, head: Sequence[str]) -> tuple[PeftModel, Finetuning]:
-    from autolora.lora.adapter import add_adapter, uses_conv1d
-    from autolora.lora.config import lora_config
-    from autolora.lora.ranks import Ranks
-    from autolora.lora.targets import target_shapes
-    from autolora.training.finetune import Finetuning
-
-    recipe, k = context.recipe, context.recipe.search.rank
-    shapes = target_shapes(model, context.targets(model))
-    ranks = Ranks(dict.fromkeys(shapes, k), k, recipe.search.lora_alpha, shapes=shapes)
-    config = lora_config(
-        ranks,
-        head=head,
-        task_type=context.task.peft_task_type,
-        fan_in_fan_out=uses_conv1d(model, list(ranks)),
-    )
-    adapted = add_adapter(model, ranks, config).train()
-    return adapted, Finetuning(
-        adapted,
-        context.gradients(adapted),
-        context.stream(context.examples(recipe.data.splits.train), recipe.retrain, "retrain"),
-        recipe.retrain.weights,
-        total=STEPS + 1,
-        seed=recipe.seed,
-    )
-
-
-class _Chosen:
-    """Batches of a stream that stand for all of an epoch's: one that warms up, then some from long to short."""
-
-    def __init__(self, stream: BatchStream) -> None:
-        from autolora.comparison.probe_rows import spread
-
-        epoch = range(stream.batches_per_epoch)
-        order = sorted(epoch, key=lambda step: -max(stream.lengths[i] for i in stream.indices(step)))
-        self.stream, self.steps = stream, [order[i] for i in spread(len(order), STEPS)]
-
-    def at(self, step: int) -> Batch:
-        return self.stream.at(self.steps[(step + 1) % len(self.steps)])
-
-
-def _seconds(stage: Trainable, context: Context) -> float:
-    """Mean seconds of a step, once warm."""
-    from autolora.comparison.probe_rows import clock
-
-    for name in ("train", "validation"):
-        if (stream := getattr(stage, name, None)) is not None:
-            setattr(stage, name, _Chosen(stream))
-    stage.advance(0)
-    begun = clock(context)
-    for step in range(1, STEPS + 1):
-        stage.advance(step)
-    return (clock(context) - begun) / STEPS
-
-
-def _measuring(context: Context, adapted: PeftModel, batch: Sequence[Any]) -> float:
-    """Seconds of the passes over a batch that measure Fisher information."""
-    from autolora.allocation.components import components_of
-    from autolora.comparison.probe_rows import clock
-    from autolora.lora.adapter import lora_layers
-    from autolora.methods.measure import measured_gates
-
-    layers: dict[str, Any] = dict(lora_layers(adapted))
-    components = components_of(layers)
-    begun = clock(context)
-    measured_gates(context, adapted, layers, components, batch, context.recipe)
-    return clock(context) - begun
-
-
 def _evaluating(context: Context, adapted: PeftModel) -> Iterator[float]:
     """Seconds of each evaluation split."""
-    from autolora.comparison.probe_rows import seconds_of_rows
-
     for split in context.recipe.data.splits.eval:
         labelled = bool(context.splits.reports[split].labelled)
         wanted = labelled and (context.task.decodes or context.task.tokens_scored)
@@ -285,10 +214,6 @@ def _evaluating(context: Context, adapted: PeftModel) -> Iterator[float]:
 
 def _looking(context: Context, adapted: PeftModel) -> float:
     """Seconds of one evaluation of the rows by which weights are chosen."""
-    from autolora.comparison.probe_rows import seconds_of_loss, seconds_of_rows
-    from autolora.experiment.keeping import SPLIT, held_out
-    from autolora.recipe.stages import LOSS
-
     held = held_out(context)
     if held is None:
         return 0.0

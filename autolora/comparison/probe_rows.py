@@ -15,8 +15,9 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from autolora.comparison.probe_steps import clock, spread
 from autolora.context.base import Context
 from autolora.evaluation.loss import mean_loss
 from autolora.evaluation.predict import predict
@@ -27,32 +28,11 @@ from autolora.tasks.generation import Generation
 from autolora.training.batches import Example
 
 PARTS = 3  # batches that are timed
+ROWS = 16  # of each of them on a CPU, where a row takes what it takes; elsewhere all of them
 NEW_TOKENS = 8  # of an output
 SCORED = 64  # rows that metrics are timed on, where these take long
 FEW = 8
 NOTHING_SAID = {"log_likelihood": -1.0, "hits": 1, "tokens": 2}  # of the tokens of a reference
-
-
-def spread(count: int, parts: int) -> list[int]:
-    """Positions in the middle of equal parts.
-
-    Args:
-        count: Of what there is, at least 1.
-        parts: How many, at most.
-    """
-    parts = min(count, parts)
-    return [int((part + 0.5) * count / parts) for part in range(parts)]
-
-
-def clock(context: Context) -> float:
-    """Seconds, once the device has done what it was asked for.
-
-    Args:
-        context: Of the recipe.
-    """
-    if context.compute.device.type != "cpu":
-        torch.accelerator.synchronize()
-    return time.monotonic()
 
 
 def seconds_of_loss(context: Context, model: nn.Module, task: Task, examples: Sequence[Example]) -> float:
@@ -65,10 +45,9 @@ def seconds_of_loss(context: Context, model: nn.Module, task: Task, examples: Se
         examples: As it encodes them to train on.
     """
     collate = partial(task.collate, tokenizer=context.tokenizer)
-    batches = _batches(examples, context.recipe.eval.batch_size)
     seconds = rows = 0.0
-    for i in spread(len(batches), PARTS):
-        batch, begun = [examples[k] for k in batches[i]], clock(context)
+    for batch in _parts(context, examples):
+        begun = clock(context)
         mean_loss(model, task, batch, collate, batch_size=len(batch), compute=context.compute)
         seconds, rows = seconds + clock(context) - begun, rows + len(batch)
     return seconds / rows * len(examples)
@@ -113,6 +92,13 @@ def _batches(examples: Sequence[Example], size: int) -> list[list[int]]:
     return [order[i : i + size] for i in range(0, len(order), size)]
 
 
+def _parts(context: Context, examples: Sequence[Example]) -> Iterator[list[Example]]:
+    """What is timed of the batches."""
+    batches, few = _batches(examples, context.recipe.eval.batch_size), context.compute.device.type == "cpu"
+    for i in spread(len(batches), PARTS):
+        yield [examples[k] for k in batches[i][: ROWS if few else None]]
+
+
 def _predicting(
     context: Context,
     model: nn.Module,
@@ -121,10 +107,9 @@ def _predicting(
     say: Callable[..., list[dict[str, Any]]] | None = None,
 ) -> tuple[float, list[Example], list[dict[str, Any]]]:
     """Seconds of all; those that were predicted, and what was said."""
-    batches = _batches(examples, context.recipe.eval.batch_size)
     seconds, shown, records = 0.0, list[Example](), list[dict[str, Any]]()
-    for i in spread(len(batches), PARTS):
-        batch, begun = [examples[k] for k in batches[i]], clock(context)
+    for batch in _parts(context, examples):
+        begun = clock(context)
         records += _said(context, model, task, batch, say)
         seconds += clock(context) - begun
         shown += batch
@@ -175,7 +160,8 @@ def _endless(context: Context, model: nn.Module, ends: Sequence[int]) -> Iterato
 
     def hook(module: nn.Module, inputs: Any, output: Any) -> None:
         passes.append(clock(context))
-        output.logits[..., list(ends)] = torch.finfo(output.logits.dtype).min
+        if isinstance(logits := getattr(output, "logits", None), Tensor):
+            logits[..., list(ends)] = torch.finfo(logits.dtype).min
 
     handle = inner_model(model).register_forward_hook(hook)
     try:
