@@ -103,8 +103,8 @@ def run_probe(recipes: Sequence[Recipe], jobs: int = 1) -> Probe | UserError | s
                 found.append("the probe ended without a word; was memory short?")
                 if barrier is not None:
                     barrier.abort()  # the others wait for it
-    for process in processes:
-        process.join()
+    for each in processes:
+        each.join()
     return _together(found)
 
 
