@@ -18,7 +18,7 @@ ARGS ?=
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help install quickstart test test-slow test-lowest lint check bench bench-search bench-squeeze bench-ranks bench-compress bench-memory bench-listing bench-report bench-start bench-scoring fuzz torture docs clean reproduce-glue reproduce-nlg reproduce-ner
+.PHONY: help install quickstart test test-slow test-lowest lint check bench bench-search bench-squeeze bench-ranks bench-compress bench-memory bench-listing bench-report bench-start bench-scoring bench-estimate fuzz torture docs clean reproduce-glue reproduce-nlg reproduce-ner
 .DEFAULT_GOAL := help
 
 help:
@@ -42,6 +42,7 @@ help:
 	@echo "make bench-start how long the commands and a first step take to begin, beside what they are built on"
 	@echo "make bench-scoring TER, METEOR and PTB tokens of WebNLG's test outputs, beside sacrebleu's TER"
 	@echo "make bench-report memory and seconds of autolora report over 50, 300 and 2000 runs"
+	@echo "make bench-estimate seconds of a comparison as --dry-run estimates them, and as they come: ARGS=--data-root DIR"
 	@echo "make reproduce-glue, reproduce-nlg, reproduce-ner"
 	@echo "                 the paper's comparison: methods by seeds on every task, one table; goes on where it was interrupted"
 	@echo "                 PROFILE=full (the paper's settings) or mini (small models), SEEDS=$(SEEDS), JOBS=$(JOBS) (trials at a time),"
@@ -147,6 +148,9 @@ bench-start: install
 
 bench-scoring: install
 	$(BIN)/python -m benchmarks.scoring $(ARGS)
+
+bench-estimate: install
+	$(BIN)/python -m benchmarks.estimate $(ARGS)
 
 # Both print seeds, and of each finding the command that brings it back: ARGS="--case runs:0:17"
 fuzz: install

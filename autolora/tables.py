@@ -138,11 +138,19 @@ def show(value: Cell) -> str:
     return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
-def _to_csv(rows: Sequence[Row]) -> str:
+def csv_line(cells: Sequence[Cell]) -> str:
+    """A line of a CSV file, which no spreadsheet takes a formula from (`autolora.safe.csv_cell`).
+
+    Args:
+        cells: Texts as they are, numbers, or None for an empty one.
+    """
     text = io.StringIO()
-    writer, columns = csv.writer(text, lineterminator="\n"), column_names(rows)
-    lines: list[list[Cell]] = (
-        [list(columns), *([row.get(column) for column in columns] for row in rows)] if rows else []
-    )
-    writer.writerows([safe.csv_cell(cell) if isinstance(cell, str) else cell for cell in line] for line in lines)
+    shown = [safe.csv_cell(cell) if isinstance(cell, str) else cell for cell in cells]
+    csv.writer(text, lineterminator="\n").writerow(shown)
     return text.getvalue()
+
+
+def _to_csv(rows: Sequence[Row]) -> str:
+    columns = column_names(rows)
+    lines: list[list[Cell]] = [[*columns], *([row.get(column) for column in columns] for row in rows)] if rows else []
+    return "".join(map(csv_line, lines))

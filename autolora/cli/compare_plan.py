@@ -25,14 +25,15 @@ def show_plan(console: Console, trials: Sequence[Trial], jobs: int) -> None:
     Raises:
         UserError: A recipe cannot be run.
     """
-    from autolora.comparison.estimate import estimates, in_words
+    from autolora.comparison.estimate import estimates, in_words, wall_seconds
     from autolora.tables import render
 
-    console.print("timing a few steps of every recipe for the estimate", markup=False)
-    found = estimates(trials)
+    console.print("timing a few steps and rows of every recipe for the estimate", markup=False)
+    found = estimates(trials, jobs)
     if faulty := [estimate for estimate in found if estimate.faulty]:
         raise UserError("; ".join(f"{estimate.recipe}: {estimate.problem}" for estimate in faulty))
     console.print(render([estimate.row() for estimate in found], "Plan", console.width))
+    console.print(render([estimate.time_row() for estimate in found], "Time, one trial after the other", console.width))
     if trying := sum(trial.tuning for trial in trials):
         line(console, f"{trying} of the {len(trials)} trials are for tuning, and are not reported")
     for estimate in found:
@@ -41,14 +42,10 @@ def show_plan(console: Console, trials: Sequence[Trial], jobs: int) -> None:
     if all(estimate.seconds is None for estimate in found):
         console.print("nothing could be timed: there is no estimate of time and disk", markup=False)
         return
-    seconds = sum(estimate.seconds or 0.0 for estimate in found) / jobs
     size = sum(estimate.size or 0 for estimate in found)
     known = "" if all(estimate.seconds is not None for estimate in found) else " for the recipes that could be timed"
-    jobs_said = f" with {jobs} trials at a time" if jobs > 1 else ""
-    line(
-        console,
-        f"about {in_words(seconds)} of training{jobs_said} and {size / 2**20:.0f} MiB{known}; evaluation comes on top",
-    )
+    jobs_said = f" with {jobs} trials at a time, which were timed beside each other," if jobs > 1 else ""
+    line(console, f"about {in_words(wall_seconds(found, jobs))}{jobs_said} and {size / 2**20:.0f} MiB{known}")
 
 
 def plan_line(trial: Trial) -> str:

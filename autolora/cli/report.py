@@ -43,6 +43,36 @@ def report(
     title: TitleOption = None,
 ) -> None:
     """Write one self-contained HTML page about runs, and the same in Markdown."""
+    folder = output or (runs[0] if len(runs) == 1 else Path("report"))
+    files = write_pages(runs, folder, baseline, interval, published=published, title=title)
+    written(screen(), *files[:2])
+
+
+def write_pages(
+    runs: Sequence[Path],
+    folder: Path,
+    baseline: str | None = None,
+    interval: str = "t",
+    *,
+    published: bool = False,
+    title: str | None = None,
+) -> list[Path]:
+    """Write the pages and figures about runs.
+
+    Args:
+        runs: Runs, folders of runs, or comparisons'.
+        folder: Where they go.
+        baseline: See `autolora.comparison.outcome.outcome`, as of the next two.
+        interval: "t" or "bootstrap".
+        published: Whether published figures are shown, too.
+        title: Of the page; None: the recipes' names.
+
+    Returns:
+        Their paths, that of the HTML page first.
+
+    Raises:
+        UserError: There are no runs, or a file of one is damaged.
+    """
     from autolora.comparison.arms import read_arms
     from autolora.comparison.outcome import outcome
     from autolora.report.document import write_report
@@ -53,10 +83,8 @@ def report(
     tuning = _choosing(runs)
     arms = read_arms(runs[0]) if len(runs) == 1 and _trials_file(runs[0]).is_file() else None
     tables = outcome(results, baseline, interval, published=published, tuning=tuning, arms=arms)
-    folder = output or (runs[0] if len(runs) == 1 else Path("report"))
     names = ", ".join(dict.fromkeys(result.recipe for result in results))
-    files = write_report(results, folder, tables, title or f"autolora: {names}", arms)
-    written(screen(), *files[:2])
+    return write_report(results, folder, tables, title or f"autolora: {names}", arms)
 
 
 def _trials_file(folder: Path) -> Path:

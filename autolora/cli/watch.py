@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from autolora.cli.options import RUNS
-from autolora.console import line, screen
+from autolora.console import line, screen, warn
 from autolora.errors import UserError
 
 if TYPE_CHECKING:
@@ -35,23 +35,31 @@ def watch(
     html: HtmlOption = None,
     runs: Annotated[Path, typer.Option("--runs", "--output", metavar="DIR", help="Where runs are.")] = RUNS,
 ) -> None:
-    """Show how far a run or a comparison is, until it ends or Ctrl-C; it is not disturbed by that."""
-    look = _looker(target, runs)
+    """Show how far a run or a comparison is, until it ends or Ctrl-C; it is not disturbed by that.
+
+    The page of --html is its report when it has ended.
+    """
     if html is not None and html.is_dir():
         raise UserError(f"--html: {html} is a folder; name a file in it, such as {html / 'watch.html'}")
-    console = screen()
+    folder: Path | None = None
     try:
+        folder, look = _looker(target, runs)
+        console = screen()
         view = _follow(look, console, once, every, html)
-    except KeyboardInterrupt:
-        return
-    if not console.is_terminal or once:
-        _print(console, view)
+        if not console.is_terminal or once:
+            _print(console, view)
+        if html is not None and not view.running:
+            _whole_page(html, folder)
+    except KeyboardInterrupt:  # at any moment: nothing is lost by that
+        if html is None or folder is None:
+            return
+        _page(html, look(), None)
     if html is not None:
         line(screen(stderr=True), f"wrote {html}")
 
 
-def _looker(target: str | None, runs: Path) -> Callable[[], View]:
-    """What gives a view of the run or comparison that is meant."""
+def _looker(target: str | None, runs: Path) -> tuple[Path, Callable[[], View]]:
+    """Which run or comparison is meant, and what gives a view of it."""
     from datetime import UTC, datetime
 
     from autolora.cli.watch_views import of_comparison, of_run
@@ -63,9 +71,9 @@ def _looker(target: str | None, runs: Path) -> Callable[[], View]:
     named = None if target is None else Path(target)
     if named is not None and not held_run(named) and (is_comparison(named) or named.is_dir()):
         comparison = Watched(named)
-        return lambda: of_comparison(named, comparison.look(datetime.now(UTC)))
+        return named, lambda: of_comparison(named, comparison.look(datetime.now(UTC)))
     folder = _newest(runs) if target is None else find(target, runs)
-    return lambda: of_run(folder, progress(folder, datetime.now(UTC)))
+    return folder, lambda: of_run(folder, progress(folder, datetime.now(UTC)))
 
 
 def _newest(root: Path) -> Path:
@@ -102,8 +110,8 @@ def _follow(look: Callable[[], View], console: Console, once: bool, every: float
             _page(html, view, every)
 
 
-def _page(path: Path | None, view: View, every: float) -> None:
-    """Write the page in one step, if one is wanted."""
+def _page(path: Path | None, view: View, every: float | None) -> None:
+    """Write the page in one step, if one is wanted; without seconds to the next one it loads itself no more."""
     if path is None:
         return
     from datetime import UTC, datetime
@@ -115,6 +123,21 @@ def _page(path: Path | None, view: View, every: float) -> None:
         write_atomic(path, html(view, every, datetime.now(UTC)))
     except OSError as error:
         raise UserError(f"--html: {path} cannot be written: {error.strerror or error}") from error
+
+
+def _whole_page(path: Path, folder: Path) -> None:
+    """Put the report in the page's place; where there can be none, it stays as it is."""
+    import tempfile
+
+    from autolora.cli.report import write_pages
+    from autolora.files import write_atomic
+
+    with tempfile.TemporaryDirectory() as drawn:
+        try:
+            page, *_ = write_pages([folder], Path(drawn))
+            write_atomic(path, page.read_text(encoding="utf-8"))
+        except UserError as error:
+            warn(f"{path} is no report: {error}")
 
 
 def _print(console: Console, view: View) -> None:

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from autolora import safe, tables
 from autolora.cli.run_table import STYLES, span
-from autolora.runs.progress import Progress
+from autolora.runs.progress import POINTS, Progress
 from autolora.tables import Row
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ def of_run(folder: Path, now: Progress) -> View:
         "step": "" if now.step is None else f"{now.step} of {now.total or '?'}{_of_part(now)}",
         "loss": ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in now.losses.items()),
         "curve": sparkline(now.curve),
+        "held out": _held_out(now),
         "rate": ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in now.rates.items()),
         "speed": "" if now.speed is None else f"{now.speed:.3g} steps/s",
         "left": "" if now.left is None else f"about {span(now.left)} of this stage",
@@ -165,12 +166,12 @@ def _table(rows: Sequence[Row]) -> Table:
     return table
 
 
-def html(view: View, every: float, now: datetime) -> str:
+def html(view: View, every: float | None, now: datetime) -> str:
     """The view as a page in one file, which loads itself anew while the run or comparison goes on.
 
     Args:
         view: Of a moment.
-        every: Seconds until then.
+        every: Seconds until then; None: nobody writes it any more.
         now: When that is.
     """
     from autolora.report import html as report_html
@@ -187,8 +188,11 @@ def html(view: View, every: float, now: datetime) -> str:
     blocks += [Text(note) for note in view.notes]
     if not view.running:
         blocks.append(Text(f"It has ended. A whole report: autolora report {view.title}"))
+    elif every is None:
+        blocks.append(Text(f"Nobody watches it any more, so this page stays as it is: autolora watch {view.title}"))
     page = report_html.page(view.title, blocks)
-    refresh = f'<meta http-equiv="refresh" content="{max(1, round(every))}">\n' if view.running else ""
+    goes_on = every is not None and view.running
+    refresh = f'<meta http-equiv="refresh" content="{max(1, round(every or 0))}">\n' if goes_on else ""
     return page.replace('<meta charset="utf-8">\n', f'<meta charset="utf-8">\n{refresh}', 1)
 
 
@@ -217,6 +221,16 @@ def _ranks(now: Progress) -> str:
     held = Counter(now.ranks.values())
     shown = ", ".join(f"{held[rank]} at {rank}" for rank in sorted(held))
     return f"sum {sum(now.ranks.values())}, {len(now.ranks)} modules: {shown}"
+
+
+def _held_out(now: Progress) -> str:
+    """The curve of the rows by which weights are chosen, its best step, and the one that is kept."""
+    if (held := now.held_out) is None:
+        return ""
+    name = held.name.removeprefix("held_out_")
+    curve = sparkline([value for _, value in held.points[-POINTS:]])
+    kept = "" if held.kept is None else f"; the weights of step {held.kept} are kept"
+    return " ".join(filter(None, [curve, f"best {name} {held.best[1]:.4f} at step {held.best[0]}{kept}"]))
 
 
 def _selection(now: Progress) -> str:

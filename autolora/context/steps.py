@@ -63,7 +63,7 @@ def run_in(
                 checkpoint=folder / "checkpoint.safetensors",
                 observer=progress,
                 main_process=context.main,
-                on_accepted=lambda: _begun(run, name, total),
+                on_accepted=lambda: _begun(run, name, total, keeping),
                 begin=begin,
                 watch=Watch(title or name, advice(context, settings)),
                 keeping=keeping,
@@ -74,7 +74,7 @@ def run_in(
     return done
 
 
-def _begun(run: Run, name: str, total: int) -> None:
+def _begun(run: Run, name: str, total: int, keeping: Keeping | None) -> None:
     """Keep what whoever watches the run has to know: where its steps are logged, from which on, and to which."""
     run.save_recipe()
     if not run.main:
@@ -82,7 +82,8 @@ def _begun(run: Run, name: str, total: int) -> None:
     records = MetricLog(run.path / name / "log.jsonl").records() if (run.path / name / "log.jsonl").exists() else []
     first = records[-1]["step"] if records else 0
     now = datetime.now(UTC).isoformat()
-    run.note(name.split("/")[0], underway={"part": name, "first": first, "total": total, "at": now})
+    chosen = {"chosen_by": [keeping.name, keeping.higher_is_better]} if keeping else {}
+    run.note(name.split("/")[0], underway={"part": name, "first": first, "total": total, "at": now, **chosen})
 
 
 def advice(context: Context, settings: Steps) -> str:

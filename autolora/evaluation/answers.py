@@ -7,16 +7,14 @@ formula has an apostrophe in front (`autolora.safe.csv_cell`).
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO
 
-from autolora import safe
 from autolora.data.cells import Digits, Written
 from autolora.errors import UserError
+from autolora.tables import csv_line
 
 FORMATS = ("jsonl", "tsv", "csv")
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
@@ -68,9 +66,7 @@ class AnswerWriter:
     def _line(self, cells: Sequence[str]) -> str:
         if self.kind == "tsv":
             return "\t".join(cell.translate(_ESCAPES) for cell in cells) + "\n"
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerow([safe.csv_cell(cell) for cell in cells])
-        return text.getvalue()
+        return csv_line(cells)
 
 
 def _cell(value: Any) -> str:

@@ -33,11 +33,14 @@ from autolora.methods.searched import EVIDENCE, belong_to, fill, head_state, kee
 from autolora.methods.sharing import note_found, taken_over
 from autolora.model.load import base_name, weights_hash
 from autolora.plots import rank_map, selection
+from autolora.recipe.method import budget_of
 from autolora.recipe.schema import Recipe, Search
 from autolora.runs.manifest import device_record
 from autolora.training.batches import Example
 from autolora.training.finetune import Training
 from autolora.training.log import MetricLog
+
+LOSSES = 13  # that a tolerance measures, roughly: log2 of a thousand components, and three
 
 
 class AutoLora(RankedLora):
@@ -59,11 +62,20 @@ class AutoLora(RankedLora):
     @classmethod
     @override
     def search_workload(cls, recipe: Recipe, examples: int) -> tuple[int, int]:
+        recipe, measured = cls.effective(recipe), cls.measured_examples(recipe, examples)
+        return recipe.search.total_steps(examples - _validation(recipe, examples)), steps_to_measure(measured, recipe)
+
+    @classmethod
+    @override
+    def measured_examples(cls, recipe: Recipe, examples: int) -> int:
         recipe = cls.effective(recipe)
-        search, rule = recipe.search, recipe.ranks
-        validation = round(examples * search.validation_fraction) if search.meta_learning else 0
-        measured = min(validation or examples, rule.examples) if rule.score == "fisher" else 0
-        return search.total_steps(examples - validation), steps_to_measure(measured, recipe)
+        measured = min(_validation(recipe, examples) or examples, recipe.ranks.examples)
+        return measured if recipe.ranks.score == "fisher" else 0
+
+    @classmethod
+    @override
+    def measured_losses(cls, recipe: Recipe) -> int:
+        return LOSSES if budget_of(cls.effective(recipe)).tolerance is not None else 0
 
     @classmethod
     @override
@@ -270,6 +282,11 @@ def bilevel_search(
         identity=context.identity("search", settings.model_dump(mode="json")),
     )
     return stage, total
+
+
+def _validation(recipe: Recipe, examples: int) -> int:
+    """How many of the training examples are D_val."""
+    return round(examples * recipe.search.validation_fraction) if recipe.search.meta_learning else 0
 
 
 def _divide(examples: list[Example], settings: Search, seed: int) -> tuple[list[Example], list[Example]]:

@@ -122,6 +122,25 @@ class Method(ABC):
         return 0, 0
 
     @classmethod
+    def measured_examples(cls, recipe: Recipe, examples: int) -> int:
+        """On how many examples the plain steps of `search_workload` measure Fisher information, and train nothing.
+
+        Args:
+            recipe: See `workload`.
+            examples: See `workload`.
+        """
+        return 0
+
+    @classmethod
+    def measured_losses(cls, recipe: Recipe) -> int:
+        """How often the mean loss of these examples is measured to find a size.
+
+        Args:
+            recipe: See `workload`.
+        """
+        return 0
+
+    @classmethod
     def search_parts(cls, recipe: Recipe) -> list[object] | None:
         """What the search depends on beside seed, task, model, data and loss, JSON-able; None: it is not shared.
 

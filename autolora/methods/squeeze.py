@@ -56,10 +56,16 @@ class Squeeze(AutoLora):
     @classmethod
     @override
     def search_workload(cls, recipe: Recipe, examples: int) -> tuple[int, int]:
-        rule = recipe.ranks
-        held_out = round(rule.held_out * examples)
-        measured = min(examples, rule.examples) if budget_of(recipe).tolerance is None else held_out
+        measured = cls.measured_examples(recipe, examples)
         return 0, cls._begun_steps(recipe, examples) + steps_to_measure(measured, recipe)
+
+    @classmethod
+    @override
+    def measured_examples(cls, recipe: Recipe, examples: int) -> int:
+        rule = recipe.ranks
+        return (
+            round(rule.held_out * examples) if budget_of(recipe).tolerance is not None else min(examples, rule.examples)
+        )
 
     @classmethod
     @override

@@ -2,8 +2,8 @@
 
 A curve is a sequence of (step, loss). A method's runs are thin lines, or, of more than `MOST_RUNS`, a band of one
 standard deviation; a thick line is their mean at the steps that all of them logged. Long logs are averaged over windows
-of steps. A loss that is not a finite number is a gap. `Course` takes a method's runs one after the other and holds none
-of more than `MOST_RUNS`.
+of steps. A loss that is not a finite number is a gap. A step that is marked has a circle at its run's value. `Course`
+takes a method's runs one after the other and holds none of more than `MOST_RUNS`.
 """
 
 from __future__ import annotations
@@ -39,13 +39,16 @@ class Course:
         self.longest = 0  # points of a run, before they are averaged over windows
         self._steps: dict[float, tuple[int, float, float]] = {}  # runs, mean, sum of squares
         self._runs: list[Curve] = []
+        self.marks: list[tuple[float, float]] = []
 
-    def add(self, curve: Curve) -> None:
+    def add(self, curve: Curve, mark: float | None = None) -> None:
         """Take in one run.
 
         Args:
             curve: Its points.
+            mark: A step of them that is marked.
         """
+        self.marks += [(step, value) for step, value in curve if step == mark and math.isfinite(value)]
         self.count, self.longest = self.count + 1, max(self.longest, len(curve))
         for step, value in curve:
             n, mean, squares = self._steps.get(step, (0, 0.0, 0.0))
@@ -76,7 +79,7 @@ class Course:
     def reduced(self) -> Course:
         """The same with no more points than are drawn."""
         found = Course()
-        found.count, found.longest, found._runs = self.count, self.longest, self._runs
+        found.count, found.longest, found._runs, found.marks = self.count, self.longest, self._runs, self.marks
         spread = windows(self.spread) if self.count > 1 else []
         scale = self.count - 1
         for place, (step, mean) in enumerate(windows(self.mean)):
@@ -86,7 +89,7 @@ class Course:
     @property
     def points(self) -> list[float]:
         """Every loss that is drawn as a line."""
-        return [value for curve in (*self._runs, self.mean) for _, value in curve if math.isfinite(value)]
+        return [value for curve in (*self._runs, self.mean, self.marks) for _, value in curve if math.isfinite(value)]
 
 
 def course(curves: Sequence[Curve]) -> Course:
@@ -111,7 +114,12 @@ def mean_curve(curves: Sequence[Curve]) -> list[tuple[float, float]]:
 
 
 def save_png(
-    curves: Mapping[str, Course | Sequence[Curve]], path: Path, *, title: str, looks: Mapping[str, Style]
+    curves: Mapping[str, Course | Sequence[Curve]],
+    path: Path,
+    *,
+    title: str,
+    looks: Mapping[str, Style],
+    quantity: str = "loss",
 ) -> None:
     """Write the figure; labels are drawn in their order.
 
@@ -120,6 +128,7 @@ def save_png(
         path: The PNG file.
         title: Of the figure.
         looks: The style of each label.
+        quantity: What the curves are of.
 
     Raises:
         UserError: There is no curve.
@@ -127,10 +136,10 @@ def save_png(
     courses = {label: runs if isinstance(runs, Course) else course(runs) for label, runs in curves.items()}
     if not any(each.longest for each in courses.values()):
         raise UserError("there are no learning curves to draw")
-    save(_figure(courses, title, looks), path)
+    save(_figure(courses, title, looks, quantity), path)
 
 
-def _figure(curves: Mapping[str, Course], title: str, looks: Mapping[str, Style]) -> Figure:
+def _figure(curves: Mapping[str, Course], title: str, looks: Mapping[str, Style], quantity: str = "loss") -> Figure:
     from matplotlib.ticker import MaxNLocator
 
     columns = legend_columns(list(curves), WIDTH)
@@ -143,7 +152,7 @@ def _figure(curves: Mapping[str, Course], title: str, looks: Mapping[str, Style]
     axes.margins(x=0.02)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))
     axes.set_xlabel("step", fontsize=9)
-    axes.set_ylabel("loss", fontsize=9)
+    axes.set_ylabel(safe.label(quantity), fontsize=9)
     axes.set_title(safe.label(title), fontsize=10, loc="left")
     figure.legend(loc="lower center", ncols=columns, frameon=False, fontsize=8, handlelength=2.4)
     return figure
@@ -170,6 +179,19 @@ def _draw(axes: Axes, label: str, runs: Course, look: Style) -> None:
         label=safe.label(label),
         zorder=3,
     )
+    if runs.marks:
+        steps, values = _columns(runs.marks)
+        axes.scatter(
+            steps,
+            values,
+            s=42,
+            marker="o",
+            facecolors="none",
+            edgecolors=look.colour,
+            linewidths=1.2,
+            alpha=0.9 if runs.runs else 0.3,
+            zorder=4,
+        )
 
 
 def windows(curve: Curve) -> list[tuple[float, float]]:

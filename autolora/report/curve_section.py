@@ -17,17 +17,19 @@ LOSSES = {  # (stage, loss in its log): title
     ("search", "validation_loss"): "Search: validation loss",
     ("retrain", "train_loss"): "Retraining: training loss",
 }
+HELD_OUT = "held_out_"  # before the name of what rows say by which weights are chosen
 _Logs: TypeAlias = dict[tuple[str, str], dict[str, Course]]  # by stage and loss, then by method
 
 
 def curve_section(task: TaskRuns) -> list[Block]:
-    """A figure for each loss that some run has logged."""
+    """A figure for each loss that some run has logged, and for each value of held-out rows."""
     logs = _curves(task)
     figures = []
-    for key, title in LOSSES.items():
+    for key, title in {**LOSSES, **_chosen_by(logs)}.items():
         if found := logs.get(key):
-            path = task.place(title)
-            curves.save_png(found, path, title=title, looks=task.looks)
+            path, quantity = task.place(title), key[1].removeprefix(HELD_OUT)
+            quantity = quantity if key[1].startswith(HELD_OUT) else "loss"
+            curves.save_png(found, path, title=title, looks=task.looks, quantity=quantity)
             figures.append(task.figure(path, "", f"{title.lower()} over the steps, of {', '.join(found)}"))
     heading = task.heading("Learning curves")
     if not figures:
@@ -36,6 +38,12 @@ def curve_section(task: TaskRuns) -> list[Block]:
     if missing := [method for method in task.methods if method not in logs.get(("retrain", "train_loss"), {})]:
         note += f" Without a log of the retraining: {', '.join(missing)}."
     return [heading, Text(note), Gallery(tuple(figures))]
+
+
+def _chosen_by(logs: _Logs) -> dict[tuple[str, str], str]:
+    """Titles of what weights are chosen by."""
+    names = (name for stage, name in logs if stage == "retrain" and name.startswith(HELD_OUT))
+    return {("retrain", name): f"Retraining: {name.removeprefix(HELD_OUT)} of held-out rows" for name in names}
 
 
 def _curve_note(logs: _Logs) -> str:
@@ -48,6 +56,8 @@ def _curve_note(logs: _Logs) -> str:
         note.append(f"Bands: one standard deviation over the seeds, where they are more than {MOST_RUNS}.")
     if max(each.longest for each in courses) > MOST_POINTS:
         note.append(f"Each point is the mean of consecutive lines of the log, at most {MOST_POINTS} points a curve.")
+    if any(each.marks for each in courses):
+        note.append("Circles: the steps whose weights are kept.")
     train, validation = (logs.get(("search", loss), {}) for loss in ("train_loss", "validation_loss"))
     same = [name for name in train if name in validation and train[name].mean == validation[name].mean]
     if same:
@@ -61,7 +71,7 @@ def _curves(task: TaskRuns) -> _Logs:
     for method, runs in task.methods.items():
         for run in runs:
             for key, points in _points(run):
-                found.setdefault(key, {}).setdefault(method, Course()).add(points)
+                found.setdefault(key, {}).setdefault(method, Course()).add(points, _kept(run, key[1]))
         for mine in found.values():
             if method in mine:
                 mine[method] = mine[method].reduced
@@ -73,4 +83,11 @@ def _points(result: Result) -> Iterator[tuple[tuple[str, str], Points]]:
     if result.run is not None:
         for stage in dict.fromkeys(stage for stage, _ in LOSSES):
             names = [loss for each, loss in LOSSES if each == stage]
-            yield from (((stage, loss), points) for loss, points in loss_curves(result.run, stage, names).items())
+            found = loss_curves(result.run, stage, names, HELD_OUT if stage == "retrain" else "")
+            yield from (((stage, loss), points) for loss, points in found.items())
+
+
+def _kept(result: Result, loss: str) -> int | None:
+    """The step whose weights a run has kept, where they were chosen by this."""
+    kept = result.manifest.get("stages", {}).get("retrain", {}).get("kept") or {}
+    return kept.get("step") if kept.get("by") == loss else None

@@ -16,7 +16,7 @@ from autolora.lora.ranks import Ranks
 from autolora.runs.results import Result
 
 _RUN = ("created", "autolora", "commit", "dirty", "python", "platform", "packages", "sources", "stages")
-_STAGE = ("seconds", "device", "data", "model", "shared", "recovery")
+_STAGE = ("seconds", "device", "data", "model", "shared", "recovery", "kept")
 
 
 class Lean:

@@ -57,13 +57,14 @@ def records(run: Path, stage: str, only: frozenset[int] | None = None) -> Iterat
         yield record
 
 
-def loss_curves(run: Path, stage: str, losses: Sequence[str]) -> dict[str, Points]:
+def loss_curves(run: Path, stage: str, losses: Sequence[str], like: str = "") -> dict[str, Points]:
     """(step, loss) of a stage's log for each loss that it has, in one reading; null is not a number.
 
     Args:
         run: The run's folder.
         stage: search or retrain.
         losses: Their names in the log.
+        like: Whatever else begins like this is read, too; "": nothing else.
 
     Raises:
         UserError: The log is damaged.
@@ -71,7 +72,8 @@ def loss_curves(run: Path, stage: str, losses: Sequence[str]) -> dict[str, Point
     found: dict[str, Points] = {}
     try:
         for line in records(run, stage):
-            for loss in losses:
+            more = [name for name in line if like and name.startswith(like)]
+            for loss in (*losses, *more):
                 if loss in line:
                     found.setdefault(loss, []).append((float(line["step"]), _number(line[loss])))
     except (ValueError, TypeError) as error:

@@ -29,6 +29,23 @@ _HEADER = 1 << 20  # bytes of a checkpoint's header, at most
 
 
 @dataclass(frozen=True)
+class HeldOutCurve:
+    """What rows say that are held out of training, by which weights are chosen.
+
+    Args:
+        name: In the log.
+        points: (step, value), oldest first; at least one.
+        best: That of the best value, the first of equal ones.
+        kept: The step whose weights are written; None while the training goes on.
+    """
+
+    name: str
+    points: Sequence[tuple[int, float]]
+    best: tuple[int, float]
+    kept: int | None
+
+
+@dataclass(frozen=True)
 class Progress:
     """A run at a moment.
 
@@ -49,6 +66,7 @@ class Progress:
         holder: Who is at it.
         seconds: Since its stage was begun.
         stages: The state of each, by name.
+        held_out: What rows say by which its weights are chosen; None where they aren't.
     """
 
     summary: Summary
@@ -67,6 +85,7 @@ class Progress:
     holder: Holder | None = None
     seconds: float | None = None
     stages: Mapping[str, str] = field(default_factory=dict)
+    held_out: HeldOutCurve | None = None
 
     @property
     def running(self) -> bool:
@@ -142,8 +161,20 @@ def _with_steps(found: Progress, folder: Path, noted: Mapping[str, Any], now: da
             "left": left,
             "ranks": _mapping(last.get("ranks"), int),
             "selection": _mapping(last.get("selection"), list),
+            "held_out": _held_out(lines, underway.get("chosen_by"), noted.get("kept")),
         }
     )
+
+
+def _held_out(lines: Sequence[Mapping[str, Any]], chosen_by: object, kept: object) -> HeldOutCurve | None:
+    if not (isinstance(chosen_by, list) and len(chosen_by) == 2 and isinstance(chosen_by[0], str)):
+        return None
+    name, higher = chosen_by
+    points = [(int(line["step"]), float(line[name])) for line in lines if type(line.get(name)) in (int, float)]
+    if not points:
+        return None
+    best = max(points, key=lambda point: point[1]) if higher else min(points, key=lambda point: point[1])
+    return HeldOutCurve(name, points, best, _whole(kept.get("step")) if isinstance(kept, dict) else None)
 
 
 def tail(path: Path) -> list[dict[str, Any]]:

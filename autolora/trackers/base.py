@@ -12,8 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
+Ended = Literal["success", "failed", "cancelled"]
 BY_LAYER = " by layer/"  # in the names of distributions of a layer, beside those of all layers together
 
 
@@ -48,6 +49,9 @@ class Tracker(ABC):
 
     extra: ClassVar[str] = "trackers"
     """The extra of autolora that brings it."""
+
+    ended: Ended = "success"
+    """How the run has ended for this process; set before `close`."""
 
     def __init__(self, about: About) -> None:
         self.about = about
@@ -106,7 +110,7 @@ class Tracker(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """End it for this process; what was sent is kept."""
+        """End it for this process, as `ended` says; what was sent is kept."""
 
 
 @contextmanager

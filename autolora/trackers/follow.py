@@ -24,7 +24,7 @@ from autolora.recipe.method import label
 from autolora.registry import TRACKERS
 from autolora.runs.folders import TRACKING, TUNING
 from autolora.runs.store import STAGES, Run
-from autolora.trackers.base import About, Tracker
+from autolora.trackers.base import About, Ended, Tracker
 from autolora.trackers.content import Sent, flat, of_record, of_stage, records_of
 from autolora.trackers.journal import Journal, digest_of
 from autolora.trackers.names import check_trackers
@@ -67,11 +67,16 @@ def following(
     followers = Followers([Follower(run, name, group) for name in names])
     followers.begin(say)
     run.watcher = followers
+    ended: Ended = "cancelled"  # by whatever is no error: Ctrl-C, a signal
     try:
         yield
+        ended = "success"
+    except Exception:
+        ended = "failed"
+        raise
     finally:
         run.watcher = None
-        followers.close()
+        followers.close(ended)
 
 
 @dataclass(frozen=True)
@@ -125,10 +130,14 @@ class Followers:
         for follower in self.each:
             follower.attempt(partial(follower.stage, stage))
 
-    def close(self) -> None:
-        """End them for this process."""
+    def close(self, ended: Ended) -> None:
+        """End them for this process.
+
+        Args:
+            ended: How the run has ended for it.
+        """
         for follower in self.each:
-            follower.attempt(follower.close)
+            follower.attempt(partial(follower.close, ended))
 
 
 class Follower:
@@ -204,9 +213,14 @@ class Follower:
         for i, found in enumerate(of_stage(self.run, stage)):
             self._send(f"end of {stage} {i}", digest_of(found.content()), found)
 
-    def close(self) -> None:
-        """End it for this process."""
+    def close(self, ended: Ended = "success") -> None:
+        """End it for this process.
+
+        Args:
+            ended: How the run has ended for it.
+        """
         if self.tracker is not None:
+            self.tracker.ended = ended
             self.tracker.close()
 
     def _renew(self, stage: str) -> None:

@@ -11,9 +11,10 @@ from typing import Any
 from filelock import FileLock
 from typing_extensions import override
 
-from autolora.trackers.base import BY_LAYER, Tracker, environment, quantiles
+from autolora.trackers.base import BY_LAYER, Ended, Tracker, environment, quantiles
 
 URI = "MLFLOW_TRACKING_URI"
+STATUS: dict[Ended, str] = {"success": "FINISHED", "failed": "FAILED", "cancelled": "KILLED"}
 # Nothing is reported to anybody; and a server that does not answer holds a training up for seconds, not for an hour.
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -87,7 +88,9 @@ class MLflow(Tracker):
     def close(self) -> None:
         if self._started is not None:
             with environment(**QUIET):
-                self._started.finish()
+                import mlflow
+
+                mlflow.end_run(STATUS[self.ended])
 
 
 def _name(name: str) -> str:

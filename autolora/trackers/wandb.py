@@ -11,9 +11,10 @@ from typing import Any
 from typing_extensions import override
 
 from autolora import safe
-from autolora.trackers.base import Tracker, environment
+from autolora.trackers.base import Ended, Tracker, environment
 
 MODE, FOLDER = "WANDB_MODE", "WANDB_DIR"
+EXIT_CODES: dict[Ended, int] = {"success": 0, "failed": 1, "cancelled": 255}  # 255: as its own Ctrl-C is kept
 
 
 class WandB(Tracker):
@@ -90,4 +91,4 @@ class WandB(Tracker):
     @override
     def close(self) -> None:
         if self._started is not None:
-            self._started.finish()
+            self._started.tracker.finish(exit_code=EXIT_CODES[self.ended])

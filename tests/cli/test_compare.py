@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -149,7 +150,8 @@ def test_a_dry_run_prints_the_plan_and_runs_nothing(call: Call, laboratory: Path
     assert code == 0
     assert "to run: tiny shuffled seed 1" in err
     assert "to run: tiny lora:4 seed 1 (built on by others)" in err
-    assert "MiB; evaluation comes on top" in err
+    assert "Time, one trial after the other" in err
+    assert re.search(r"^about \d+ s and \d+ MiB$", err, re.M)
     # 12 cells: two searches of 6 steps, and 12 steps for every training; svd trains nothing itself
     assert [cell for cell in ("12", "120") if cell not in err] == []
     assert list(tmp_path.iterdir()) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -9,17 +10,25 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
-from autolora.comparison import estimate
-from autolora.comparison.estimate import Estimate, Probe, estimates, probe
-from autolora.comparison.plan import plan
+from autolora.comparison import estimate, probe_rows, probe_steps
+from autolora.comparison.estimate import Estimate, Times, _of, _search_of, estimates, wall_seconds
+from autolora.comparison.plan import Trial, plan
+from autolora.comparison.probe import Probe, _together, probe, run_probe
+from autolora.comparison.probe_rows import NEW_TOKENS
+from autolora.comparison.probe_steps import spread
 from autolora.errors import UserError
 from autolora.experiment.preflight import load_recipe
+from autolora.methods.autolora import LOSSES
 from autolora.methods.base import method_class
 from autolora.recipe.method import parse_method, parse_methods
-from autolora.recipe.schema import Recipe
+from autolora.recipe.schema import Decoding, Eval, Recipe, Retrain
 from autolora.runs.store import Run
 
+TIMED = ("plain", "search", "loading", "model", "measuring", "evaluation")
+RETRAIN, END = Retrain(steps=20), 0
 EXAMPLES = 60  # of the laboratory's training split
 SQUEEZING = (
     "search={estimator: none, rank: 4}",
@@ -45,7 +54,7 @@ def counted(
 ) -> Estimate:
     """The estimate, where a plain step takes a second, a search step a hundred, and loading a thousandth."""
     measured = Probe(EXAMPLES, 1.0, 100.0, 0.001, adapter_bytes=2**20, model_bytes=2**24)
-    monkeypatch.setattr(estimate, "run_probe", lambda recipes: measured)
+    monkeypatch.setattr(estimate, "run_probe", lambda recipes, jobs: measured)
     (found,) = estimates(plan([recipe], parse_methods(methods), seeds, root))
     return found
 
@@ -128,7 +137,9 @@ def test_no_search_is_timed_where_none_is_made(recipe: Recipe, squeezing: Recipe
     assert (plain.search, without.search) == (0.0, 0.0)
     assert both.search > 0.0
     assert all(found.plain > 0.0 for found in (plain, both, without))
-    assert len({replace(found, plain=0.0, search=0.0, loading=0.0) for found in (plain, both, without)}) == 1
+    assert (plain.measuring > 0.0, both.measuring, without.measuring > 0.0) == (True, 0.0, True)
+    assert all(found.evaluation > 0.0 for found in (plain, both, without))
+    assert len({replace(found, **dict.fromkeys(TIMED, 0.0)) for found in (plain, both, without)}) == 1
 
 
 def test_a_recipe_that_squeezes_is_estimated(
@@ -154,10 +165,103 @@ def test_a_search_step_takes_the_mean_of_those_with_and_without_selection_variab
     now = [0.0]
 
     class Searching:
+        settings = SimpleNamespace(selection=SimpleNamespace(every=4))
+
         def advance(self, step: int) -> None:
             now[0] += 3.0 if (step + 1) % 4 == 0 else 1.0
 
-    monkeypatch.setattr(estimate, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    context = SimpleNamespace(compute=SimpleNamespace(device=SimpleNamespace(type="cpu")))
+    monkeypatch.setattr(probe_steps, "clock", lambda context: now[0])
     stage: Any = Searching()
-    assert estimate._search_seconds(stage, context, 4) == 1.5  # type: ignore[arg-type]
+    assert probe_steps.seconds_of_step(stage, None) == 1.5  # type: ignore[arg-type]
+
+
+def trial(recipe: Recipe, method: str, **more: object) -> Trial:
+    return replace(Trial(recipe.model_copy(update={"method": parse_method(method)}), True, None), **more)  # type: ignore[arg-type]
+
+
+def times(one: Trial, **measured: object) -> Times:
+    """Of a trial alone, where what is not named takes nothing."""
+    found = Probe(EXAMPLES, 0.0, 0.0, 0.0, 1, 1)
+    (each,) = _of(("tiny", 1, 0), [one], replace(found, **measured), whole=True).each or ()  # type: ignore[arg-type]
+    return each
+
+
+@pytest.mark.parametrize(
+    ("method", "looks"), [("lora:2", 4), ("squeeze:budget=rank=1", 3)]
+)  # after 6, 12, 18, 20 steps
+def test_weights_are_chosen_as_often_as_the_training_looks(laboratory: Path, method: str, looks: int) -> None:
+    chosen = load_recipe(
+        laboratory / "tiny.yaml", ("retrain.steps=20", "retrain.keep=best", "retrain.evaluate_every=6")
+    )
+    assert times(trial(chosen, method), looking=5.0) == Times(choosing=5.0 * looks)
+    assert times(trial(chosen.model_copy(update={"retrain": RETRAIN}), method), looking=5.0).choosing == 0.0
+
+
+def test_measuring_is_counted_as_what_it_takes(recipe: Recipe) -> None:
+    one, other = trial(recipe, "squeeze:budget=rank=1"), trial(recipe, "squeeze:budget=tolerance=0.1")
+    assert times(one, plain=1.0, measuring=3.0).training == 20 + 3.0 * MEASURED
+    assert times(one, losing=1.0).training == 0.0
+    assert times(other, losing=1.0).training == 3 * LOSSES  # of three rows
+
+
+def test_a_trial_of_tuning_is_evaluated_on_its_part_of_the_training_split(recipe: Recipe) -> None:
+    splits = recipe.data.splits.model_copy(update={"eval": ("held-out",), "held_out": 0.25})
+    tried = recipe.model_copy(update={"data": recipe.data.model_copy(update={"splits": splits})})
+    measured = {"evaluation": 8.0, "rows": 20, "inputs": 40}  # a part of 10 rows, which have 20 in all
+    assert times(trial(tried, "lora:2", tuning=True), **measured).evaluation == 4.0
+    assert times(trial(recipe, "lora:2"), **measured).evaluation == 8.0
+
+
+def test_searches_at_rates_that_are_to_come_are_those_of_other_rates(recipe: Recipe) -> None:
+    def key(method: str, place: int) -> str | None:
+        return _search_of(trial(recipe, method, tuning=True, point=f"trial {place} of 3"))
+
+    assert key("autolora", 2) == key("autolora", 3)  # its search has rates of its own
+    assert key("squeeze:budget=rank=1", 2) != key("squeeze:budget=rank=1", 3)
+
+
+def test_trials_begin_as_soon_as_there_is_room() -> None:
+    found = Estimate("tiny", 3, 0, 0, 0, (Times(3.0), Times(training=3.0), Times(evaluation=2.0)), 0)
+    assert [wall_seconds([found], jobs) for jobs in (1, 2, 3)] == [8.0, 5.0, 3.0]
+
+
+def test_probes_beside_each_other_give_their_mean_or_the_reason_that_is_one() -> None:
+    one, other = Probe(EXAMPLES, 1.0, 0.0, 2.0, 3, 4), Probe(EXAMPLES, 3.0, 0.0, 2.0, 3, 4)
+    assert _together([one, other]) == replace(one, plain=2.0)
+    assert _together([one, "", "no memory"]) == "no memory"
+    assert isinstance(_together(["", UserError("no data")]), UserError)
+
+
+def test_probes_beside_each_other_time_nothing_before_all_are_there(recipe: Recipe) -> None:
+    found = run_probe([trial(recipe, "lora:2").recipe], jobs=2)
+    assert isinstance(found, Probe)
+    assert min(found.plain, found.evaluation, found.model) > 0.0
+
+
+def test_a_few_tokens_are_decoded_and_the_rest_is_reckoned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each look at the clock is a second after the one before: a pass takes one."""
+    seconds = itertools.count()
+    monkeypatch.setattr(probe_rows, "clock", lambda context: float(next(seconds)))
+
+    class Model(nn.Module):
+        def forward(self) -> SimpleNamespace:
+            return SimpleNamespace(logits=torch.zeros(1, 1, 5))
+
+    def said(context: object, model: nn.Module, task: Any, batch: object) -> None:
+        for _ in range(task.evaluation.generation.max_new_tokens):
+            assert model().logits[0, 0].argmax() != END
+
+    monkeypatch.setattr(probe_rows, "_said", said)
+    monkeypatch.setattr(probe_rows, "end_tokens", lambda *given: [END])
+    task = SimpleNamespace(evaluation=Eval(generation=Decoding(max_new_tokens=50)), units=lambda each: sum(each))
+    context = SimpleNamespace(recipe=SimpleNamespace(eval=SimpleNamespace(batch_size=2)), tokenizer=None)
+    examples = [{"input_ids": [0] * length} for length in (4, 3, 2, 1)]
+    references = ([9, 12, 30, 70], [0, 0, 1, 2])  # tokens of each, and whose they are; the last row has none
+    found = probe_rows._decoding(context, Model(), task, examples, references)  # type: ignore[arg-type]
+    a_token = NEW_TOKENS / (NEW_TOKENS - 1)  # the last look at the clock is a second, too
+    assert found == pytest.approx((1 + 29 * a_token) + (1 + 49 * a_token))
+
+
+@pytest.mark.parametrize(("count", "parts", "expected"), [(9, 3, [1, 4, 7]), (2, 3, [0, 1]), (1, 3, [0])])
+def test_what_is_timed_lies_in_the_middle_of_equal_parts(count: int, parts: int, expected: list[int]) -> None:
+    assert spread(count, parts) == expected

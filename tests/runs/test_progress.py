@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from autolora.cli.watch_views import of_run
 from autolora.runs.progress import progress, tail
 from autolora.runs.store import Run
 from autolora.training.checkpoint import save_checkpoint
@@ -90,3 +91,21 @@ def test_a_run_that_is_being_removed_is_no_error(run: Run) -> None:
 def test_a_log_elsewhere_is_not_read(run: Run) -> None:
     run.note("retrain", underway={"part": "../../x", "first": 0, "total": 100, "at": "no time"})
     assert progress(run.path, NOW).step is None
+
+
+def test_the_best_of_what_weights_are_chosen_by_is_said(run: Run) -> None:
+    assert progress(run.path, NOW).held_out is None
+    begun = {"part": "retrain", "first": 0, "total": 100, "at": NOW.isoformat()}
+    log = run.path / "retrain" / "log.jsonl"
+    lines = [
+        {"step": step, "train_loss": 1.0, "held_out_f1": value} for step, value in ((40, 0.5), (50, 0.7), (60, 0.7))
+    ]
+    log.write_text(log.read_text() + "".join(json.dumps(line) + "\n" for line in [*lines, {"step": 70}]))
+    for higher, best in ((True, (50, 0.7)), (False, (40, 0.5))):
+        run.note("retrain", underway={**begun, "chosen_by": ["held_out_f1", higher]})
+        found = progress(run.path, NOW).held_out
+        assert found is not None
+        assert (found.name, found.best, found.kept) == ("held_out_f1", best, None)
+    run.note("retrain", kept={"step": 40})
+    view = of_run(run.path, progress(run.path, NOW))
+    assert view.facts["held out"].endswith(" best f1 0.5000 at step 40; the weights of step 40 are kept")

@@ -7,15 +7,18 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from autolora.context.base import Context
-from autolora.errors import UserError
+from autolora.errors import RunError, UserError
 from autolora.experiment.line import run_stages
 from autolora.experiment.search import search
 from autolora.runs.store import Run
+from autolora.trackers.base import About, Ended
 from autolora.trackers.follow import Group, following
+from autolora.trackers.wandb import WandB
 from autolora.training import loop
 from tests.laboratory import tiny_run
 
@@ -183,3 +186,30 @@ def test_what_is_not_installed_is_said_before_a_run_is_begun(
     with pytest.raises(UserError, match=r"--track wandb: wandb is not installed.*autolora\[trackers\]"):
         autolora.run(laboratory / "tiny.yaml", output=tmp_path / "runs", track="wandb")
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.usefixtures("quiet")
+@pytest.mark.parametrize(("error", "status"), [(RunError("it diverged"), "FAILED"), (KeyboardInterrupt(), "KILLED")])
+def test_mlflow_keeps_how_a_run_ended(error: BaseException, status: str, laboratory: Path, tmp_path: Path) -> None:
+    for module in ("mlflow", "sqlalchemy", "alembic", "cryptography"):
+        pytest.importorskip(module)
+    from mlflow import MlflowClient
+
+    run, _ = tiny_run(laboratory, tmp_path / "runs", "lora:2", *SHORT)
+    with pytest.raises(type(error)), following(run, ["mlflow"]):
+        raise error
+    (file,) = (tmp_path / "runs").rglob("mlflow.db")
+    client = MlflowClient(f"sqlite:///{file.as_posix()}")
+    experiments = [each.experiment_id for each in client.search_experiments()]
+    (kept,) = client.search_runs(experiments)
+    assert kept.info.status == status
+
+
+@pytest.mark.parametrize(("ended", "code"), [("success", 0), ("failed", 1), ("cancelled", 255)])
+def test_wandb_is_told_how_a_run_ended(ended: Ended, code: int, tmp_path: Path) -> None:
+    codes: list[int] = []
+    tracker = WandB(About("tiny", "one", "", {}, tmp_path))
+    tracker._started = SimpleNamespace(tracker=SimpleNamespace(finish=lambda exit_code: codes.append(exit_code)))
+    tracker.ended = ended
+    tracker.close()
+    assert codes == [code]
