@@ -15,6 +15,8 @@ cast anew. What is trained is left to autocast; passes without it see the float3
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -94,7 +96,8 @@ def cast_always(model: nn.Module) -> None:
     Args:
         model: As `cast_once` was given it.
     """
+    plain: Any = nn.Linear
     for module in model.modules():
         if type(module) is CastLinear:
-            module.__class__ = nn.Linear
+            module.__class__ = plain
             module.__dict__.pop("_casts", None)
