@@ -18,7 +18,7 @@ ARGS ?=
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help install quickstart test test-slow test-lowest lint check bench bench-ranks bench-compress bench-memory bench-listing bench-report fuzz torture docs clean reproduce-glue reproduce-nlg reproduce-ner
+.PHONY: help install quickstart test test-slow test-lowest lint check bench bench-ranks bench-compress bench-memory bench-listing bench-report bench-throughput bench-rank-memory bench-gpu fuzz torture docs clean reproduce-glue reproduce-nlg reproduce-ner
 .DEFAULT_GOAL := help
 
 help:
@@ -38,6 +38,9 @@ help:
 	@echo "make bench-memory memory of a search iteration and a training step, computed beside measured"
 	@echo "make bench-listing seconds of listing 2000 runs beside ten: ARGS=RUN, a run's folder of which copies are made"
 	@echo "make bench-report memory and seconds of autolora report over 50, 300 and 2000 runs"
+	@echo "make bench-throughput samples/s of a training beside PEFT in transformers' Trainer, in turns"
+	@echo "make bench-rank-memory resident memory of a training with ranks of many sizes, beside one rank"
+	@echo "make bench-gpu   samples/s, utilisation and what the hot loop waits for, on a GPU"
 	@echo "make reproduce-glue, reproduce-nlg, reproduce-ner"
 	@echo "                 the paper's comparison: methods by seeds on every task, one table; goes on where it was interrupted"
 	@echo "                 PROFILE=full (the paper's settings) or mini (small models), SEEDS=$(SEEDS), JOBS=$(JOBS) (trials at a time),"
@@ -131,6 +134,15 @@ bench-listing: install
 
 bench-report: install
 	$(BIN)/python -m benchmarks.report_memory $(ARGS)
+
+bench-throughput: install
+	$(BIN)/python -m benchmarks.throughput $(ARGS)
+
+bench-rank-memory: install
+	$(BIN)/python -m benchmarks.rank_memory $(ARGS)
+
+bench-gpu: install
+	$(BIN)/python -m benchmarks.gpu $(ARGS)
 
 # Both print seeds, and of each finding the command that brings it back: ARGS="--case runs:0:17"
 fuzz: install

@@ -139,14 +139,16 @@ def theirs(context: Context, folder: Path, total: int, **options: Any) -> Traini
     )
 
     def train(step: Callable[[], None]) -> None:
-        transformers.Trainer(
+        trainer = transformers.Trainer(
             model=get_peft_model(model, config),
             args=arguments,
             train_dataset=encoded(context),
             data_collator=transformers.DataCollatorWithPadding(context.tokenizer),
             processing_class=context.tokenizer,
             callbacks=[TellStep(step)],
-        ).train()
+        )
+        trainer.remove_callback(transformers.PrinterCallback)
+        trainer.train()
 
     return train
 
