@@ -18,7 +18,7 @@ ARGS ?=
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help install quickstart test test-slow test-lowest lint check bench bench-search bench-squeeze bench-ranks bench-compress bench-memory bench-listing bench-report bench-start bench-scoring bench-estimate fuzz torture docs clean reproduce-glue reproduce-nlg reproduce-ner
+.PHONY: help install quickstart test test-slow test-lowest lint check bench bench-search bench-squeeze bench-ranks bench-compress bench-memory bench-listing bench-report bench-start bench-scoring bench-estimate bench-throughput bench-rank-memory bench-gpu fuzz torture docs clean reproduce-glue reproduce-nlg reproduce-ner
 .DEFAULT_GOAL := help
 
 help:
@@ -43,6 +43,9 @@ help:
 	@echo "make bench-scoring TER, METEOR and PTB tokens of WebNLG's test outputs, beside sacrebleu's TER"
 	@echo "make bench-report memory and seconds of autolora report over 50, 300 and 2000 runs"
 	@echo "make bench-estimate seconds of a comparison as --dry-run estimates them, and as they come: ARGS=--data-root DIR"
+	@echo "make bench-throughput samples/s of a training beside PEFT in transformers' Trainer, in turns"
+	@echo "make bench-rank-memory resident memory of a training with ranks of many sizes, beside one rank"
+	@echo "make bench-gpu   samples/s, utilisation and what the hot loop waits for, on a GPU"
 	@echo "make reproduce-glue, reproduce-nlg, reproduce-ner"
 	@echo "                 the paper's comparison: methods by seeds on every task, one table; goes on where it was interrupted"
 	@echo "                 PROFILE=full (the paper's settings) or mini (small models), SEEDS=$(SEEDS), JOBS=$(JOBS) (trials at a time),"
@@ -151,6 +154,15 @@ bench-scoring: install
 
 bench-estimate: install
 	$(BIN)/python -m benchmarks.estimate $(ARGS)
+
+bench-throughput: install
+	$(BIN)/python -m benchmarks.throughput $(ARGS)
+
+bench-rank-memory: install
+	$(BIN)/python -m benchmarks.rank_memory $(ARGS)
+
+bench-gpu: install
+	$(BIN)/python -m benchmarks.gpu $(ARGS)
 
 # Both print seeds, and of each finding the command that brings it back: ARGS="--case runs:0:17"
 fuzz: install

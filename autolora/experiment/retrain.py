@@ -5,6 +5,7 @@ Data, order of the batches, schedule, head and dropout seeds are the same for ev
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from autolora.cards.card import card_at_the_end
@@ -17,12 +18,14 @@ from autolora.experiment.base import settle_base
 from autolora.experiment.keeping import held_out
 from autolora.experiment.prepare import keep_labels, prepare
 from autolora.experiment.short_memory import sized
-from autolora.methods.base import method_of
+from autolora.lora.cast import cast_once
+from autolora.methods.base import Method, method_of
 from autolora.model.load import weights_hash
 from autolora.runs.lock import alone
 from autolora.runs.manifest import device_record
 from autolora.runs.store import Run
-from autolora.training.finetune import Finetuning
+from autolora.training.batches import Example
+from autolora.training.finetune import Finetuning, Training
 from autolora.training.keeping import Keeping
 from autolora.training.seeds import derive, seed_torch
 
@@ -66,17 +69,7 @@ def retrain(run: Run, context: Context, *, anew: bool = False) -> Path:
         training = method.adapt(model, head, context, total)
         trained = training.model.train()
         if method.trains:
-            steps = Finetuning(
-                trained,
-                context.gradients(trained, penalty=training.penalty),
-                context.stream(examples, settings, "retrain"),
-                method.weights(),
-                total=total,
-                seed=run.recipe.seed,
-                identity=context.identity("retrain", settings.model_dump(mode="json"), *method.identity()),
-                callback=training.callback,
-                factors=training.factors,
-            )
+            steps = finetuning(context, method, training, examples, total)
             if training.prepare:
                 training.prepare(steps.weights)
             held = held_out(context)
@@ -97,6 +90,35 @@ def retrain(run: Run, context: Context, *, anew: bool = False) -> Path:
             card_at_the_end(run, context, evaluated=False)
         context.compute.wait()
     return run.path / "adapter"
+
+
+def finetuning(
+    context: Context, method: Method, training: Training, examples: Sequence[Example], total: int
+) -> Finetuning:
+    """The steps of a retraining: its passes, batches and optimiser, as recipe and method say.
+
+    Args:
+        context: Of the recipe.
+        method: Of the run.
+        training: What the method gave to be trained, in training mode.
+        examples: Of the training split.
+        total: Number of steps.
+    """
+    settings, model = context.recipe.retrain, context.recipe.model
+    whole = context.compute.processes == 1 and not model.gradient_checkpointing
+    if context.compute.bfloat16 and whole and not model.torch_compile:  # which fuses casts with what they are for
+        cast_once(training.model)
+    return Finetuning(
+        training.model,
+        context.gradients(training.model, penalty=training.penalty),
+        context.stream(examples, settings, "retrain"),
+        method.weights(),
+        total=total,
+        seed=context.recipe.seed,
+        identity=context.identity("retrain", settings.model_dump(mode="json"), *method.identity()),
+        callback=training.callback,
+        factors=training.factors,
+    )
 
 
 def _say_kept(run: Run, context: Context, keeping: Keeping, examples: int, steps: tuple[int, int]) -> None:
