@@ -32,6 +32,7 @@ class _Contender:
     turn: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     back: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     error: BaseException | None = None
+    ended: bool = False
     steps: int = 0
     begun: float = 0.0
     seconds: list[float] = field(default_factory=list)
@@ -43,6 +44,7 @@ class _Contender:
             self.train(self.step)
         except BaseException as error:  # raised again where it is seen
             self.error = error
+        self.ended = True
         self.back.release()
 
     def step(self) -> None:
@@ -56,6 +58,9 @@ class _Contender:
             self.begun = time.perf_counter()
 
     def go_on(self) -> None:
+        """Give it the turn, until its block is at an end; one that has ended needs none."""
+        if self.ended:
+            return
         self.turn.release()
         self.back.acquire()
         if self.error is not None:
@@ -83,6 +88,7 @@ def in_turns(
         By name, one number a block.
 
     Raises:
+        ValueError: A training takes fewer or more steps.
         BaseException: Whatever a training has raised.
     """
     contenders = {name: _Contender(train, block, settle) for name, train in trainings.items()}
@@ -95,9 +101,9 @@ def in_turns(
             order[(place + number) % len(order)].go_on()  # nobody always goes first
     for each in order:  # past their last step, to their end
         each.go_on()
+    wanted = steps_in_all(block, warmup, blocks)
+    if other := [name for name, each in contenders.items() if not each.ended or each.steps != wanted]:
+        raise ValueError(f"{', '.join(other)} did not take {wanted} steps")
     for thread in threads:
         thread.join()
-    short = [name for name, each in contenders.items() if len(each.seconds) != warmup + blocks]
-    if short:
-        raise ValueError(f"{', '.join(short)} did not take {steps_in_all(block, warmup, blocks)} steps")
     return {name: each.seconds[warmup:] for name, each in contenders.items()}

@@ -42,6 +42,7 @@ def test_an_error_is_raised_where_the_turns_are_given() -> None:
         in_turns({"a": fails}, block=1, warmup=0, blocks=2)
 
 
-def test_a_training_of_another_length_is_refused() -> None:
+@pytest.mark.parametrize("steps", [1, 3, 4])
+def test_a_training_of_another_length_is_refused(steps: int) -> None:
     with pytest.raises(ValueError, match="b did not take 2 steps"):
-        in_turns({"a": recorded("a", [], 2), "b": recorded("b", [], 1)}, block=1, warmup=0, blocks=2)
+        in_turns({"a": recorded("a", [], 2), "b": recorded("b", [], steps)}, block=1, warmup=0, blocks=2)
