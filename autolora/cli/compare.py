@@ -207,9 +207,11 @@ def compare(
     finally:
         executor.close()
     show_tables(found.tables)
+    from autolora.runs.folders import TRIALS
+
     stdout = screen()
     for path in found.files:
-        if path.suffix in (".md", ".tex") or path.name == "trials.json":
+        if path.suffix in (".md", ".tex") or path.name == TRIALS:
             line(stdout, f"wrote {path}")
     if found.files:
         line(stdout, f"a page of it all: autolora report {found.folder}")

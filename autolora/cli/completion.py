@@ -62,7 +62,9 @@ def targets(incomplete: str) -> Iterable[str]:
 @_safely
 def reported(incomplete: str) -> Iterable[str]:
     """Folders of comparisons, then of runs."""
-    found = sorted(path.parent for path in _below(RUNS / "comparisons", "trials.json"))
+    from autolora.runs.folders import COMPARISONS, TRIALS
+
+    found = sorted(path.parent for path in _below(RUNS / COMPARISONS, TRIALS))
     yield from (str(path) for path in found if str(path).startswith(incomplete))
     yield from runs(incomplete)
 

@@ -89,7 +89,7 @@ def write_pages(
 
 def _trials_file(folder: Path) -> Path:
     """Where a comparison lists its runs; earlier versions called the file cells.json."""
-    from autolora.comparison.outcome import TRIALS
+    from autolora.runs.folders import TRIALS
 
     earlier = folder / "cells.json"
     return earlier if earlier.is_file() and not (folder / TRIALS).is_file() else folder / TRIALS
@@ -158,7 +158,9 @@ def _trials_of(folder: Path) -> Iterator[Result]:
 
 def _around(folder: Path) -> Path:
     """Where the runs of a comparison are: its tables are in ``<root>/comparisons/…``."""
-    above = [parent.parent for parent in folder.resolve().parents if parent.name == "comparisons"]
+    from autolora.runs.folders import COMPARISONS
+
+    above = [parent.parent for parent in folder.resolve().parents if parent.name == COMPARISONS]
     return above[0] if above else folder.resolve().parent
 
 

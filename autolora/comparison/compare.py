@@ -23,6 +23,7 @@ from autolora.comparison.scheduled import run_one
 from autolora.comparison.sweep import Leg, arms_of
 from autolora.recipe.schema import MethodSettings, Recipe
 from autolora.recipe.tuning import Rates
+from autolora.runs.folders import COMPARISONS
 from autolora.runs.results import Result
 from autolora.runs.store import Run
 from autolora.tables import Row
@@ -143,7 +144,7 @@ def compare(
 
 def _tracking(root: Path, folder: Path, names: Sequence[str]) -> Tracking:
     """What the trials' trackers write lies beside the tables, in one place for all of them."""
-    return Tracking(tuple(names), Group(folder.relative_to(root / "comparisons").as_posix(), folder / FOLDER))
+    return Tracking(tuple(names), Group(folder.relative_to(root / COMPARISONS).as_posix(), folder / FOLDER))
 
 
 def checked_plan(
@@ -192,8 +193,8 @@ def comparison_folder(root: Path, recipes: Sequence[Recipe], fields: Sequence[st
 def _folder(root: Path, recipes: Sequence[Recipe]) -> Path:
     names = sorted(recipe.name for recipe in recipes)
     if len(names) == 1:
-        return root / "comparisons" / names[0]
+        return root / COMPARISONS / names[0]
     folders = {name.rpartition("/")[0] for name in names}
     ends = "-".join(name.rpartition("/")[2] for name in names)
     front = folders.pop() if len(folders) == 1 else "several"
-    return root / "comparisons" / re.sub(r"^/", "", f"{front}/{ends}")
+    return root / COMPARISONS / re.sub(r"^/", "", f"{front}/{ends}")

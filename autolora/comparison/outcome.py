@@ -21,11 +21,11 @@ from autolora.comparison.recovered import CAPTION, recovery
 from autolora.comparison.summary import as_json, differences, failures, summary
 from autolora.comparison.wide import glue_wide, task_name
 from autolora.files import write_atomic, write_json
+from autolora.runs.folders import TRIALS
 from autolora.runs.results import Result
 from autolora.tables import Row, to_markdown, write_table
 
 COSTS = ("search s", "retrain s", "total s", "memory MiB")
-TRIALS = "trials.json"
 DIFFERENCES = "differences"
 SWEEP = "settings"  # the table of differences of a sweep
 SELECTION = "selection"

@@ -16,7 +16,7 @@ from statistics import fmean, stdev
 from autolora.comparison.planned import Cell, Listed, read_planned
 from autolora.errors import UserError
 from autolora.files import read_json
-from autolora.runs.folders import is_run
+from autolora.runs.folders import COMPARISONS, TRIALS, is_run
 from autolora.runs.progress import Progress, progress
 from autolora.runs.summary import FINISHED, RUNNING, SETTLED, Seen, Summary, seen, state_now, summarise
 
@@ -156,12 +156,12 @@ def is_comparison(folder: Path) -> bool:
     Args:
         folder: Any.
     """
-    return any((folder / name).is_file() for name in ("plan.json", "trials.json"))
+    return any((folder / name).is_file() for name in ("plan.json", TRIALS))
 
 
 def _inside(folder: Path, run: str) -> Path | None:
     """A run that a comparison's file names; None where it lies outside the folder of the runs."""
-    above = [parent.parent for parent in folder.resolve().parents if parent.name == "comparisons"]
+    above = [parent.parent for parent in folder.resolve().parents if parent.name == COMPARISONS]
     root = above[0] if above else folder.resolve().parent
     path = Path(os.path.normpath(folder.resolve() / run))
     return path if not Path(run).is_absolute() and path.resolve().is_relative_to(root) else None
@@ -170,7 +170,7 @@ def _inside(folder: Path, run: str) -> Path | None:
 def _of_trials(folder: Path) -> Iterable[Cell]:
     """The trials of a comparison that has ended, as its list of results has them."""
     try:
-        found = read_json(folder / "trials.json")
+        found = read_json(folder / TRIALS)
     except UserError:
         return
     for each in found if isinstance(found, list) else []:

@@ -19,10 +19,8 @@ FILES = ("recipe.yaml", "status.json", "manifest.json")  # of every run
 STAGES = ("search", "retrain", "eval")
 TRACKING = "tracking"  # in a run's folder and in a comparison's, what trackers keep: copies of recipes among it
 OWN = (*STAGES, "adapter", "predictions", "submission", TRACKING)  # folders that a run has, in which there are no runs
-COMPARISONS, TRIALS = (
-    "comparisons",
-    "trials.json",
-)  # tables of comparisons; the list of one's runs
+COMPARISONS = "comparisons"  # in a folder of runs, the tables of comparisons
+TRIALS = "trials.json"  # in a comparison's, the list of its runs
 REMOVED = ".removed"  # the end of the name that a run gets, with a dot in front, to be removed
 MARKED = "removed"  # in a comparison's list of trials: when the run of one was removed
 LONGEST = 80  # characters of a method's label in the name of a folder
