@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from datasets import Dataset
+from torch import Tensor
 from torch.nn import functional as F
+from typing_extensions import override
 
 from autolora.evaluation.loss import mean_loss
 from autolora.recipe.schema import Data, Eval
@@ -20,6 +20,18 @@ TASK = Classification(
     Eval(),
     {"train": Dataset.from_dict({"sentence": ["a"] * LABELS, "label": list(map(str, range(LABELS)))})},
 )
+
+
+class OneOfSeveral(Compute):
+    """A process that the others are not there for."""
+
+    def __init__(self, number: int, processes: int) -> None:
+        super().__init__("float32", cpu=True)
+        self.process, self.processes = number, processes
+
+    @override
+    def sum(self, tensor: Tensor) -> Tensor:
+        return tensor
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
@@ -38,14 +50,7 @@ def test_the_shares_of_two_processes_add_up_to_the_whole() -> None:
     model, examples = tiny_model("bert"), tiny_examples(10)
 
     def share(number: int, processes: int) -> float:
-        compute = SimpleNamespace(
-            device=torch.device("cpu"),
-            exact_device=torch.device("cpu"),
-            process=number,
-            processes=processes,
-            sum=lambda total: total,
-        )
-        return mean_loss(model, TASK, examples, collate, batch_size=3, compute=compute)  # type: ignore[arg-type]
+        return mean_loss(model, TASK, examples, collate, batch_size=3, compute=OneOfSeveral(number, processes))
 
     assert share(0, 2) > 0
     assert share(1, 2) > 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -87,7 +86,10 @@ def test_two_processes_share_the_examples_and_each_has_all_predictions() -> None
             shares.append(items)
             return [*items, *others]
 
-        return SimpleNamespace(device=torch.device("cpu"), process=number, processes=2, gather=gather)
+        compute = Compute("float32", cpu=True)
+        compute.process, compute.processes = number, 2
+        compute.gather = gather  # type: ignore[method-assign]  # the others are not there
+        return compute
 
     for number in (0, 1):
         with pytest.raises(RuntimeError, match=r"\d predictions for 10 examples"):
