@@ -26,6 +26,7 @@ def measured(column: str) -> bool:
     return not column.endswith((" s", "seconds", "MiB", "hours"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="nothing can be stopped and killed there")
 def test_a_sweep_that_is_killed_and_given_again_ends_with_the_same_tables(
     call: Call, laboratory: Path, tmp_path: Path
