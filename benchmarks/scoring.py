@@ -24,6 +24,7 @@ from unittest.mock import patch
 from sacrebleu.metrics.ter import TER
 
 from autolora.console import say
+from autolora.metrics import edit_rate
 from autolora.metrics.compute import score
 from autolora.metrics.edit_rate import Rate
 from autolora.metrics.text import by_position, one_meteor
@@ -76,6 +77,7 @@ def compare(outputs: list[str], references: list[list[str]], seconds: float) -> 
         if time.perf_counter() > end:
             break
         some, truths = outputs[first::SLICES], by_position(references[first::SLICES])
+        edit_rate.remembered.cache_clear()  # what the scoring before has counted
         at = time.process_time()
         mine = [Rate(normalized=True).sentence_score(each, texts).num_edits for each, texts in pairs(some, truths)]
         between = time.process_time()

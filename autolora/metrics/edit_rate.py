@@ -1,4 +1,4 @@
-"""TER's edits as sacrebleu counts them, to the last one, in a tenth of the time: ``edits(hypothesis, reference)``.
+"""TER's edits as sacrebleu counts them, to the last one, in a fifth of the time: ``edits(hypothesis, reference)``.
 
 Tercom tries hundreds of shifts of words for a sentence, and asks for the edit distance after each. sacrebleu computes a
 matrix and the trace through it each time; all that is asked for is the distance, which a row of bits per word gives
@@ -25,12 +25,17 @@ class Rate(TER):
 
     @override
     def _compute_segment_statistics(self, hypothesis: str, ref_kwargs: dict[str, Any]) -> list[float]:
-        return list(_statistics(hypothesis, tuple(map(tuple, ref_kwargs["ref_words"]))))
+        return list(remembered(hypothesis, tuple(map(tuple, ref_kwargs["ref_words"]))))
 
 
 @lru_cache(maxsize=2**14)  # the examples of a split are scored again with those of their category
-def _statistics(hypothesis: str, references: tuple[tuple[str, ...], ...]) -> tuple[float, float]:
-    """The fewest edits of any reference, and the references' mean length."""
+def remembered(hypothesis: str, references: tuple[tuple[str, ...], ...]) -> tuple[float, float]:
+    """The fewest edits of any reference, and the references' mean length.
+
+    Args:
+        hypothesis: Words, with blanks between.
+        references: Words of each.
+    """
     words = hypothesis.split()
     fewest = min(edits(words, list(reference)) for reference in references)
     return fewest, sum(map(len, references)) / len(references)
