@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.support import Call, read, succeed
+from tests.cli.support import Call, autolora, imported, read, said, succeed
 
 
 def test_a_page_about_one_run_is_written_into_its_folder(call: Call, copied: Path) -> None:
@@ -15,6 +15,13 @@ def test_a_page_about_one_run_is_written_into_its_folder(call: Call, copied: Pat
     page = (copied / "report.html").read_text(encoding="utf-8")
     assert "<title>One run</title>" in page
     assert f"{read(copied / 'metrics.json')[0]['accuracy']:.4f}" in page
+
+
+def test_a_page_needs_no_torch(copied: Path) -> None:
+    """Which would be most of the memory that a report over many runs takes."""
+    done = autolora("report", str(copied), cwd=copied.parent, PYTHONPROFILEIMPORTTIME="1")
+    assert done.returncode == 0, said(done.stderr)
+    assert imported(done.stderr) & {"torch", "transformers", "datasets", "peft"} == set()
 
 
 def test_a_folder_of_runs_gives_one_page_wherever_it_is_asked_for(call: Call, copied: Path, tmp_path: Path) -> None:
