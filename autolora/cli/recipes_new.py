@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autolora.console import line, say, screen
+from autolora.console import say, warn
 from autolora.errors import RecipeError, UserError
 from autolora.words import did_you_mean
 
@@ -70,9 +70,9 @@ def new(
     write = partial(write_recipe, file=file, found=found, evaluation=eval_data, encoding=encoding)
     chosen, target = _written(write, model, output, default_model(found.task), Path(f"{_stem(file)}.yaml"), asks=asks)
     both = "" if found.columns == (found.label,) else f" to {found.label}"
-    line(screen(stderr=True), f"{found.task}: {', '.join(found.columns)}{both}, with {chosen}")
+    warn(f"{found.task}: {', '.join(found.columns)}{both}, with {chosen}")
     if eval_data is None:
-        line(screen(stderr=True), "a fifth of the rows is held out to score on; --eval-data FILE names others")
+        warn("a fifth of the rows is held out to score on; --eval-data FILE names others")
     say(f"wrote {target}; look at the data with: autolora data {target}; run it with: autolora run {target}")
 
 
@@ -83,7 +83,7 @@ def _looked_at(look: Callable[[Path], Guess]) -> tuple[Path, Guess]:
         try:
             return file, look(file)
         except UserError as wrong:
-            _tell(str(wrong).removeprefix("--data: "))
+            warn(str(wrong).removeprefix("--data: "))
 
 
 def _written(
@@ -99,12 +99,12 @@ def _written(
             if not asks or model or not all(fault.field.startswith("model") for fault in wrong.faults):
                 raise
             for fault in wrong.faults:
-                _tell(f"{fault.message}; {fault.hint}".rstrip("; "))
+                warn(f"{fault.message}; {fault.hint}".rstrip("; "))
             chosen = _ask("model", small)
         except UserError as wrong:
             if not asks or output:
                 raise
-            _tell(str(wrong))
+            warn(str(wrong))
             target = Path(_ask("write to", ""))
         else:
             return chosen, target
@@ -116,13 +116,13 @@ def _confirmed(
     """What the user says to each guess; a changed task or label is guessed anew from there."""
     from autolora.experiment.new_recipe import FAMILIES
 
-    _tell(f"columns: {', '.join(found.named)}")
+    warn(f"columns: {', '.join(found.named)}")
     if label is None and not found.task:  # the task is then seen by what is learned
         label = _ask("column that is learned", found.label, found.there)
         found = look(task=task, label=label, columns=columns)
     if task is None:
         if found.why:
-            _tell(f"task: a guess: {found.why}")
+            warn(f"task: a guess: {found.why}")
         task = _ask(f"task ({', '.join(FAMILIES)})", found.task, FAMILIES)
         found = look(task=task, label=label, columns=columns)
     if label is None:
@@ -140,7 +140,7 @@ def _columns(found: Guess) -> list[str]:
         names = [text] if text in found.there else [part.strip() for part in text.split(",")]
         if all(name in found.there for name in names) and 1 <= len(names) <= 2:
             return names
-        _tell(f"one or two of: {', '.join(found.named)}, got {text!r}")
+        warn(f"one or two of: {', '.join(found.named)}, got {text!r}")
 
 
 def _ask(what: str, default: str, among: tuple[str, ...] = ()) -> str:
@@ -149,15 +149,11 @@ def _ask(what: str, default: str, among: tuple[str, ...] = ()) -> str:
         if answer in among or (answer and not among):
             return answer
         near = did_you_mean(answer, among) if answer else ""
-        _tell(
+        warn(
             "; ".join(
                 filter(None, [f"one of: {', '.join(among)}, got {answer!r}" if among else "it must be said", near])
             )
         )
-
-
-def _tell(text: str) -> None:
-    line(screen(stderr=True), text)
 
 
 def _missing(

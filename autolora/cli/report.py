@@ -97,15 +97,12 @@ def _trials_file(folder: Path) -> Path:
 
 def _choosing(folders: Sequence[Path]) -> Captioned | None:
     """How learning rates, or else the settings of a sweep, were chosen; None where nothing was."""
-    from autolora.comparison.choices import STEM, tuning_table
+    from autolora.comparison.choices import STEM, selection_table, tuning_table
     from autolora.comparison.outcome import SELECTION
 
-    if rows := [row for folder in folders for row in _choices(folder, STEM)]:
-        return tuning_table(rows)
-    if rows := [row for folder in folders for row in _choices(folder, SELECTION)]:
-        from autolora.comparison.select import selection_table  # which imports torch, of no use to other reports
-
-        return selection_table(rows)
+    for stem, table in ((STEM, tuning_table), (SELECTION, selection_table)):
+        if rows := [row for folder in folders for row in _choices(folder, stem)]:
+            return table(rows)
     return None
 
 

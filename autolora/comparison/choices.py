@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from autolora.comparison.groups import has_score
-from autolora.comparison.outcome import TUNING_COST, Captioned
+from autolora.comparison.outcome import SELECTION, TUNING_COST, Captioned
 from autolora.recipe.method import label
 from autolora.recipe.schema import MethodSettings, Recipe
 from autolora.recipe.tuning import FIELD, RateRange, parse_tune
@@ -104,17 +104,32 @@ class Tuning:
         return rows
 
 
+def selection_table(rows: Sequence[Row]) -> Captioned:
+    """The table of a sweep's choice, with what it is of below it.
+
+    Args:
+        rows: From `autolora.comparison.select.Selected`, or as selection.json has them.
+    """
+    title, notes = "Settings: scores of each, and which was chosen", (_held_out_note(rows),)
+    return Captioned(SELECTION, title, rows, ("seed",), notes, (TUNING_COST,))
+
+
+def _held_out_note(rows: Sequence[Row]) -> str:
+    """What such scores are of."""
+    seeds = list(dict.fromkeys(row["seed"] for row in rows if row.get("seed") is not None))
+    return (
+        f"Scores on {SHARE:.0%} of the training split, held out, with seed {', '.join(map(str, seeds))}, which is not "
+        "reported; no evaluation split has a part in them."
+    )
+
+
 def tuning_table(rows: Sequence[Row]) -> Captioned:
     """The table, with what there is to warn of below it.
 
     Args:
         rows: From `Tuning.rows`, or as tuning.json has them.
     """
-    seeds = list(dict.fromkeys(row["seed"] for row in rows if row.get("seed") is not None))
-    notes = [
-        f"Scores on {SHARE:.0%} of the training split, held out, with seed {', '.join(map(str, seeds))}, which is not "
-        "reported; no evaluation split has a part in them."
-    ]
+    notes = [_held_out_note(rows)]
     for row in rows:
         grid = sorted((name for name in row if _is_rate(name)), key=float)
         if row.get("range"):

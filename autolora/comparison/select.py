@@ -12,9 +12,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from autolora.comparison.choices import SHARE, cost_of, shown_score
+from autolora.comparison.choices import cost_of, selection_table, shown_score
 from autolora.comparison.groups import has_score
-from autolora.comparison.outcome import SELECTION, TUNING_COST, Captioned
+from autolora.comparison.outcome import TUNING_COST, Captioned
 from autolora.comparison.plan import Trial, trial_key, trials_of
 from autolora.comparison.sweep import Leg
 from autolora.comparison.tune import held_out, tuning_seed
@@ -81,22 +81,6 @@ class Selected:
             seconds = sum(cost_of(each) for each in self.brought if (each.recipe, each.method) == (task, word))
             rows.append({"task": task, "method": f"{word} (built on)", TUNING_COST: round(seconds)})
         return selection_table(rows)
-
-
-def selection_table(rows: Sequence[Row]) -> Captioned:
-    """The table, with what it is of below it.
-
-    Args:
-        rows: From `Selected`, or as selection.json has them.
-    """
-    seeds = list(dict.fromkeys(row["seed"] for row in rows if row.get("seed") is not None))
-    note = (
-        f"Scores on {SHARE:.0%} of the training split, held out, with seed {', '.join(map(str, seeds))}, which is not "
-        "reported; no evaluation split has a part in them."
-    )
-    return Captioned(
-        SELECTION, "Settings: scores of each, and which was chosen", rows, ("seed",), (note,), (TUNING_COST,)
-    )
 
 
 def selection_trials(
