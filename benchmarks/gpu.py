@@ -53,11 +53,11 @@ from autolora.training.finetune import Finetuning
 from autolora.training.gradients import Gradients
 from autolora.training.loop import run_steps
 from autolora.training.seeds import seed_torch
-from benchmarks.throughput import TellStep, Told
+from benchmarks.throughput import LOG_EVERY, Told, by_trainer
 from benchmarks.turns import Training, in_turns, steps_in_all
 
 NONE = 3  # the exit code without a GPU
-RANK, LABELS, PAD, LOG_EVERY, PROFILED = 8, 2, 1, 10, 10
+RANK, LABELS, PAD, PROFILED = 8, 2, 1, 10
 BASE = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
 TINY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 PEAKS = {"H100": 989.0, "H200": 989.0, "GH200": 989.0, "A100": 312.0, "L40S": 362.0, "L4": 121.0, "4090": 165.0}
@@ -172,29 +172,17 @@ def theirs(shape: Shape, examples: Sequence[Example], batch: int, total: int, fo
     from datasets import Dataset
 
     rows = Dataset.from_list([{**each, "length": len(each["input_ids"])} for each in examples])
-    arguments = transformers.TrainingArguments(
-        output_dir=str(folder),
-        max_steps=total,
+    return by_trainer(
+        folder,
+        total,
+        lambda: {"model": shape.model(), "train_dataset": rows, "data_collator": collate},
         per_device_train_batch_size=batch,
         learning_rate=1e-3,
         max_grad_norm=0.0,
         bf16=True,
         use_cpu=not torch.cuda.is_available(),
-        logging_steps=LOG_EVERY,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
         **options,
     )
-
-    def train(step: Callable[[], None]) -> None:
-        trainer = transformers.Trainer(
-            model=shape.model(), args=arguments, train_dataset=rows, data_collator=collate, callbacks=[TellStep(step)]
-        )
-        trainer.remove_callback(transformers.PrinterCallback)
-        trainer.train()
-
-    return train
 
 
 def waits(stage: Finetuning, begin: int) -> dict[str, int]:

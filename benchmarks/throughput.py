@@ -126,11 +126,33 @@ def theirs(context: Context, folder: Path, total: int, **options: Any) -> Traini
         modules_to_save=[name.rpartition(".")[2] for name in context.head(model)],
         task_type=context.task.peft_task_type,
     )
+    return by_trainer(
+        folder,
+        total,
+        lambda: {
+            "model": get_peft_model(model, config),
+            "train_dataset": encoded(context),
+            "data_collator": transformers.DataCollatorWithPadding(context.tokenizer),
+            "processing_class": context.tokenizer,
+        },
+        per_device_train_batch_size=recipe.retrain.batch_size,
+        use_cpu=context.compute.device.type == "cpu",
+        **options,
+    )
+
+
+def by_trainer(folder: Path, total: int, made: Callable[[], Mapping[str, Any]], **options: Any) -> Training:
+    """A training by transformers' Trainer, which writes and shows nothing.
+
+    Args:
+        folder: For whatever Trainer writes.
+        total: Steps.
+        made: Gives what Trainer is given beside its arguments, when its turn has come.
+        options: Of `TrainingArguments`.
+    """
     arguments = transformers.TrainingArguments(
         output_dir=str(folder),
         max_steps=total,
-        per_device_train_batch_size=recipe.retrain.batch_size,
-        use_cpu=context.compute.device.type == "cpu",
         logging_steps=LOG_EVERY,
         save_strategy="no",
         report_to="none",
@@ -139,14 +161,7 @@ def theirs(context: Context, folder: Path, total: int, **options: Any) -> Traini
     )
 
     def train(step: Callable[[], None]) -> None:
-        trainer = transformers.Trainer(
-            model=get_peft_model(model, config),
-            args=arguments,
-            train_dataset=encoded(context),
-            data_collator=transformers.DataCollatorWithPadding(context.tokenizer),
-            processing_class=context.tokenizer,
-            callbacks=[TellStep(step)],
-        )
+        trainer = transformers.Trainer(args=arguments, callbacks=[TellStep(step)], **made())
         trainer.remove_callback(transformers.PrinterCallback)
         trainer.train()
 
