@@ -22,9 +22,10 @@ from pathlib import Path
 from autolora.comparison.choices import SHARE, Choice, Key, Tuning
 from autolora.comparison.plan import Trial, trial_key, trials_of, with_needs
 from autolora.errors import UserError
+from autolora.recipe.data import HELD_OUT
 from autolora.recipe.fields import MAX_SEED
 from autolora.recipe.method import label
-from autolora.recipe.schema import HELD_OUT, MethodSettings, Recipe
+from autolora.recipe.schema import MethodSettings, Recipe
 from autolora.runs.results import Result, read_result
 from autolora.runs.store import Run
 

@@ -18,7 +18,8 @@ from autolora.data.reading.formats import ENDINGS, READERS, open_table
 from autolora.data.reading.source import COMPRESSED, Source
 from autolora.data.reading.table import Table
 from autolora.errors import UserError
-from autolora.recipe.schema import GLOB, JOIN, Data
+from autolora.recipe.data import GLOB, JOIN
+from autolora.recipe.schema import Data
 from autolora.words import did_you_mean
 
 _SHARD = re.compile(r"(?P<split>.+)-(?P<number>\d+)-of-(?P<count>\d+)")

@@ -14,7 +14,8 @@ from typing import Any
 from autolora.console import warn
 from autolora.data.splits import Splits
 from autolora.errors import UserError
-from autolora.recipe.schema import HELD_OUT, Data
+from autolora.recipe.data import HELD_OUT
+from autolora.recipe.schema import Data
 
 SHOWN = 20  # names in a message
 Order = Callable[[Collection[str]], list[str]]

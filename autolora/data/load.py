@@ -27,7 +27,8 @@ from autolora.data.sources import Open, Opened, open_source
 from autolora.data.splits import Place, Report, Splits
 from autolora.data.spool import Column, spool
 from autolora.errors import UserError
-from autolora.recipe.schema import HELD_OUT, Data
+from autolora.recipe.data import HELD_OUT
+from autolora.recipe.schema import Data
 
 NO_LABEL = "-1"  # how benchmarks write that a label is withheld
 INDEX = "idx"  # GLUE's row number, kept where there is one

@@ -21,9 +21,10 @@ from autolora.experiment.stored_adapter import Stored
 from autolora.experiment.usual_columns import INPUTS, LABELS
 from autolora.files import read_json
 from autolora.lora.stored import CONFIG
+from autolora.recipe.data import HELD_OUT
 from autolora.recipe.load import override_recipe
 from autolora.recipe.messages import validation_faults
-from autolora.recipe.schema import HELD_OUT, Recipe
+from autolora.recipe.schema import Recipe
 
 SHARE = 0.2  # of the file's rows that are scored and not measured on, where there is no file of their own
 TASKS = {"TOKEN_CLS": "tagging", "CAUSAL_LM": "generation", "SEQ_2_SEQ_LM": "generation"}  # by PEFT's task_type

@@ -20,7 +20,8 @@ from autolora.experiment.preflight import load_recipe
 from autolora.experiment.usual_columns import INPUTS, LABELS
 from autolora.files import write_atomic
 from autolora.model.inspect import bundled_folder
-from autolora.recipe.schema import GLOB, HELD_OUT, JOIN, Data
+from autolora.recipe.data import GLOB, HELD_OUT, JOIN
+from autolora.recipe.schema import Data
 from autolora.recipe.sweeping import written
 from autolora.tasks.conversations import usual
 from autolora.words import did_you_mean

@@ -21,10 +21,11 @@ from autolora.experiment.model_faults import check_method, check_model, fault_at
 from autolora.experiment.size_faults import check_bearing, check_sizes
 from autolora.planted.kinds import GENERATED, KINDS, PREFIX, is_planted
 from autolora.recipe.amounts import check_amounts, check_retrain, check_search
+from autolora.recipe.data import HELD_OUT
 from autolora.recipe.load import Check, Limit, Where, read_recipe
 from autolora.recipe.method import target_limit
 from autolora.recipe.pairs import check_pairs
-from autolora.recipe.schema import HELD_OUT, Data, Eval, Model, Recipe
+from autolora.recipe.schema import Data, Eval, Model, Recipe
 from autolora.registry import TASKS
 
 GENERATED_SPLITS = ("train", "validation")
