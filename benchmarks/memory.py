@@ -24,7 +24,8 @@ import transformers
 from autolora.bilevel.estimators import central_difference
 from autolora.bilevel.inner import AdamStep
 from autolora.bilevel.loop import BatchProblem
-from autolora.experiment.memory import MemorySettings, Passes, Storage, estimate, needed
+from autolora.experiment.memory import Passes, estimate, needed
+from autolora.experiment.memory_settings import MemorySettings, Storage
 from autolora.lora.selection import add_selection
 from autolora.recipe.schema import Selection, Weights
 from autolora.tables import Cell, Row, to_markdown

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +16,7 @@ from rich.text import Text
 from autolora import safe
 from autolora.cli.options import ModelOption, Options, RecipeArgument, SeedOption, SetOption, TrustOption
 from autolora.console import document, line, screen
+from autolora.errors import UserError
 
 if TYPE_CHECKING:
     from autolora.experiment.memory_recipe import RecipeMemory
@@ -49,7 +50,6 @@ def memory(
     path = Path(recipe) / "recipe.yaml" if is_run(Path(recipe)) else find_recipe(recipe)
     read = Options.given(set_, None, model, seed, None, trust_remote_code).read_unchecked(path)
     hush()
-    from autolora.experiment.memory import parse_bytes
     from autolora.experiment.memory_recipe import recipe_memory
 
     device = None if device_memory is None else parse_bytes(device_memory)
@@ -58,6 +58,28 @@ def memory(
         document(safe.json_text(json.dumps(found.record(), indent=2)) + "\n")
         return
     _show(screen(), found)
+
+
+def parse_bytes(text: str) -> int:
+    """The bytes that ``24GB`` means (24 · 2³⁰, as cards are sold), or ``512MB``.
+
+    Args:
+        text: A number with GB, GiB, MB or MiB behind it.
+
+    Raises:
+        UserError: It is something else.
+    """
+    units: Sequence[tuple[str, int]] = (("gib", 30), ("gb", 30), ("mib", 20), ("mb", 20))
+    word = text.strip().lower()
+    for unit, power in units:
+        if word.endswith(unit):
+            try:
+                value = float(word.removesuffix(unit))
+            except ValueError:
+                break
+            if 0 < value < 1e6:
+                return round(value * (1 << power))
+    raise UserError(f"--device-memory: must be a size such as 24GB or 512MB, got {text!r}")
 
 
 def _show(console: Console, found: RecipeMemory) -> None:

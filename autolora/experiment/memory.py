@@ -26,70 +26,20 @@ gone by then.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
-
-import torch
-import transformers
-from torch import nn
-from transformers.pytorch_utils import Conv1D
+from typing import Any
 
 from autolora.errors import UserError
 from autolora.experiment.memory_passes import PassBytes, Work, pass_bytes
-from autolora.lora.targets import all_linear, default_targets, head_modules, in_modules, target_shapes
-from autolora.training.sharding import blocks_of, own_embeddings
+from autolora.experiment.memory_settings import QUANTISED, MemorySettings
+from autolora.experiment.memory_sizes import Sizes, base_bytes, sizes
 
-Storage = Literal["float32", "bfloat16", "int8", "nf4"]
-QUANTISED = ("int8", "nf4")
 BLOCKS = 3  # of a shared base that are gathered at once
 STAGES = ("search", "squeeze", "retrain")
 COPIES = {"central_difference": 4, "forward_difference": 4, "exact": 4, "first_order": 3}  # beside a pass's gradient
 RESERVE = 512 * 2**20  # bytes of a CUDA context and its libraries
 FRAGMENTS = 0.05  # share of a device's memory that its allocator cannot use
-NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)  # bytes of a parameter
-
-
-@dataclass(frozen=True)
-class MemorySettings:
-    """What a run's memory depends on, beside the model.
-
-    Args:
-        targets: As `model.target_modules`: names, "all-linear", or None for the architecture's own.
-        rank: k.
-        tokens: Of the longest example.
-        search_examples: Of a micro-batch of the search.
-        retrain_examples: Likewise of the retraining, and of measuring.
-        precision: Of passes.
-        base: How the base's weights are stored.
-        gradient_checkpointing: Whether blocks are run again in the backward pass.
-        dropout: Of LoRA's input.
-        estimator: Of the hypergradient; another name than those of `COPIES`: one level.
-        measured: Examples that Fisher information is measured on.
-        new_head: Whether the task adds a head, which is trained.
-        chunked: Whether large logits are made a chunk at a time.
-        cards: N; micro-batches are those of one card.
-    """
-
-    targets: tuple[str, ...] | str | None
-    rank: int = 8
-    tokens: int = 128
-    search_examples: int = 16
-    retrain_examples: int = 16
-    precision: Literal["float32", "bfloat16"] = "float32"
-    base: Storage = "float32"
-    gradient_checkpointing: bool = False
-    dropout: float = 0.0
-    estimator: str = "central_difference"
-    measured: int = 250
-    new_head: bool = False
-    chunked: bool = True
-    cards: int = 1
-
-    @property
-    def shared(self) -> bool:
-        """Whether each card has a share of the base, and not all of it."""
-        return self.cards > 1 and self.base not in QUANTISED
 
 
 @dataclass(frozen=True)
@@ -108,95 +58,6 @@ class StageMemory:
     def total(self) -> int:
         """Of the device."""
         return sum(self.parts.values())
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """Counts of a model's parameters.
-
-    Args:
-        base: P.
-        quantised: P_q.
-        rows: Of the quantised matrices.
-        widest: Of the largest of them.
-        lora: V without the head.
-        head: Of the task's head.
-        components: Q.
-        targets: Names of the layers with LoRA.
-        block: P_b; 0 where no blocks are known.
-        outside: P_o.
-    """
-
-    base: int
-    quantised: int
-    rows: int
-    widest: int
-    lora: int
-    head: int
-    components: int
-    targets: tuple[str, ...]
-    block: int = 0
-    outside: int = 0
-
-
-def sizes(config: Any, auto_class: str, settings: MemorySettings) -> Sizes:
-    """What there is of a model, which is built without weights.
-
-    Args:
-        config: Transformers', of the model.
-        auto_class: Of transformers, with the task's head.
-        settings: With the layers that get LoRA, and its rank.
-
-    Raises:
-        UserError: A name matches no layer.
-    """
-    with torch.device("meta"):
-        model: Any = getattr(transformers, auto_class).from_config(config)
-    head = head_modules(model, None) if settings.new_head else []
-    if settings.targets == "all-linear":
-        targets = all_linear(model, head)
-    elif settings.targets is None:
-        targets = default_targets(model, head)[0]
-    else:
-        targets = list(settings.targets)
-    shapes = target_shapes(model, targets)
-    output = model.get_output_embeddings()
-    linear = [
-        module.weight
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear | Conv1D) and module is not output and not in_modules(name, head)
-    ]
-    blocks = [sum(p.numel() for p in block.parameters()) for block in blocks_of(model)]
-    apart = sum(p.numel() for each in own_embeddings(model) for p in each.parameters())
-    of_head = sum(p.numel() for name, p in model.named_parameters() if in_modules(name, head))
-    base = sum(p.numel() for p in model.parameters()) - of_head
-    return Sizes(
-        base=base,
-        quantised=sum(weight.numel() for weight in linear),
-        rows=sum(len(weight) for weight in linear),
-        widest=max((weight.numel() for weight in linear), default=0),
-        lora=sum(settings.rank * (n + m) for n, m in shapes.values()),
-        head=of_head,
-        components=settings.rank * len(shapes),
-        targets=tuple(targets),
-        block=max(blocks, default=0),
-        outside=base - sum(blocks) - apart,
-    )
-
-
-def base_bytes(of: Sizes, base: Storage) -> int:
-    """Of the frozen weights.
-
-    Args:
-        of: The model.
-        base: How they are stored.
-    """
-    if base == "float32":
-        return 4 * of.base
-    rest = 2 * (of.base - of.quantised)
-    if base == "bfloat16":
-        return 2 * of.base
-    return rest + (round(NF4 * of.quantised) if base == "nf4" else of.quantised + 4 * of.rows)
 
 
 class Passes:
@@ -326,47 +187,3 @@ def needed(stage: StageMemory) -> int:
         stage: With what it takes itself.
     """
     return round((stage.total + RESERVE) / (1 - FRAGMENTS))
-
-
-def lighter(settings: MemorySettings) -> Iterator[tuple[str, MemorySettings]]:
-    """Settings that take less, one change at a time, and what is changed, as one writes it in a recipe.
-
-    Args:
-        settings: As they are.
-    """
-    if settings.precision == "float32":
-        yield "model.dtype: bfloat16", replace(settings, precision="bfloat16")
-    if settings.base == "float32":
-        yield "model.base_dtype: bfloat16", replace(settings, base="bfloat16", precision="bfloat16")
-    if settings.base in ("float32", "bfloat16"):
-        whole = ", without --use_fsdp" if settings.shared else ""
-        yield f"model.quantization: nf4{whole}", replace(settings, base="nf4", precision="bfloat16")
-    if not settings.gradient_checkpointing:
-        yield "model.gradient_checkpointing: true", replace(settings, gradient_checkpointing=True)
-    if max(settings.search_examples, settings.retrain_examples) > 1:
-        halved = {name: -(-getattr(settings, name) // 2) for name in ("search_examples", "retrain_examples")}
-        yield "gradient_accumulation twice as high", replace(settings, **halved)
-    if settings.tokens > 1:
-        yield f"data.max_length: {settings.tokens // 2}", replace(settings, tokens=settings.tokens // 2)
-
-
-def parse_bytes(text: str) -> int:
-    """The bytes that ``24GB`` means (24 · 2³⁰, as cards are sold), or ``512MB``.
-
-    Args:
-        text: A number with GB, GiB, MB or MiB behind it.
-
-    Raises:
-        UserError: It is something else.
-    """
-    units: Sequence[tuple[str, int]] = (("gib", 30), ("gb", 30), ("mib", 20), ("mb", 20))
-    word = text.strip().lower()
-    for unit, power in units:
-        if word.endswith(unit):
-            try:
-                value = float(word.removesuffix(unit))
-            except ValueError:
-                break
-            if 0 < value < 1e6:
-                return round(value * (1 << power))
-    raise UserError(f"--device-memory: must be a size such as 24GB or 512MB, got {text!r}")

@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from transformers import AutoConfig
 
-from autolora.experiment.memory import MemorySettings, Passes, StageMemory, Storage, estimate, lighter, needed
+from autolora.experiment.memory import Passes, StageMemory, estimate, needed
+from autolora.experiment.memory_settings import MemorySettings, Storage, lighter
 from autolora.model.load import gguf_option, opened
 from autolora.planted.kinds import seeded
 from autolora.recipe.schema import Model, Recipe

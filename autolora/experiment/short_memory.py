@@ -20,9 +20,11 @@ from autolora.allocation.gates import MEASURING
 from autolora.causes import is_memory, load_of, short_of_memory
 from autolora.context.base import Context
 from autolora.errors import RunError
-from autolora.experiment.memory import MemorySettings, Passes, base_bytes, estimate, lighter, needed, sizes
+from autolora.experiment.memory import Passes, estimate, needed
 from autolora.experiment.memory_passes import Work
 from autolora.experiment.memory_recipe import settings_of
+from autolora.experiment.memory_settings import MemorySettings, lighter
+from autolora.experiment.memory_sizes import base_bytes, sizes
 from autolora.methods.squeeze import Squeeze
 from autolora.recipe.schema import Recipe
 from autolora.registry import METHODS

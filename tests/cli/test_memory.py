@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from transformers import LlamaConfig
 
+from autolora.cli.memory import parse_bytes
+from autolora.errors import UserError
 from tests.cli.support import Call
 
 
@@ -61,3 +63,14 @@ def test_cards_share_batches_and_base(recipe: Path, call: Call) -> None:
     assert "base weights, a share" in found["stages"]["retrain"]["parts"]
     code, output, _ = call("memory", recipe, "--cards", "4", "--device-memory", "24GB")
     assert "of each of 4 cards, which has a share of the base" in output
+
+
+@pytest.mark.parametrize(("text", "size"), [("24GB", 24 * 2**30), ("1.5 gib", 3 * 2**29), ("512MB", 2**29)])
+def test_sizes_of_cards(text: str, size: int) -> None:
+    assert parse_bytes(text) == size
+
+
+@pytest.mark.parametrize("text", ["24", "GB", "-1GB", "nanGB", "1e9GB", "much"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match="--device-memory: must be a size such as 24GB"):
+        parse_bytes(text)

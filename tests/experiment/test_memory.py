@@ -9,19 +9,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, Gemma3TextConfig, LlamaConfig
 
-from autolora.errors import UserError
-from autolora.experiment.memory import (
-    NF4,
-    MemorySettings,
-    Passes,
-    base_bytes,
-    estimate,
-    lighter,
-    needed,
-    parse_bytes,
-    sizes,
-)
+from autolora.experiment.memory import NF4, Passes, estimate, needed
 from autolora.experiment.memory_passes import Work, _run, at_depth, depth_of, pass_bytes, row_of
+from autolora.experiment.memory_settings import MemorySettings, lighter
+from autolora.experiment.memory_sizes import base_bytes, sizes
 from autolora.lora.adapter import add_adapter
 from autolora.lora.config import lora_config
 from autolora.lora.ranks import Ranks
@@ -133,17 +124,6 @@ def test_checkpointing_makes_measuring_smaller_too() -> None:
     stages = [estimate(CONFIG, CAUSAL, each) for each in (plain, less)]
     assert stages[1]["squeeze"].total < stages[0]["squeeze"].total
     assert stages[1]["retrain"].total < stages[0]["retrain"].total
-
-
-@pytest.mark.parametrize(("text", "size"), [("24GB", 24 * 2**30), ("1.5 gib", 3 * 2**29), ("512MB", 2**29)])
-def test_sizes_of_cards(text: str, size: int) -> None:
-    assert parse_bytes(text) == size
-
-
-@pytest.mark.parametrize("text", ["24", "GB", "-1GB", "nanGB", "1e9GB", "much"])
-def test_what_is_no_size_is_refused(text: str) -> None:
-    with pytest.raises(UserError, match="--device-memory: must be a size such as 24GB"):
-        parse_bytes(text)
 
 
 @pytest.mark.parametrize("base", ["float32", "bfloat16"])
