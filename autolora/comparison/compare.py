@@ -27,7 +27,8 @@ from autolora.runs.folders import COMPARISONS
 from autolora.runs.results import Result
 from autolora.runs.store import Run
 from autolora.tables import Row
-from autolora.trackers.follow import FOLDER, Group, Tracking, following
+from autolora.trackers.follow import Tracking, following
+from autolora.trackers.follower import FOLDER, Group
 
 
 @dataclass(frozen=True)

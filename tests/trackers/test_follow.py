@@ -22,7 +22,8 @@ from autolora.registry import TRACKERS
 from autolora.runs.store import Run
 from autolora.trackers import journal as journals
 from autolora.trackers.base import Tracker
-from autolora.trackers.follow import Group, following
+from autolora.trackers.follow import following
+from autolora.trackers.follower import Group
 from autolora.trackers.journal import Journal
 from autolora.trackers.names import parse_trackers
 from autolora.training import loop

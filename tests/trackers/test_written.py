@@ -17,7 +17,8 @@ from autolora.experiment.line import run_stages
 from autolora.experiment.search import search
 from autolora.runs.store import Run
 from autolora.trackers.base import About, Ended
-from autolora.trackers.follow import Group, following
+from autolora.trackers.follow import following
+from autolora.trackers.follower import Group
 from autolora.trackers.wandb import WandB
 from autolora.training import loop
 from tests.laboratory import tiny_run
