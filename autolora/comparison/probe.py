@@ -32,8 +32,8 @@ from autolora.context.base import Context
 from autolora.errors import UnreachableError, UserError
 from autolora.experiment.keeping import SPLIT, held_out
 from autolora.experiment.prepare import prepare
-from autolora.methods.autolora import bilevel_search
 from autolora.methods.base import method_class
+from autolora.methods.bilevel import bilevel_search
 from autolora.recipe.schema import MethodSettings, Recipe
 from autolora.recipe.stages import LOSS
 

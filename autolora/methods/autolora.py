@@ -16,16 +16,14 @@ from autolora.allocation.components import components_of, factors_of, pairs
 from autolora.allocation.evidence import Evidence
 from autolora.allocation.rises import Rises
 from autolora.allocation.store import evidence_identity
-from autolora.bilevel.loop import BilevelSearch
 from autolora.context.base import Context
 from autolora.context.fit import check_fit
 from autolora.context.steps import run_in, timed
-from autolora.data.split import split_train
 from autolora.errors import UserError
 from autolora.lora.adapter import save_adapter
 from autolora.lora.parameters import trainable_parameters
 from autolora.lora.ranks import Ranks, threshold_of
-from autolora.lora.selection import add_selection
+from autolora.methods.bilevel import bilevel_search, divide, validation_examples
 from autolora.methods.measure import measured_gates, rises_of, sample, steps_to_measure, with_measuring
 from autolora.methods.peft import RankedLora
 from autolora.methods.readout import read_out
@@ -34,7 +32,7 @@ from autolora.methods.sharing import note_found, taken_over
 from autolora.model.load import base_name, weights_hash
 from autolora.plots import rank_map, selection
 from autolora.recipe.method import budget_of
-from autolora.recipe.schema import Recipe, Search
+from autolora.recipe.schema import Recipe
 from autolora.runs.manifest import device_record
 from autolora.training.batches import Example
 from autolora.training.finetune import Training
@@ -63,13 +61,15 @@ class AutoLora(RankedLora):
     @override
     def search_workload(cls, recipe: Recipe, examples: int) -> tuple[int, int]:
         recipe, measured = cls.effective(recipe), cls.measured_examples(recipe, examples)
-        return recipe.search.total_steps(examples - _validation(recipe, examples)), steps_to_measure(measured, recipe)
+        return recipe.search.total_steps(examples - validation_examples(recipe, examples)), steps_to_measure(
+            measured, recipe
+        )
 
     @classmethod
     @override
     def measured_examples(cls, recipe: Recipe, examples: int) -> int:
         recipe = cls.effective(recipe)
-        measured = min(_validation(recipe, examples) or examples, recipe.ranks.examples)
+        measured = min(validation_examples(recipe, examples) or examples, recipe.ranks.examples)
         return measured if recipe.ranks.score == "fisher" else 0
 
     @classmethod
@@ -155,7 +155,7 @@ class AutoLora(RankedLora):
             context: Of the run.
         """
         examples = context.examples(self.recipe.data.splits.train)
-        _, validation = _divide(examples, self.recipe.search, self.recipe.seed)
+        _, validation = divide(examples, self.recipe.search, self.recipe.seed)
         return sample(validation, self.recipe)
 
     def rearrange(self, kept: Kept, values: Mapping[str, Tensor], evidence: Evidence) -> Kept:
@@ -243,58 +243,6 @@ class AutoLora(RankedLora):
             return super().identity()
         searched = evidence_identity(self.run.path / "search" / EVIDENCE)  # what it goes on from
         return [*super().identity(), "searched", searched, self.run.ranks().to_json()["kept"]]
-
-
-def bilevel_search(
-    context: Context, model: PreTrainedModel, head: Sequence[str], settings: Search
-) -> tuple[BilevelSearch, int]:
-    """The search of a model, which gets selection layers in place, and the number of its steps.
-
-    Args:
-        context: Of the run.
-        model: The pretrained model.
-        head: Full names of the head's modules, which are trained along.
-        settings: Of the search.
-    """
-    recipe = context.recipe
-    train, validation = _divide(context.examples(recipe.data.splits.train), settings, recipe.seed)
-    layers = add_selection(
-        model,
-        context.targets(model),
-        rank=settings.rank,
-        lora_alpha=settings.lora_alpha,
-        dropout=settings.lora_dropout,
-        constraint=settings.constraint,
-    )
-    for name in head:
-        model.get_submodule(name).requires_grad_(True)
-    model.train()
-    total = settings.total_steps(len(train))
-    stage = BilevelSearch(
-        model,
-        layers,
-        context.gradients(model, double_backward=settings.meta_learning and settings.estimator == "exact"),
-        context.stream(train, settings, "train"),
-        context.stream(validation, settings, "validation", settings.validation_batch_size),
-        settings,
-        total=total,
-        seed=recipe.seed,
-        identity=context.identity("search", settings.model_dump(mode="json")),
-    )
-    return stage, total
-
-
-def _validation(recipe: Recipe, examples: int) -> int:
-    """How many of the training examples are D_val."""
-    return round(examples * recipe.search.validation_fraction) if recipe.search.meta_learning else 0
-
-
-def _divide(examples: list[Example], settings: Search, seed: int) -> tuple[list[Example], list[Example]]:
-    """D_tr and D_val; all of the data for both where there is only one level."""
-    if not settings.meta_learning:
-        return examples, examples
-    train, validation = split_train(len(examples), settings.validation_fraction, seed)
-    return [examples[i] for i in train], [examples[i] for i in validation]
 
 
 def _figures(folder: Path, ranks: Ranks, log: Sequence[Mapping[str, Any]]) -> None:

@@ -76,7 +76,7 @@ def line(run: Any, context: Any) -> None:
 
 def first_gradients(context: Any) -> dict[str, Any]:
     """Of V and of z, and the losses, at a search's second step: B is not zero any more."""
-    from autolora.methods.autolora import bilevel_search
+    from autolora.methods.bilevel import bilevel_search
 
     model = context.model()
     stage, _ = bilevel_search(context, model, context.head(model), context.recipe.search)

@@ -13,8 +13,8 @@ from autolora.allocation.budget import choose
 from autolora.context.base import Context
 from autolora.experiment.line import evaluate, retrain, search
 from autolora.lora.ranks import Ranks
-from autolora.methods.autolora import bilevel_search
 from autolora.methods.base import method_of
+from autolora.methods.bilevel import bilevel_search
 from autolora.registry import SCORES
 from autolora.runs.store import Run
 from autolora.training.checkpoint import load_checkpoint
