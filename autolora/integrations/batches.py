@@ -17,7 +17,7 @@ from accelerate.utils import send_to_device
 from torch.utils.data import DataLoader, IterableDataset, Subset
 
 from autolora.errors import UserError
-from autolora.training.seeds import derive, generator, kept_generators
+from autolora.training.seeds import derive, generator, unmoved
 
 
 def training_batches(
@@ -62,14 +62,8 @@ def undisturbed(seed: int) -> Iterator[None]:
     Args:
         seed: In [0, 2**63).
     """
-    python, numpy = random.getstate(), np.random.get_state()  # collators draw from it
-    put_back = kept_generators(range(torch.cuda.device_count()))
-    try:
+    with unmoved(range(torch.cuda.device_count())):  # collators draw from all of them
         random.seed(seed)
         np.random.seed(seed % 2**32)
         torch.manual_seed(seed)
         yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
-        put_back()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import random
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -74,6 +72,8 @@ class Follower:
         """
         if self.broken:
             return
+        from autolora.training.seeds import unmoved
+
         try:
             with unmoved():
                 action()
@@ -181,18 +181,3 @@ class Follower:
         except Exception:
             self.journal.note(what, before)
             raise
-
-
-@contextmanager
-def unmoved() -> Iterator[None]:
-    """Random numbers that are drawn inside are none that anything outside would have drawn."""
-    import numpy as np
-    import torch
-
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    try:
-        yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        torch.set_rng_state(states[2])

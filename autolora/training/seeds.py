@@ -7,8 +7,11 @@ No generator's state has to be carried from step to step, which is why a resumed
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+import random
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
+import numpy as np
 import torch
 
 
@@ -63,3 +66,19 @@ def kept_generators(cuda: Iterable[int] | None = None) -> Callable[[], None]:
             torch.mps.set_rng_state(mps)
 
     return put_back
+
+
+@contextmanager
+def unmoved(cuda: Iterable[int] = ()) -> Iterator[None]:
+    """Whatever is drawn inside, the generators of Python, NumPy and torch go on afterwards as if nothing had been.
+
+    Args:
+        cuda: Numbers of the GPUs whose generators are meant, too; asking for the state of one waits for it.
+    """
+    python, numpy, put_back = random.getstate(), np.random.get_state(), kept_generators(cuda)
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+        put_back()
