@@ -9,10 +9,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, Gemma3TextConfig, LlamaConfig
 
-from autolora.experiment.memory import NF4, Passes, estimate, needed
+from autolora.experiment.memory import Passes, estimate, needed
 from autolora.experiment.memory_passes import Work, _run, at_depth, depth_of, pass_bytes, row_of
 from autolora.experiment.memory_settings import MemorySettings, lighter
-from autolora.experiment.memory_sizes import base_bytes, sizes
+from autolora.experiment.memory_sizes import NF4, base_bytes, sizes
 from autolora.lora.adapter import add_adapter
 from autolora.lora.config import lora_config
 from autolora.lora.ranks import Ranks
