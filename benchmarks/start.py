@@ -28,7 +28,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from autolora.console import say
-from autolora.model.inspect import bundled_folder
+from autolora.model.bundled import bundled_folder
 from autolora.tables import to_markdown
 
 ROWS, MODEL = 50_000, "all-MiniLM-L6-v2"

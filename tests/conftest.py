@@ -50,7 +50,7 @@ def minilm() -> Path:
 def smollm2() -> Path:
     """The folder of SmolLM2-135M-Instruct, from the package that carries its weights."""
     from autolora.errors import UserError
-    from autolora.model.inspect import bundled_folder
+    from autolora.model.bundled import bundled_folder
 
     try:
         return bundled_folder("SmolLM2-135M-Instruct")

@@ -36,7 +36,7 @@ from autolora.causes import is_memory
 from autolora.errors import UserError
 from autolora.lora.loading import peft_shapes
 from autolora.lora.stored import WRAPPED, Shape, read_config, read_shapes
-from autolora.model.inspect import model_folder
+from autolora.model.folder import model_folder
 from autolora.recipe.schema import Model
 
 SHARD = "5GB"

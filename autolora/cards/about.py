@@ -13,7 +13,7 @@ from autolora.files import read_json
 from autolora.lora.ranks import Ranks
 from autolora.lora.stored import CONFIG
 from autolora.methods.base import Loading, Method, method_class
-from autolora.model.inspect import bundled
+from autolora.model.bundled import bundled
 from autolora.model.load import base_name
 from autolora.planted.kinds import is_planted
 from autolora.recipe.schema import Recipe

@@ -20,7 +20,7 @@ ELSE = "use bundled models, local folders, or what is in the cache"
 def bundled() -> Iterator[Finding]:
     """The models that come with packages."""
     from autolora.errors import UserError
-    from autolora.model.inspect import BUNDLED, bundled_folder
+    from autolora.model.bundled import BUNDLED, bundled_folder
 
     for name, of in BUNDLED.items():
         try:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from autolora.errors import Fault
 from autolora.experiment.model_faults import fault_at
-from autolora.model.inspect import bundled
+from autolora.model.bundled import bundled
 from autolora.recipe.load import Limit, Where
 from autolora.recipe.schema import MethodSettings, Model, Search
 

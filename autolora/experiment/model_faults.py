@@ -11,7 +11,8 @@ from autolora.errors import Fault, UserError
 from autolora.experiment.model_sizes import default_names
 from autolora.model import header
 from autolora.model.config import OUTPUT, is_encoder, read_config, ties_output
-from autolora.model.inspect import HEADS, Layers, model_folder, read_layers
+from autolora.model.folder import model_folder
+from autolora.model.inspect import HEADS, Layers, read_layers
 from autolora.planted.kinds import HEAD, is_planted, kind_of, layer_shapes
 from autolora.recipe.load import Limit, Where
 from autolora.recipe.method import check_targets, largest_rank

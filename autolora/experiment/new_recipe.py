@@ -19,7 +19,7 @@ from autolora.errors import UserError
 from autolora.experiment.preflight import load_recipe
 from autolora.experiment.usual_columns import INPUTS, LABELS
 from autolora.files import write_atomic
-from autolora.model.inspect import bundled_folder
+from autolora.model.bundled import bundled_folder
 from autolora.recipe.data import GLOB, HELD_OUT, JOIN
 from autolora.recipe.schema import Data
 from autolora.recipe.sweeping import written

@@ -6,7 +6,7 @@ from autolora.errors import Fault, Found, UserError, faults_of
 from autolora.experiment.model_faults import DECODING, config_of
 from autolora.experiment.model_sizes import positions
 from autolora.model.config import is_encoder
-from autolora.model.inspect import model_folder
+from autolora.model.folder import model_folder
 from autolora.recipe.load import Limit, Where
 from autolora.recipe.schema import Data, Decoding, Eval, Loss, MethodSettings, Model
 from autolora.registry import TASKS

@@ -19,7 +19,7 @@ from autolora.export.base import Allocation
 from autolora.files import parse_json
 from autolora.lora.ranks import STORED, Ranks
 from autolora.lora.stored import TENSORS, check_config, lora_shapes, rank_in, read_shapes, scaling_in, tensor_faults
-from autolora.model.inspect import bundled
+from autolora.model.bundled import bundled
 from autolora.runs.folders import ranks_file
 from autolora.runs.inventory import WHOLE, check_there, verify_below
 from autolora.runs.store import Run

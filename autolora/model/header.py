@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from autolora.files import parse_json
-from autolora.model.inspect import checkpoint_shapes
 from autolora.model.names import foreign
+from autolora.model.weight_files import checkpoint_shapes
 
 EMBEDDINGS = ("word_embeddings.weight", "wte.weight", "embed_tokens.weight")
 WIDTHS = ("embedding_size", "word_embed_proj_dim", "hidden_size", "n_embd", "d_model", "dim")  # the first that is there

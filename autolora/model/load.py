@@ -23,10 +23,10 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrained
 
 from autolora.causes import is_memory
 from autolora.errors import UserError
+from autolora.model.bundled import bundled, bundled_folder
 from autolora.model.complete import Loading, check_complete
 from autolora.model.explain import loading_error
 from autolora.model.heads import output_layer, settle_head
-from autolora.model.inspect import bundled, bundled_folder
 from autolora.model.kept import FLOAT32, HeadOf, Kept, reference_of, set_reference
 from autolora.planted.checkpoint import planted_folder
 from autolora.planted.kinds import is_planted

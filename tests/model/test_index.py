@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from autolora.errors import UserError
-from autolora.model.inspect import checkpoint_shapes
+from autolora.model.weight_files import checkpoint_shapes
 
 
 @pytest.mark.parametrize("name", ["../secret.safetensors", "/etc/secret.safetensors", "a/b.safetensors", "..", 3])
