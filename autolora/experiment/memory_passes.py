@@ -23,8 +23,8 @@ from autolora.errors import UserError
 from autolora.lora.frozen import narrow
 from autolora.lora.selection import SelectionLoRA, add_selection
 from autolora.lora.targets import head_modules, matches
-from autolora.tasks.base import full_precision
 from autolora.tasks.hidden_states import HiddenStates, taken_apart
+from autolora.tasks.logits import full_precision
 from autolora.tasks.token_loss import WHOLE, Labelled, chunk_rows, summed
 from autolora.training.gradients import twice_differentiable_attention
 from autolora.training.live import LiveBytes

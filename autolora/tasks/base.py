@@ -10,17 +10,16 @@ and the raw splits:
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from autolora.data.cells import Cell, Kind
-from autolora.data.splits import Place
 from autolora.errors import UserError
-from autolora.metrics.base import Score, Takes
+from autolora.metrics.base import Score
 from autolora.metrics.compute import headline
 from autolora.recipe.schema import Data, Eval, Loss
 from autolora.registry import METRICS
+from autolora.tasks.family import Family
 from autolora.tasks.scored import Scored, over_splits
 
 if TYPE_CHECKING:
@@ -28,19 +27,16 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedTokenizerBase
 
-    from autolora.tasks.usage import About, Usage
     from autolora.training.batches import Example, TensorBatch
     from autolora.training.sampling import Sampled
 
 WHOLE = "all"
-IGNORED = -100  # label of what a loss leaves out
 Purpose = Literal["train", "eval"]
 # Sequences with labels as `collate` takes them, and for each of them which example of the split it is a reference of.
 TeacherForced = tuple[list["Example"], list[int]]
-Wrong = tuple[str, str, str]  # of a recipe: the dotted field, the rule with the value, and what to do
 
 
-class Task(ABC):
+class Task(Family):
     """One task family on one data set.
 
     Args:
@@ -50,24 +46,6 @@ class Task(ABC):
         loss: The recipe's loss section.
         kept: The names of the classes, where a run was trained with some already.
     """
-
-    peft_task_type: ClassVar[str]  # PEFT's name of the family, written into the adapter
-    auto_class: ClassVar[str]  # transformers' auto class with this family's head
-    new_head: ClassVar[bool] = True  # whether that class adds a head which the checkpoint lacks, and which is trained
-    one_column: ClassVar[str] = ""  # of a family that takes one column of input: the rule, as a message says it
-    submits: ClassVar[bool] = False  # whether benchmarks take submission files of its predictions
-    predicts_training: ClassVar[bool] = True  # whether training examples can be predicted as they are, and scored
-    converses: ClassVar[bool] = False  # whether its examples are conversations, which a chat template writes
-    decodes: ClassVar[bool] = False  # whether its outputs are decoded token by token, by a causal language model
-    named_labels: ClassVar[bool] = False  # whether its labels are names of classes
-    gives_scores: ClassVar[bool] = False  # whether its predictions have probabilities
-    gives: ClassVar[Takes | None] = None  # what its metrics are about; None: each says so itself
-    scores_tokens: ClassVar[bool] = False  # whether metrics of tokens are about its references, too
-    default_metrics: ClassVar[tuple[str, ...]] = ()  # where the recipe names none
-    one_label: ClassVar[bool] = True  # whether rows of the same input that have other labels contradict each other
-    tokenizer_options: ClassVar[Mapping[str, Any]] = {}  # what the tokenizer must be loaded with
-
-    pipeline_tag: ClassVar[str] = ""  # what the hub calls the task; "" where it has no name for it
 
     names: Sequence[str] = ()  # of the classes, by id; empty where the family has none
 
@@ -85,45 +63,6 @@ class Task(ABC):
             raise UserError(f"{field}: {message}; {hint}")
         self.cut_off: dict[str, int] = {}  # by split, how many of its encoded examples lost tokens to data.max_length
         self.prepare(splits)
-
-    @classmethod
-    def with_metrics(cls, evaluation: Eval) -> Eval:
-        """The eval section with the family's metrics where it names none."""
-        return evaluation if evaluation.metrics else evaluation.model_copy(update={"metrics": cls.default_metrics})
-
-    @classmethod
-    def faults(cls, data: Data, evaluation: Eval) -> Iterator[Wrong]:
-        """What the recipe's sections say that the family cannot do, without a look at the data.
-
-        Args:
-            data: The recipe's section.
-            evaluation: Likewise.
-        """
-        suitable = [name for name in METRICS.ours if (of := METRICS.load(name).takes) and cls.suits(of)]
-        hint = f"choose from: {', '.join(suitable)}"
-        if not evaluation.metrics:
-            yield "eval.metrics", "the recipe names no metric, and its task family has none of its own", hint
-        for i, name in enumerate(evaluation.metrics):
-            takes = METRICS.load(name).takes
-            if not cls.suits(takes):
-                yield (
-                    f"eval.metrics.{i}",
-                    f"{name!r} is a metric of {takes}, and the task's outputs are {cls.gives or 'its own'}",
-                    hint,
-                )
-        if cls.one_column and len(data.columns) != 1:
-            yield "data.columns", f"{cls.one_column}, got {', '.join(data.columns)}", "name one"
-
-    @classmethod
-    def suits(cls, takes: Takes | None) -> bool:
-        """Whether a metric can score what the family gives.
-
-        Args:
-            takes: What the metric takes; None: anything.
-        """
-        if takes == "tokens":
-            return cls.scores_tokens
-        return takes is None or cls.gives is None or takes == cls.gives
 
     @property
     def predicts(self) -> bool:
@@ -168,43 +107,12 @@ class Task(ABC):
         """
         raise UserError(f"the task family {type(self).__name__} has no tokens to score")
 
-    def prepare(self, splits: Mapping[str, Any]) -> None:  # noqa: B027  # most families have nothing to do here
+    def prepare(self, splits: Mapping[str, Any]) -> None:  # most families have nothing to do here
         """Take from the raw splits what the family keeps of them: the names of the labels, for instance.
 
         Args:
             splits: Raw rows by split name, of all splits that were loaded.
         """
-
-    @classmethod
-    def kinds(cls, data: Data) -> Mapping[str, Kind]:
-        """What each column must hold; one that is left out holds names.
-
-        Columns that the recipe does not name may be among them; they are read if they are there.
-        """
-        return dict.fromkeys(data.columns, "text")
-
-    @classmethod  # noqa: B027  # the kinds may be all there is
-    def check_rows(cls, rows: Any, data: Data, place: Place) -> None:
-        """Check what the columns' kinds don't say. No cell is missing here.
-
-        Args:
-            rows: Of one split, all of them; without the label's column where the split has no labels.
-            data: The recipe's section.
-            place: The file and the line of a row, which is counted from 0.
-
-        Raises:
-            UserError: A row does not hold what this family needs.
-        """
-
-    @classmethod
-    def groups(cls, rows: Any, data: Data) -> Sequence[int] | None:
-        """Which example each row of an evaluation split belongs to, from 0 on; None where each is one.
-
-        Args:
-            rows: Of the split, as `check_rows` accepts them.
-            data: The recipe's section.
-        """
-        return None
 
     @abstractmethod
     def head_config(self) -> dict[str, Any]:
@@ -377,20 +285,6 @@ class Task(ABC):
             One JSON-able record per example, in order, with at least "prediction".
         """
 
-    @classmethod
-    def asked(cls, cells: Mapping[str, Cell], data: Data, place: str) -> dict[str, Cell]:
-        """What is asked in a row, without what it may say of the answer.
-
-        Args:
-            cells: By column, of the row's inputs, and of its label where it has one.
-            data: The recipe's section.
-            place: Where the row stands.
-
-        Raises:
-            UserError: The row makes no sense.
-        """
-        return {name: cell for name, cell in cells.items() if name != data.label or name in data.columns}
-
     def answer(self, record: Mapping[str, Any], example: Example, *, scores: bool = False) -> dict[str, Any]:
         """A prediction as people read it: names for numbers.
 
@@ -421,15 +315,6 @@ class Task(ABC):
             The scores of the whole split, or of each of its parts, the whole among them.
         """
 
-    @classmethod
-    def usage(cls, about: About) -> Usage | None:
-        """Python that predicts as `predict` does, for a model card; None where the family has none to show.
-
-        Args:
-            about: What it depends on.
-        """
-        return None
-
     @property
     def positive(self) -> str | None:
         """The name of the class that metrics of two classes are about; None where no metric of the recipe is."""
@@ -444,14 +329,3 @@ class Task(ABC):
         """
         wanted = headline(self.evaluation.metrics[0])
         return next((score for score in over_splits(scored) if score.name == wanted.name), wanted.score(None))
-
-
-def full_precision(logits: Tensor) -> Tensor:
-    """Logits of a half-precision pass as float32, in which losses and predictions are computed; others as they are.
-
-    Args:
-        logits: Of any shape.
-    """
-    import torch
-
-    return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits

@@ -23,12 +23,14 @@ from autolora.data.cells import Cell, Kind
 from autolora.data.splits import Place
 from autolora.errors import UserError
 from autolora.recipe.schema import Data, Eval
-from autolora.tasks.base import IGNORED, Purpose, TeacherForced, Wrong
+from autolora.tasks.base import Purpose, TeacherForced
 from autolora.tasks.conversations import SYSTEM, TOOLS, Turn, answered, assistants, conversation, plain
 from autolora.tasks.decoding import decode
 from autolora.tasks.encoding import Packer, columns_of, has_column
 from autolora.tasks.ends import end_tokens, own_ends
+from autolora.tasks.family import Wrong
 from autolora.tasks.generation import Generation
+from autolora.tasks.logits import IGNORED
 from autolora.tasks.packing import begins, packed_batch
 from autolora.tasks.rendering import DATE, Renderer
 from autolora.tasks.templates import read_template, template_path

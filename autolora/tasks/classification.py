@@ -15,8 +15,10 @@ from autolora.metrics.base import Classes
 from autolora.metrics.compute import score
 from autolora.recipe.schema import Data, Eval
 from autolora.registry import METRICS
-from autolora.tasks.base import Purpose, Task, Wrong, full_precision
+from autolora.tasks.base import Purpose, Task
 from autolora.tasks.encoding import Packer, beginning, columns_of, cut_off, has_column, in_batches, separator
+from autolora.tasks.family import Wrong
+from autolora.tasks.logits import full_precision
 from autolora.tasks.scored import Scored
 
 if TYPE_CHECKING:

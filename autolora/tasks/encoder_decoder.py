@@ -21,11 +21,12 @@ from typing_extensions import override
 
 from autolora.errors import UserError
 from autolora.registry import LINEARISERS, TASKS
-from autolora.tasks.base import IGNORED, Purpose, Task
+from autolora.tasks.base import Purpose, Task
 from autolora.tasks.decoding import decode, inner_model
 from autolora.tasks.encoding import Packer, beginning, columns_of, in_batches
 from autolora.tasks.ends import end_tokens
 from autolora.tasks.generation import Generation
+from autolora.tasks.logits import IGNORED
 from autolora.tasks.token_loss import Pass
 from autolora.tasks.usage import About, Usage, translated
 from autolora.training.batches import Example, TensorBatch

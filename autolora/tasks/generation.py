@@ -22,10 +22,11 @@ from autolora.metrics.text import one_meteor
 from autolora.recipe.schema import Data
 from autolora.registry import LINEARISERS, METRICS
 from autolora.tables import Cell
-from autolora.tasks.base import IGNORED, WHOLE, Purpose, Task, TeacherForced
+from autolora.tasks.base import WHOLE, Purpose, Task, TeacherForced
 from autolora.tasks.decoding import decode
 from autolora.tasks.encoding import Packer, beginning, columns_of, in_batches
 from autolora.tasks.ends import end_tokens, separator_token
+from autolora.tasks.logits import IGNORED
 from autolora.tasks.scored import Scored
 from autolora.tasks.scored_texts import scores
 

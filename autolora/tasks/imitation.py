@@ -23,8 +23,10 @@ from autolora.data.splits import Place
 from autolora.errors import UserError
 from autolora.metrics.compute import score
 from autolora.recipe.schema import Data, Eval
-from autolora.tasks.base import Purpose, Task, Wrong, full_precision
+from autolora.tasks.base import Purpose, Task
 from autolora.tasks.encoding import columns_of, first_pieces, has_column, in_batches, spaced, wants_spaces
+from autolora.tasks.family import Wrong
+from autolora.tasks.logits import full_precision
 from autolora.tasks.scored import Scored
 
 if TYPE_CHECKING:

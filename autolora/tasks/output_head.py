@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 from typing_extensions import override
 
-from autolora.tasks.base import full_precision
+from autolora.tasks.logits import full_precision
 
 ATTRIBUTES = ("size", "dim", "numel", "stride", "is_floating_point", "is_contiguous", "__len__", "element_size")
 

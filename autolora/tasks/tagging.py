@@ -19,8 +19,10 @@ from autolora.errors import UserError
 from autolora.metrics.compute import score
 from autolora.metrics.entities import METRIC, entities_by_type, entity_count, entity_spans
 from autolora.recipe.schema import Data, Eval
-from autolora.tasks.base import IGNORED, WHOLE, Purpose, Task, Wrong, full_precision
+from autolora.tasks.base import WHOLE, Purpose, Task
 from autolora.tasks.encoding import beginning, columns_of, cut_off, first_pieces, in_batches, spaced, wants_spaces
+from autolora.tasks.family import Wrong
+from autolora.tasks.logits import IGNORED, full_precision
 from autolora.tasks.scored import Scored
 
 if TYPE_CHECKING:

@@ -26,9 +26,9 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from autolora.console import warn
-from autolora.tasks.base import IGNORED, full_precision
 from autolora.tasks.decoding import inner_model
 from autolora.tasks.hidden_states import HiddenStates, before_head, vocabulary
+from autolora.tasks.logits import IGNORED, full_precision
 from autolora.tasks.output_head import OutputHead
 from autolora.tasks.token_scores import TokenScores
 from autolora.training.sampling import Sampled, drawn, sampled_categorical, uniform_numbers
