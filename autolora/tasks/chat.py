@@ -13,26 +13,33 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
-from autolora.console import warn
 from autolora.data.cells import Cell, Kind
 from autolora.data.splits import Place
 from autolora.errors import UserError
 from autolora.recipe.schema import Data, Eval
 from autolora.tasks.base import Purpose, TeacherForced
-from autolora.tasks.conversations import SYSTEM, TOOLS, Turn, answered, assistants, conversation, plain
-from autolora.tasks.decoding import decode
-from autolora.tasks.encoding import Packer, columns_of, has_column
+from autolora.tasks.conversations import (
+    SYSTEM,
+    TOOLS,
+    answered,
+    assistants,
+    before_answer,
+    cells_of,
+    conversation,
+    key_of,
+)
+from autolora.tasks.cut import Cut
+from autolora.tasks.encoding import Packer, columns_of
 from autolora.tasks.ends import end_tokens, own_ends
 from autolora.tasks.family import Wrong
 from autolora.tasks.generation import Generation
-from autolora.tasks.logits import IGNORED
 from autolora.tasks.packing import begins, packed_batch
 from autolora.tasks.rendering import DATE, Renderer
+from autolora.tasks.spans import labelled, learned, spanned
 from autolora.tasks.templates import read_template, template_path
 
 if TYPE_CHECKING:
@@ -41,24 +48,6 @@ if TYPE_CHECKING:
 
     from autolora.tasks.usage import About, Usage
     from autolora.training.batches import Example, TensorBatch
-
-
-@dataclass
-class _Cut:
-    """What `data.max_length` took from a split.
-
-    Args:
-        rows: The split's.
-        kept: The rows of which something is left.
-        turns: How many turns are gone, of all roles.
-        dropped: How many conversations are.
-    """
-
-    rows: Any
-    kept: list[int]
-    examples: list[Example]
-    turns: int = 0
-    dropped: int = 0
 
 
 class Chat(Generation):
@@ -86,7 +75,7 @@ class Chat(Generation):
         super().prepare(splits)
         reports = getattr(splits, "reports", {})
         self._places = {name: each.places for name, each in reports.items() if each.all_rows is splits.get(name)}
-        self._cuts: list[_Cut] = []
+        self._cuts: list[Cut] = []
         self._renderers: dict[int, Renderer] = {}
 
     @override
@@ -100,7 +89,7 @@ class Chat(Generation):
     @override
     @classmethod
     def check_rows(cls, rows: Any, data: Data, place: Place) -> None:
-        for i, cells in enumerate(_cells(rows, data)):
+        for i, cells in enumerate(cells_of(rows, data)):
             conversation(cells, data, place(i))
 
     @override
@@ -114,7 +103,9 @@ class Chat(Generation):
             return rest
         if not answered(answer) if data.label in data.columns else len(answer) < 2:
             return rest
-        turns = _asked(conversation({name: c for name, c in cells.items() if not isinstance(c, list)}, data, place))
+        turns = before_answer(
+            conversation({name: c for name, c in cells.items() if not isinstance(c, list)}, data, place)
+        )
         return {**rest, data.columns[0]: json.dumps(turns, ensure_ascii=False), SYSTEM: None}
 
     @override
@@ -123,7 +114,8 @@ class Chat(Generation):
         """By the turns before the last of the assistant's."""
         found: dict[str, int] = {}
         return [
-            found.setdefault(_key(_asked(conversation(cells, data, "row"))), len(found)) for cells in _cells(rows, data)
+            found.setdefault(key_of(before_answer(conversation(cells, data, "row"))), len(found))
+            for cells in cells_of(rows, data)
         ]
 
     @override
@@ -131,11 +123,11 @@ class Chat(Generation):
         """One example per distinct beginning, in the order of first appearance: turns, references, category."""
         found: dict[str, dict[str, Any]] = {}
         categories = columns_of(rows, [self.data.category]) if self.data.category else None
-        for cells in _cells(rows, self.data):
+        for cells in cells_of(rows, self.data):
             turns = conversation(cells, self.data, "row")
-            asked = _asked(turns)
+            asked = before_answer(turns)
             category = next(categories)[0] if categories else None
-            example = {"input": asked, "text": (key := _key(asked)), "references": [], "category": category}
+            example = {"input": asked, "text": (key := key_of(asked)), "references": [], "category": category}
             found.setdefault(key, example)["references"] += [turn["content"].strip() for turn in turns[len(asked) :]]
         return list(found.values())
 
@@ -148,7 +140,7 @@ class Chat(Generation):
                 parsed = None
             value = parsed if isinstance(parsed, list) else [{"role": "user", "content": value}]
         try:
-            return _key(value)
+            return key_of(value)
         except (AttributeError, KeyError, TypeError):
             return str(value)
 
@@ -156,10 +148,7 @@ class Chat(Generation):
     def sources(self, rows: Any, purpose: Purpose) -> Iterator[int]:
         if purpose == "train":
             return iter(next((cut.kept for cut in self._cuts if cut.rows is rows), range(len(rows))))
-        first: dict[int, int] = {}
-        for row, group in enumerate(self.groups(rows, self.data)):
-            first.setdefault(group, row)
-        return iter(first.values())
+        return super().sources(rows, purpose)
 
     @override
     def targets(self, labels: Iterable[Any]) -> dict[str, float]:
@@ -184,41 +173,22 @@ class Chat(Generation):
 
     def _learned(self, rows: Any, renderer: Renderer, split: str) -> list[Example]:
         """In the rows' order. A conversation that is too long loses whole turns from its end."""
-        pack, longest, shortened, thoughtless = Packer(), self.data.max_length, 0, 0
-        cut = _Cut(rows, [], [])
-        for i, cells in enumerate(_cells(rows, self.data)):
+        pack, longest, cut = Packer(), self.data.max_length, Cut(rows)
+        for i, cells in enumerate(cells_of(rows, self.data)):
             turns = conversation(cells, self.data, where := self._place(split, i))
             taught = renderer.taught(turns, where, longest)
             if taught is None:
                 cut.dropped, cut.turns = cut.dropped + 1, cut.turns + len(turns)
                 continue
             cut.kept.append(i)
-            cut.turns, shortened = cut.turns + taught.lost, shortened + bool(taught.lost)
-            thoughtless += bool(taught.thoughtless)
+            cut.turns, cut.shortened = cut.turns + taught.lost, cut.shortened + bool(taught.lost)
+            cut.thoughtless += bool(taught.thoughtless)
             every = self.loss_settings.tokens == "all"
-            cut.examples.append(pack(_example(taught.ids, [1, len(taught.ids)] if every else taught.spans)))
+            cut.examples.append(pack(spanned(taught.ids, [1, len(taught.ids)] if every else taught.spans)))
         self._cuts.append(cut)
-        self.cut_off[split] = shortened
-        self._say(cut, shortened, thoughtless, split)
+        self.cut_off[split] = cut.shortened
+        cut.say(split, longest)
         return cut.examples
-
-    def _say(self, cut: _Cut, shortened: int, thoughtless: int, split: str) -> None:
-        count, longest = len(cut.kept) + cut.dropped, self.data.max_length
-        if not cut.kept:
-            raise UserError(
-                f"data.max_length: {longest} tokens leave none of the assistant's turns in any of the {count} "
-                f"conversations of split {split!r}; raise it"
-            )
-        if shortened or cut.dropped:
-            warn(
-                f"split {split!r}: of {count} conversations {shortened} lose turns at their end and {cut.dropped} are "
-                f"dropped ({cut.turns} turns in all), at data.max_length {longest}"
-            )
-        if thoughtless:
-            warn(
-                f"split {split!r}: in {thoughtless} of {count} conversations the chat template leaves out thoughts of "
-                "the assistant's earlier turns, which are not learned"
-            )
 
     def _predicted(self, rows: Any, renderer: Renderer, split: str) -> list[Example]:
         self.cut_off[split] = 0  # what is too long is refused rather than cut
@@ -244,7 +214,7 @@ class Chat(Generation):
                 turns = [*example["input"], {"role": "assistant", "content": reference}]
                 taught = renderer.taught(turns, self._place(split, row))
                 if taught is not None:  # as without a limit it never is
-                    found.append(_example(taught.ids, taught.spans[-2:]))
+                    found.append(spanned(taught.ids, taught.spans[-2:]))
                     owners.append(owner)
         return found, owners
 
@@ -261,7 +231,7 @@ class Chat(Generation):
     @override
     def units(self, examples: Sequence[Example]) -> int:
         """Tokens of the assistant's turns, those that end them included."""
-        return sum(sum(e["learned"][1::2]) - sum(e["learned"][::2]) for e in examples)
+        return sum(map(learned, examples))
 
     @override
     def collate(self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase) -> TensorBatch:
@@ -272,14 +242,14 @@ class Chat(Generation):
             return self.padded(examples, tokenizer)
         longest = self.data.max_length
         batch = packed_batch(examples, longest, int(tokenizer.pad_token_id))
-        return _labelled(batch, examples, begins(examples, longest))
+        return labelled(batch, examples, begins(examples, longest))
 
     @override
     def padded(self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase) -> TensorBatch:
         if "learned" not in examples[0]:
             return super().collate(examples, tokenizer)
         batch = super().collate(examples, tokenizer)
-        return _labelled(batch, examples, [(row, 0) for row in range(len(examples))])
+        return labelled(batch, examples, [(row, 0) for row in range(len(examples))])
 
     @override
     def inputs(self, batch: TensorBatch) -> dict[str, Any]:
@@ -295,10 +265,9 @@ class Chat(Generation):
         return [self._renderer(tokenizer).end_id, *own_ends(model)]
 
     @override
-    def predict(self, model: nn.Module, batch: TensorBatch, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
-        inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
-        texts = decode(model, inputs, self.evaluation.generation, tokenizer, self.ends(model, tokenizer))
-        return [{"prediction": text.strip()} for text in texts]
+    def said(self, text: str) -> str:
+        """All of it, with its lines."""
+        return text.strip()
 
     @override
     @classmethod
@@ -308,37 +277,3 @@ class Chat(Generation):
         template, stop = read_template(about.data), about.evaluation.generation.stop
         ends = end_tokens(about.tokenizer, stop, [Renderer(about.tokenizer, template).end_id])
         return conversed(about, cls.auto_class, ends, template, DATE)
-
-
-def _cells(rows: Any, data: Data) -> Iterator[dict[str, str | None]]:
-    """The cells of every row by column; that of a label which the split does not have is None."""
-    more = [name for name in (SYSTEM, TOOLS) if has_column(rows, name)]
-    names = list(dict.fromkeys((*data.columns, data.label, *more)))
-    for cells in columns_of(rows, names, data.label):
-        yield dict(zip(names, cells, strict=True))
-
-
-def _asked(turns: Sequence[Turn]) -> list[Turn]:
-    """The turns that are answered last."""
-    return list(turns[:-1] if turns[-1]["role"] == "assistant" else turns)
-
-
-def _key(turns: Sequence[Turn]) -> str:
-    return json.dumps(plain(turns), ensure_ascii=False)
-
-
-def _example(ids: list[int], spans: list[int]) -> dict[str, Any]:
-    return {"input_ids": ids, "learned": spans, "prompt": spans[0]}
-
-
-def _labelled(batch: TensorBatch, examples: Sequence[Example], places: Sequence[tuple[int, int]]) -> TensorBatch:
-    """With the labels, (rows, positions from the first label on); places: of each example, its row and beginning."""
-    ids = batch["input_ids"]
-    labels = ids.new_full(ids.shape, IGNORED)
-    first = ids.shape[1]
-    for example, (row, place) in zip(examples, places, strict=True):
-        spans = example["learned"]
-        for begin, end in zip(spans[::2], spans[1::2], strict=True):
-            labels[row, place + begin : place + end] = ids[row, place + begin : place + end]
-        first = min(first, place + spans[0])
-    return {**batch, "labels": labels[:, first:]}

@@ -18,6 +18,7 @@ from typing import Any
 
 from autolora.errors import UserError
 from autolora.recipe.schema import Data
+from autolora.tasks.encoding import columns_of, has_column
 
 Turn = dict[str, Any]
 
@@ -86,6 +87,37 @@ def conversation(cells: Mapping[str, str | None], data: Data, where: str) -> lis
         turns = [{"role": "system", "content": _said(system, f"{where}: {SYSTEM!r}")}, *turns]
     _check(turns, where, "user" if answer is None else "assistant")
     return turns
+
+
+def cells_of(rows: Any, data: Data) -> Iterator[dict[str, str | None]]:
+    """The cells of every row by column; that of a label which the split does not have is None.
+
+    Args:
+        rows: Of a split.
+        data: The recipe's section.
+    """
+    more = [name for name in (SYSTEM, TOOLS) if has_column(rows, name)]
+    names = list(dict.fromkeys((*data.columns, data.label, *more)))
+    for cells in columns_of(rows, names, data.label):
+        yield dict(zip(names, cells, strict=True))
+
+
+def before_answer(turns: Sequence[Turn]) -> list[Turn]:
+    """The turns that are answered last.
+
+    Args:
+        turns: As `conversation` gives them.
+    """
+    return list(turns[:-1] if turns[-1]["role"] == "assistant" else turns)
+
+
+def key_of(turns: Sequence[Turn]) -> str:
+    """What conversations of the same turns have in common.
+
+    Args:
+        turns: As `conversation` gives them.
+    """
+    return json.dumps(plain(turns), ensure_ascii=False)
 
 
 def plain(turns: Sequence[Turn]) -> list[list[str]]:

@@ -20,13 +20,14 @@ from transformers import PreTrainedTokenizerBase
 from typing_extensions import override
 
 from autolora.errors import UserError
-from autolora.registry import LINEARISERS, TASKS
+from autolora.registry import TASKS
 from autolora.tasks.base import Purpose, Task
-from autolora.tasks.decoding import decode, inner_model
-from autolora.tasks.encoding import Packer, beginning, columns_of, in_batches
+from autolora.tasks.decoding import inner_model
+from autolora.tasks.encoding import Packer, beginning, in_batches
 from autolora.tasks.ends import end_tokens
 from autolora.tasks.generation import Generation
 from autolora.tasks.logits import IGNORED
+from autolora.tasks.references import pairs_of
 from autolora.tasks.token_loss import Pass
 from autolora.tasks.usage import About, Usage, translated
 from autolora.training.batches import Example, TensorBatch
@@ -86,12 +87,8 @@ class EncoderDecoderGeneration(Generation):
         self, rows: Any, inputs: Mapping[str, list[int]], tokenizer: PreTrainedTokenizerBase, split: str
     ) -> list[Example]:
         """In the rows' order. An output that is too long loses its end, <eos> included."""
-        to_text, longest = LINEARISERS.load(self.data.linearise), self.data.max_length
-        pairs = (
-            (reference.strip(), inputs[to_text(value, "input")])
-            for value, references in columns_of(rows, [self.data.columns[0], self.data.label])
-            for reference in ([references] if isinstance(references, str) else references)
-        )
+        longest = self.data.max_length
+        pairs = ((output, inputs[text]) for text, output in pairs_of(rows, self.data))
         examples: list[Example] = []
         pack, cut = Packer(), 0
         for batch in in_batches(pairs, 1):
@@ -131,12 +128,6 @@ class EncoderDecoderGeneration(Generation):
         decoder = labels.new_full(labels.shape, config.decoder_start_token_id)
         decoder[:, 1:] = labels[:, :-1].masked_fill(labels[:, :-1] == IGNORED, config.pad_token_id)
         return Pass({**self.inputs(batch), "decoder_input_ids": decoder}, slice(None))
-
-    @override
-    def predict(self, model: nn.Module, batch: TensorBatch, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
-        inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
-        texts = decode(model, inputs, self.evaluation.generation, tokenizer, self.ends(model, tokenizer))
-        return [{"prediction": " ".join(text.split())} for text in texts]
 
     @override
     @classmethod

@@ -18,17 +18,16 @@ from autolora.console import warn
 from autolora.data.cells import Kind
 from autolora.data.splits import Place
 from autolora.errors import UserError
-from autolora.metrics.text import one_meteor
 from autolora.recipe.schema import Data
 from autolora.registry import LINEARISERS, METRICS
-from autolora.tables import Cell
-from autolora.tasks.base import WHOLE, Purpose, Task, TeacherForced
+from autolora.tasks.base import Purpose, Task, TeacherForced
 from autolora.tasks.decoding import decode
 from autolora.tasks.encoding import Packer, beginning, columns_of, in_batches
 from autolora.tasks.ends import end_tokens, separator_token
 from autolora.tasks.logits import IGNORED
+from autolora.tasks.references import check_references, first_rows, grouped, groups_of, pairs_of, several
 from autolora.tasks.scored import Scored
-from autolora.tasks.scored_texts import scores
+from autolora.tasks.scored_texts import scored_by_category, scores
 
 if TYPE_CHECKING:
     import torch
@@ -68,25 +67,13 @@ class Generation(Task):
     @override
     @classmethod
     def check_rows(cls, rows: Any, data: Data, place: Place) -> None:
-        to_text = LINEARISERS.load(data.linearise)
-        for i, (value, references) in enumerate(columns_of(rows, [data.columns[0], data.label], data.label)):
-            where = place(i)
-            to_text(value, f"{where}: {data.columns[0]!r}")
-            if references is None:
-                continue
-            for reference in _several(references):
-                if not isinstance(reference, str) or not reference.strip():
-                    raise UserError(f"{where}: {data.label!r} must be text that is not empty, got {reference!r}")
-            if not references:
-                raise UserError(f"{where}: {data.label!r} holds no reference")
+        check_references(rows, data, place)
 
     @override
     @classmethod
     def groups(cls, rows: Any, data: Data) -> Sequence[int]:
         """By the text of the input."""
-        to_text = LINEARISERS.load(data.linearise)
-        found: dict[str, int] = {}
-        return [found.setdefault(to_text(value, "input"), len(found)) for (value,) in columns_of(rows, data.columns)]
+        return groups_of(rows, data)
 
     @override
     def longest(self, examples: Sequence[Example]) -> int:
@@ -109,31 +96,18 @@ class Generation(Task):
     @override
     def grouped(self, rows: Any) -> list[dict[str, Any]]:
         """One example per distinct input, in the order of first appearance: raw input, references, category."""
-        to_text = LINEARISERS.load(self.data.linearise)
-        found: dict[str, dict[str, Any]] = {}
-        names = [self.data.columns[0], self.data.label, *([self.data.category] if self.data.category else [])]
-        for value, references, *rest in columns_of(rows, names, self.data.label):
-            category = rest[0] if rest else None
-            text = to_text(value, "input")
-            example = found.setdefault(text, {"input": value, "text": text, "references": [], "category": category})
-            example["references"] += [] if references is None else _several(references)
-        return list(found.values())
+        return grouped(rows, self.data)
 
     @override
     def sources(self, rows: Any, purpose: Purpose) -> Iterator[int]:
-        to_text, found = LINEARISERS.load(self.data.linearise), set()
-        if purpose == "train":
-            for i, (references,) in enumerate(columns_of(rows, [self.data.label])):
-                yield from [i] * len(_several(references))
-            return
-        for i, (value,) in enumerate(columns_of(rows, [self.data.columns[0]])):
-            if (text := to_text(value, "input")) not in found:
-                found.add(text)
-                yield i
+        if purpose == "eval":
+            return first_rows(self.groups(rows, self.data))
+        outputs = (several(references) for (references,) in columns_of(rows, [self.data.label]))
+        return (row for row, each in enumerate(outputs) for _ in each)
 
     @override
     def targets(self, labels: Iterable[Any]) -> dict[str, float]:
-        return {"references": sum(len(_several(references)) for references in labels)}
+        return {"references": sum(len(several(references)) for references in labels)}
 
     @override
     def key(self, value: Any) -> str:
@@ -163,12 +137,8 @@ class Generation(Task):
         self, rows: Any, prompts: Mapping[str, list[int]], tokenizer: PreTrainedTokenizerBase, split: str
     ) -> list[Example]:
         """In the rows' order. An output that would make the sequence too long loses its end, <eos> included."""
-        to_text, longest = LINEARISERS.load(self.data.linearise), self.data.max_length
-        pairs = (
-            (f" {reference.strip()}", prompts[to_text(value, "input")])
-            for value, references in columns_of(rows, [self.data.columns[0], self.data.label])
-            for reference in _several(references)
-        )
+        longest = self.data.max_length
+        pairs = ((f" {output}", prompts[text]) for text, output in pairs_of(rows, self.data))
         examples: list[Example] = []
         pack, cut = Packer(), 0
         for batch in in_batches(pairs, 1):
@@ -276,21 +246,28 @@ class Generation(Task):
     def predict(self, model: nn.Module, batch: TensorBatch, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
         inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
         texts = decode(model, inputs, self.evaluation.generation, tokenizer, self.ends(model, tokenizer))
-        return [{"prediction": " ".join(text.split())} for text in texts]
+        return [{"prediction": self.said(text)} for text in texts]
+
+    def said(self, text: str) -> str:
+        """What is scored of a decoded text: a line.
+
+        Args:
+            text: As the model has written it.
+        """
+        return " ".join(text.split())
 
     @override
     def reference_faults(self, rows: Any) -> Iterator[tuple[int, str]]:
         checks = [check for name in self.evaluation.metrics if (check := METRICS.load(name).reference_fault)]
         for row, (references,) in enumerate(columns_of(rows, [self.data.label]) if checks else ()):
-            for reference in _several(references):
+            for reference in several(references):
                 yield from ((row, fault) for check in checks if (fault := check(reference)))
 
     @override
     def teacher_forced(self, rows: Any, tokenizer: PreTrainedTokenizerBase, split: str) -> TeacherForced:
         """A sequence for each reference: input and output, as they are trained on."""
         groups = self.groups(rows, self.data)
-        owners = [row if groups is None else groups[row] for row in self.sources(rows, "train")]
-        return self.encode(rows, tokenizer, split, "train"), owners
+        return self.encode(rows, tokenizer, split, "train"), [groups[row] for row in self.sources(rows, "train")]
 
     @override
     def score_tokens(
@@ -318,14 +295,11 @@ class Generation(Task):
     @override
     def metrics(self, predictions: Sequence[dict[str, Any]], examples: Sequence[Example]) -> list[Scored]:
         """One, of all; with categories those seen in training, those unseen, and all."""
-        everything = range(len(examples))
-        if not self.data.category:
-            return [self._scored(predictions, examples, everything)]
-        seen = [i for i in everything if examples[i]["category"] in self.seen]
-        unseen = [i for i in everything if examples[i]["category"] not in self.seen]
-        parts = {"seen": seen, "unseen": unseen, WHOLE: everything}
-        with one_meteor():
-            return [self._scored(predictions, examples, part, name) for name, part in parts.items() if part]
+        wanted = self.evaluation.metrics
+        if self.data.category:
+            return scored_by_category(wanted, predictions, examples, self.seen)
+        found, counts = scores(wanted, predictions, examples)
+        return [Scored(found, {}, counts)]
 
     @override
     @classmethod
@@ -333,18 +307,6 @@ class Generation(Task):
         from autolora.tasks.usage import generated
 
         return generated(about, cls.auto_class, end_tokens(about.tokenizer, about.evaluation.generation.stop))
-
-    def _scored(
-        self, predictions: Sequence[dict[str, Any]], examples: Sequence[Example], part: Sequence[int], name: str = ""
-    ) -> Scored:
-        found, counts = scores(self.evaluation.metrics, [predictions[i] for i in part], [examples[i] for i in part])
-        cells: dict[str, Cell] = {"categories": name, "examples": len(part)} if name else {}
-        return Scored(found, cells, counts, whole=name in ("", WHOLE))
-
-
-def _several(references: str | list[str]) -> list[str]:
-    """A cell of references, which may be one text, as a list."""
-    return [references] if isinstance(references, str) else references
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
