@@ -23,7 +23,8 @@ from autolora.lora.stored import CARD, CONFIG, RECORD, TENSORS, WEIGHTS
 from autolora.runs.folders import ranks_file
 from autolora.runs.inventory import WHOLE, check_there, verified, verify_below
 from autolora.runs.reach import local_paths
-from autolora.runs.store import STAGES, Run
+from autolora.runs.status import STAGES
+from autolora.runs.store import Run
 
 PRODUCT = (CONFIG, TENSORS, WEIGHTS, RECORD, "config.json", CARD)
 TOKENIZER = (

@@ -7,7 +7,8 @@ from functools import partial
 from autolora.context.base import Context
 from autolora.errors import UserError
 from autolora.runs.base import Base, differences, read_base, write_base
-from autolora.runs.store import STAGES, Run
+from autolora.runs.status import STAGES
+from autolora.runs.store import Run
 
 
 def settle_base(run: Run, context: Context) -> None:

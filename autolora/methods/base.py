@@ -27,7 +27,8 @@ from autolora.recipe.method import label
 from autolora.recipe.schema import MethodSettings, Recipe, Weights
 from autolora.registry import METHODS
 from autolora.runs.inventory import WHOLE, check_there, verify_below
-from autolora.runs.store import STAGES, Run
+from autolora.runs.status import STAGES
+from autolora.runs.store import Run
 from autolora.training.finetune import Training
 
 

@@ -13,7 +13,8 @@ from autolora.recipe.method import label
 from autolora.runs.folders import ranks_file
 from autolora.runs.inventory import MANIFEST
 from autolora.runs.results import Result, read_result, reason
-from autolora.runs.store import STAGES, Run
+from autolora.runs.status import STAGES
+from autolora.runs.store import Run
 from autolora.runs.summary import STATES, size_of
 
 VERSIONS = ("autolora", "commit", "dirty", "python", "platform")

@@ -14,7 +14,8 @@ from autolora.errors import UserError
 from autolora.recipe.method import label
 from autolora.recipe.schema import Recipe
 from autolora.runs.index import summaries
-from autolora.runs.store import STAGES, Run
+from autolora.runs.status import STAGES
+from autolora.runs.store import Run
 from autolora.runs.summary import UNREADABLE, Summary
 
 
@@ -69,7 +70,7 @@ def at_stage(root: Path, stage: str) -> list[Run]:
 
     Args:
         root: Where runs are.
-        stage: One of `autolora.runs.store.STAGES`.
+        stage: One of `autolora.runs.status.STAGES`.
 
     Raises:
         UserError: The newest run is damaged.

@@ -17,7 +17,8 @@ from autolora.runs.folders import ranks_file
 from autolora.runs.inventory import WHOLE, check_there, verified
 from autolora.runs.predictions import prediction_files
 from autolora.runs.shapes import check_measured, check_metrics
-from autolora.runs.store import STAGES, Run
+from autolora.runs.status import STAGES
+from autolora.runs.store import Run
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from autolora.errors import UserError
-from autolora.runs.store import STAGES, Run
+from autolora.runs.status import STAGES
+from autolora.runs.store import Run
 
 
 @dataclass(frozen=True)

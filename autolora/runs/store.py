@@ -23,17 +23,14 @@ Files are written to a temporary name and renamed.
 from __future__ import annotations
 
 import os
-import time
-import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from autolora.causes import explained
-from autolora.errors import UserError, keep
-from autolora.files import read_json, remove_leftovers, write_atomic, write_state
+from autolora.errors import UserError
+from autolora.files import read_json, write_atomic, write_state
 from autolora.lora.ranks import Ranks
 from autolora.recipe.load import dump_recipe
 from autolora.recipe.schema import Recipe
@@ -43,10 +40,9 @@ from autolora.runs.inventory import FORMAT, MANIFEST, RECIPE, STATUS, read_run_s
 from autolora.runs.key import is_signed, sign
 from autolora.runs.lock import PATIENCE, HeldError, Holder, Lock
 from autolora.runs.resolved import read_resolved
-from autolora.runs.seal import Seal, listing
+from autolora.runs.seal import listing
+from autolora.runs.status import Status
 from autolora.runs.watcher import Watcher
-
-STAGES = ("search", "retrain", "eval")
 
 
 class Run:
@@ -60,7 +56,7 @@ class Run:
 
     def __init__(self, path: Path, recipe: Recipe, *, main: bool = True) -> None:
         self.path, self.recipe, self.main = path, recipe, main
-        self._lock = Lock(path / ".lock")
+        self._status, self._lock = Status(path, main=main), Lock(path / ".lock")
         self.watcher: Watcher | None = None
 
     @classmethod
@@ -142,7 +138,7 @@ class Run:
         Raises:
             UserError: It is missing or damaged.
         """
-        return read_run_state(self.path / STATUS)
+        return self._status.read()
 
     def manifest(self) -> dict[str, Any]:
         """What manifest.json says: what made the run, its "files", and "stages" by name.
@@ -164,16 +160,15 @@ class Run:
         """The state of a stage: running, success, failed, cancelled; None: not begun.
 
         Args:
-            stage: One of `STAGES`.
+            stage: One of `autolora.runs.status.STAGES`.
         """
-        state = self.status()["stages"].get(stage, {}).get("state")
-        return None if state is None else str(state)
+        return self._status.stage(stage)
 
     def note(self, stage: str, **values: object) -> None:
         """Add to a stage's part of the manifest.
 
         Args:
-            stage: One of `STAGES`.
+            stage: One of `autolora.runs.status.STAGES`.
             values: JSON-able; what is there under the same name is replaced.
         """
         if self.main:
@@ -264,42 +259,16 @@ class Run:
         """Marks a stage as running, and then as success, failed (keeping the traceback) or cancelled.
 
         Args:
-            name: One of `STAGES`.
+            name: One of `autolora.runs.status.STAGES`.
 
         Raises:
             HeldError: Another process is at the run.
         """
-        with self.hold(), self._marked(name):
-            yield
-
-    @contextmanager
-    def _marked(self, name: str) -> Iterator[None]:
-        if self.main:
-            remove_leftovers(self.path)
-        seal = Seal(self.path, name, ended=self.stage_state(name) == "success") if self.main else None
-        self._mark(name, "running", pid=os.getpid())
-        begun = time.monotonic()
-        try:
-            yield
-            if seal is not None:
-                seal.close()
-        except KeyboardInterrupt:
-            with suppress(OSError):
-                self._mark(name, "cancelled")
-            raise
-        except BaseException as error:
-            told = explained(error, name) or error
-            with suppress(
-                OSError
-            ):  # of a full disk, say, which is not to hide the reason; it stays a run that was cut off
-                self._mark(name, "failed", error=str(told), traceback=traceback.format_exc())
-                keep(told, self.path / STATUS)
-            if told is error:
-                raise
-            raise told from error
-        self._mark(name, "success", seconds=round(time.monotonic() - begun, 2))
-        if self.watcher is not None:
-            self.watcher.ended(name)
+        with self.hold():
+            with self._status.during(name):
+                yield
+            if self.watcher is not None:
+                self.watcher.ended(name)
 
     def logged(self, log: str, record: Mapping[str, object]) -> None:
         """Tell whoever looks on of a record of a metric log.
@@ -311,13 +280,6 @@ class Run:
         if self.watcher is not None:
             self.watcher.logged(log, record)
 
-    def _mark(self, stage: str, state: str, **values: object) -> None:
-        if self.main:
-            status = self.status()
-            status["state"] = state
-            status["stages"][stage] = {"state": state, "at": datetime.now(UTC).isoformat(), **values}
-            write_state(self.path / STATUS, status)
-
     def mark(self, state: str, **values: object) -> None:
         """The state of the run as a whole, for what no stage can say: that it waits, or ended before one began.
 
@@ -325,9 +287,7 @@ class Run:
             state: running, failed, cancelled.
             values: JSON-able, such as an "error".
         """
-        if self.main:
-            known = {key: value for key, value in self.status().items() if key in ("format", "stages")}
-            write_state(self.path / STATUS, {**known, "state": state, **values})
+        self._status.mark(state, **values)
 
     def live_process(self) -> Holder | None:
         """The other process that is at the run."""
@@ -335,8 +295,7 @@ class Run:
 
     def _held_by(self, error: HeldError) -> HeldError:
         """The same, with the run and the stage that it is at."""
-        running = {n: s for n, s in self.status()["stages"].items() if s["state"] == "running"}
-        at = max(running, key=lambda name: str(running[name].get("at", "")), default=None)
+        at = self._status.running()
         what = "it is in use" if at is None else f"its {at} is still running"
         said = f"{self.path}: {what} ({error.holder or 'another process'}); wait for it or stop it{error.remedy}"
         return HeldError(said, error.holder, error.remedy)

@@ -18,7 +18,8 @@ from autolora.recipe.method import label
 from autolora.runs.inventory import MANIFEST, RECIPE, STATUS
 from autolora.runs.lock import Lock
 from autolora.runs.results import reason
-from autolora.runs.store import STAGES, Run
+from autolora.runs.status import STAGES
+from autolora.runs.store import Run
 
 Seen = tuple[tuple[int, int, int], ...]
 

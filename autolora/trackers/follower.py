@@ -13,7 +13,8 @@ from autolora.recipe.load import dump_recipe
 from autolora.recipe.method import label
 from autolora.registry import TRACKERS
 from autolora.runs.folders import TRACKING, TUNING
-from autolora.runs.store import STAGES, Run
+from autolora.runs.status import STAGES
+from autolora.runs.store import Run
 from autolora.trackers.base import About, Ended, Tracker
 from autolora.trackers.content import Sent, flat, of_record, of_stage, records_of
 from autolora.trackers.journal import Journal, digest_of

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from autolora.runs.status import Status
 from autolora.runs.store import Run
 from tests.cli.support import ENTRY_POINT, Call, environment
 from tests.export.runs import make_run
@@ -27,7 +28,7 @@ REFRESH = '<meta http-equiv="refresh"'
 def running(tmp_path: Path) -> Iterator[Path]:
     """A run at whose retraining another process is."""
     run = Run.open(make_run(tmp_path))
-    run._mark("retrain", "running")
+    Status(run.path).mark_stage("retrain", "running")
     now = datetime.now(UTC).isoformat()
     run.note("retrain", underway={"part": "retrain", "first": 0, "total": 100, "at": now})
     (run.path / "retrain").mkdir()

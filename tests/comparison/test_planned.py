@@ -15,6 +15,7 @@ from autolora.comparison.planned import FILE, Planned, read_planned
 from autolora.comparison.underway import Watched
 from autolora.errors import UserError
 from autolora.recipe.method import parse_method
+from autolora.runs.status import Status
 from autolora.runs.store import Run
 from tests.export.runs import make_run
 from tests.runs.test_lock import Elsewhere
@@ -58,7 +59,7 @@ def test_trials_are_waiting_running_done_and_failed_and_means_and_time_left_are_
             measure(runs[i], score)
             on_end(given[i], runs[i], 1.0)
         on_begin(given[2], runs[2])
-        runs[2]._mark("retrain", "running")
+        Status(runs[2].path).mark_stage("retrain", "running")
         other = Elsewhere(runs[2].path / ".lock")
         comparing = Elsewhere(next(folder.glob(".compare-*.lock")).with_name(".compare-x.lock"))
         try:

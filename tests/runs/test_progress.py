@@ -12,6 +12,7 @@ import torch
 
 from autolora.cli.watch_views import of_run
 from autolora.runs.progress import progress, tail
+from autolora.runs.status import Status
 from autolora.runs.store import Run
 from autolora.training.checkpoint import save_checkpoint
 from tests.export.runs import make_run
@@ -24,7 +25,7 @@ NOW = datetime.now(UTC)
 def run(tmp_path: Path) -> Run:
     """A run whose retraining is at step 30 of 100, as far as its log says."""
     made = Run.open(make_run(tmp_path))
-    made._mark("retrain", "running")
+    Status(made.path).mark_stage("retrain", "running")
     made.note("retrain", underway={"part": "retrain", "first": 0, "total": 100, "at": "2026-01-01T00:00:00+00:00"})
     (made.path / "retrain").mkdir()
     lines = [{"step": step, "train_loss": 1 / step, "weights_learning_rate": 0.1} for step in (10, 20, 30)]

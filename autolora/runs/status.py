@@ -1,0 +1,113 @@
+"""``status.json`` of a run: running, success, failed or cancelled, as a whole and by stage, and a failure's traceback.
+
+with Status(folder).during("search"): ...
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from autolora.causes import explained
+from autolora.errors import keep
+from autolora.files import remove_leftovers, write_state
+from autolora.runs.inventory import STATUS, read_run_state
+from autolora.runs.seal import Seal
+
+STAGES = ("search", "retrain", "eval")
+
+
+class Status:
+    """The states of one run.
+
+    Args:
+        folder: The run's.
+        main: Whether this process writes (one does, of several).
+    """
+
+    def __init__(self, folder: Path, *, main: bool = True) -> None:
+        self.folder, self.main = folder, main
+
+    def read(self) -> dict[str, Any]:
+        """What the file says: "state" of the run, and "stages" by name.
+
+        Raises:
+            UserError: It is missing or damaged.
+        """
+        return read_run_state(self.folder / STATUS)
+
+    def stage(self, name: str) -> str | None:
+        """The state of a stage: running, success, failed, cancelled; None: not begun.
+
+        Args:
+            name: One of `STAGES`.
+        """
+        state = self.read()["stages"].get(name, {}).get("state")
+        return None if state is None else str(state)
+
+    def running(self) -> str | None:
+        """The stage that was begun last of those that are marked as running."""
+        stages = {name: each for name, each in self.read()["stages"].items() if each["state"] == "running"}
+        return max(stages, key=lambda name: str(stages[name].get("at", "")), default=None)
+
+    def mark(self, state: str, **values: object) -> None:
+        """The state of the run as a whole, for what no stage can say: that it waits, or ended before one began.
+
+        Args:
+            state: running, failed, cancelled.
+            values: JSON-able, such as an "error".
+        """
+        if self.main:
+            known = {key: value for key, value in self.read().items() if key in ("format", "stages")}
+            write_state(self.folder / STATUS, {**known, "state": state, **values})
+
+    def mark_stage(self, name: str, state: str, **values: object) -> None:
+        """The state of a stage, which is the run's, too.
+
+        Args:
+            name: One of `STAGES`.
+            state: running, success, failed, cancelled.
+            values: JSON-able, such as an "error".
+        """
+        if self.main:
+            status = self.read()
+            status["state"] = state
+            status["stages"][name] = {"state": state, "at": datetime.now(UTC).isoformat(), **values}
+            write_state(self.folder / STATUS, status)
+
+    @contextmanager
+    def during(self, name: str) -> Iterator[None]:
+        """Marks a stage as running, and then as success, failed (keeping the traceback) or cancelled.
+
+        Args:
+            name: One of `STAGES`.
+        """
+        if self.main:
+            remove_leftovers(self.folder)
+        seal = Seal(self.folder, name, ended=self.stage(name) == "success") if self.main else None
+        self.mark_stage(name, "running", pid=os.getpid())
+        begun = time.monotonic()
+        try:
+            yield
+            if seal is not None:
+                seal.close()
+        except KeyboardInterrupt:
+            with suppress(OSError):
+                self.mark_stage(name, "cancelled")
+            raise
+        except BaseException as error:
+            told = explained(error, name) or error
+            # A full disk, say, is not to hide the reason; the run stays one that was cut off then.
+            with suppress(OSError):
+                self.mark_stage(name, "failed", error=str(told), traceback=traceback.format_exc())
+                keep(told, self.folder / STATUS)
+            if told is error:
+                raise
+            raise told from error
+        self.mark_stage(name, "success", seconds=round(time.monotonic() - begun, 2))
