@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import cached_property, partial
-from typing import Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from autolora.console import warn
-from autolora.context.sharding import sharding_faults
+from autolora.context.identity import identity_of
+from autolora.context.sharding import placed, sharding_faults
 from autolora.data.held_out import hold_out
 from autolora.data.load import content_hash, load_splits
 from autolora.data.splits import Splits
@@ -41,7 +40,11 @@ from autolora.training.compiled import CompiledPasses
 from autolora.training.compute import Compute
 from autolora.training.gradients import Gradients
 from autolora.training.seeds import derive, seed_torch
-from autolora.training.sharding import shard
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from autolora.experiment.keeping import HeldOut
 
 
 class Context:
@@ -76,10 +79,8 @@ class Context:
         self.fitting: set[str] = set()  # splits that the model was found to fit, before its weights are loaded
         self.on_base: Callable[[Base], None] | None = None  # told once of the pretrained model that is loaded next
         self._said: set[str] = set()
-        self._kept_out: Any = None
-        self.chosen_by: Any = (
-            None  # what weights are chosen by (`autolora.experiment.keeping.HeldOut`), once it is made
-        )
+        self._kept_out: Dataset | None = None
+        self.chosen_by: HeldOut | None = None  # what weights are chosen by, once it is made
         if said and announce and self.main:
             warn(said)
         self._examples: dict[str, list[Example]] = {}
@@ -119,8 +120,8 @@ class Context:
         self._kept_out = rows.select(parts.held, keep_in_memory=True)
 
     @property
-    def kept_out(self) -> Any:
-        """The rows of the training split by which weights are chosen (`datasets.Dataset`); None where none are."""
+    def kept_out(self) -> Dataset | None:
+        """The rows of the training split by which weights are chosen; None where none are."""
         _ = self.splits
         return self._kept_out
 
@@ -195,14 +196,14 @@ class Context:
         with self.compute.in_turns() if self.compute.sharded else nullcontext():
             loaded = self._loaded()
             found = self._base(loaded) if self.on_base is not None else None
-            placed = self._placed(loaded.model)
+            model = placed(loaded.model, self.head, self.compute)
         if loaded.remark and self.main and loaded.remark not in self._said:
             self._said.add(loaded.remark)
             warn(f"{self.recipe.model.name}: {loaded.remark}")
         if self.on_base is not None and found is not None:
             tell, self.on_base = self.on_base, None
             tell(found)
-        return placed
+        return model
 
     def _loaded(self) -> Loaded:
         seed_torch(derive(self.recipe.seed, "model"))
@@ -215,13 +216,6 @@ class Context:
             self.kept,
             self.compute.device,
         )
-
-    def _placed(self, model: PreTrainedModel) -> PreTrainedModel:
-        if self.compute.sharded:
-            shard(model, self.head(model), self.compute.device, self.compute.processes)
-            return model
-        placed: PreTrainedModel = model.to(self.compute.device)  # type: ignore[arg-type]  # its @wraps shows self
-        return placed
 
     def _base(self, loaded: Loaded) -> Base:
         """What the pretrained model is, wherever it lies."""
@@ -318,24 +312,3 @@ class Context:
         """
         more = [self.task.depends_on(self.tokenizer)] if self.family.converses else []
         return identity_of(self.recipe, self.hashes, *parts, *more)
-
-
-def identity_of(recipe: Recipe, data: object, *parts: object) -> str:
-    """A hash of task, seed, model, data, loss, and the parts.
-
-    Args:
-        recipe: Which has the former.
-        data: What its splits hold, JSON-able.
-        parts: What else is to be in it, likewise.
-    """
-    given = {"hashes": data, "data": recipe.data.model_dump(mode="json", exclude={"root", "splits"})}
-    model = recipe.model.model_dump(mode="json")
-    if recipe.method.targets is not None:
-        model["target_modules"] = recipe.method.targets
-    share = recipe.retrain.kept_out
-    kept_out = [] if share is None else [{"kept out": share}]
-    text = json.dumps(
-        [recipe.task, recipe.seed, model, given, recipe.loss.model_dump(), *parts, *kept_out],
-        sort_keys=True,
-    )
-    return hashlib.sha256(text.encode()).hexdigest()

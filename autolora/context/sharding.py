@@ -1,13 +1,18 @@
-"""What a recipe cannot have while its base is shared out over processes: ``sharding_faults(recipe, compute)``."""
+"""A base that is shared out over processes: what a recipe cannot have then, and the model in its place."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
+from autolora.model.kept import HeadOf
 from autolora.recipe.schema import Recipe
 from autolora.registry import METHODS
 from autolora.training.compute import Compute
-from autolora.training.sharding import launch_faults
+from autolora.training.sharding import launch_faults, shard
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 def sharding_faults(recipe: Recipe, compute: Compute) -> Iterator[str]:
@@ -41,3 +46,18 @@ def sharding_faults(recipe: Recipe, compute: Compute) -> Iterator[str]:
             "eval.generation.cache: paged decodes without the other processes, and FSDP needs all of them in every "
             f"pass; set it to dynamic, {without}"
         )
+
+
+def placed(model: PreTrainedModel, head: HeadOf, compute: Compute) -> PreTrainedModel:
+    """The model on the device; where the base is shared out, this process's share of it.
+
+    Args:
+        model: As it was loaded.
+        head: Gives the full names of the head's modules, which are whole everywhere.
+        compute: The device and the processes.
+    """
+    if compute.sharded:
+        shard(model, head(model), compute.device, compute.processes)
+        return model
+    moved: PreTrainedModel = model.to(compute.device)  # type: ignore[arg-type]  # its @wraps shows self
+    return moved

@@ -119,8 +119,7 @@ def held_out(context: Context) -> HeldOut | None:
     """
     if context.recipe.retrain.evaluates and context.chosen_by is None:
         context.chosen_by = _made(context)
-    found: HeldOut | None = context.chosen_by
-    return found
+    return context.chosen_by
 
 
 def _made(context: Context) -> HeldOut:

@@ -19,7 +19,8 @@ from typing import ClassVar
 from torch import nn
 from transformers import PreTrainedModel
 
-from autolora.context.base import Context, identity_of
+from autolora.context.base import Context
+from autolora.context.identity import identity_of
 from autolora.errors import UserError
 from autolora.lora.parameters import trainable_parameters
 from autolora.lora.ranks import Ranks

@@ -9,7 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from autolora.context.base import Context, identity_of
+from autolora.context.base import Context
+from autolora.context.identity import identity_of
 from autolora.errors import RecipeError, UserError
 from autolora.experiment.keeping import held_out
 from autolora.experiment.line import run_stages, search
