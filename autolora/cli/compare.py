@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from autolora.cli import completion
-from autolora.cli.compare_plan import plan_line, show_plan
+from autolora.cli.compare_plan import plan_line, print_plan, show_plan, words
 from autolora.cli.options import (
     BaselineOption,
     DataRootOption,
@@ -22,17 +22,7 @@ from autolora.cli.options import (
     TrackOption,
     TrustOption,
 )
-from autolora.cli.placing import (
-    CpusOption,
-    FormatOption,
-    GpusOption,
-    JobsOption,
-    RayOption,
-    TrialOption,
-    check_placing,
-    print_plan,
-    words,
-)
+from autolora.cli.placing import CpusOption, FormatOption, GpusOption, JobsOption, RayOption, TrialOption, check_placing
 from autolora.console import line, screen
 from autolora.errors import FAILED, UserError
 

@@ -1,4 +1,4 @@
-"""What ``autolora compare`` says of its plan, before anything is run."""
+"""What ``autolora compare`` says of its plan, before anything is run; and the plan in the form of other schedulers."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from autolora.console import line
+from autolora.console import line, say
 from autolora.errors import UserError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from autolora.comparison.asked import Asked
+    from autolora.comparison.executor import Resources
     from autolora.comparison.plan import Trial
 
 
@@ -57,3 +61,58 @@ def plan_line(trial: Trial) -> str:
     what = "done" if trial.done else "to go on with" if trial.run else "to run"
     brought = "" if trial.wanted else " (built on by others)"
     return f"{what}: {trial.name}{brought}{f': {trial.run.path}' if trial.run else ''}"
+
+
+def print_plan(
+    asked: Asked, trials: Sequence[Trial], form: str, command: list[str], tables: list[str], resources: Resources
+) -> None:
+    """The plan on standard output.
+
+    Args:
+        asked: The comparison.
+        trials: Its plan.
+        form: json or slurm.
+        command: The comparison's words.
+        tables: Those of the tables alone.
+        resources: Of each trial.
+    """
+    import json
+    from pathlib import Path
+
+    from autolora.comparison.plan_formats import plan_json, slurm_script
+    from autolora.comparison.scheduled import schedule
+
+    entries, here = schedule(asked, trials), Path.cwd()
+    if form == "json":
+        say(json.dumps(plan_json(entries, command, tables, here), indent=2))
+        return
+    name = f"autolora-{asked.recipes[0].name}"
+    script = slurm_script(
+        entries,
+        command,
+        tables,
+        here,
+        name=name,
+        jobs=resources.jobs,
+        gpu=resources.gpus is not None,
+        cpus=resources.cpus,
+    )
+    say(script.rstrip())
+
+
+def words(recipes: Sequence[str], options: Sequence[tuple[str, str | Path | Sequence[str] | bool | None]]) -> list[str]:
+    """The command line of a comparison, from its options as they were given.
+
+    Args:
+        recipes: As they were given.
+        options: The name and value of each; None, False and empty ones are left out.
+    """
+    found = ["autolora", "compare", *recipes]
+    for name, value in options:
+        if value is True:
+            found.append(name)
+        elif isinstance(value, list):
+            found += [word for each in value for word in (name, each)]
+        elif value is not None and value is not False:
+            found += [name, str(value)]
+    return found

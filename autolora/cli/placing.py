@@ -1,22 +1,14 @@
-"""The options that say where a comparison's trials run, and the plan in the form of other schedulers."""
+"""The options that say where a comparison's trials run."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from autolora.console import say
 from autolora.errors import UserError
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from autolora.comparison.asked import Asked
-    from autolora.comparison.executor import Resources
-    from autolora.comparison.plan import Trial
 
 FORMATS = ("text", "json", "slurm")
 ADDRESS = re.compile(r"auto|local|ray://\S+|[^\s/]+:[0-9]+")
@@ -89,58 +81,3 @@ def check_placing(ray: str | None, form: str, *, dry_run: bool, trial: str | Non
         raise UserError(f"--ray: {ray!r} is no address: HOST:PORT, ray://HOST:PORT, auto or local")
     if form == "slurm" and gpus not in (None, ONE_GPU):
         raise UserError("--gpus-per-cell: a task of the array job has a whole GPU; say 1, or leave it out for none")
-
-
-def print_plan(
-    asked: Asked, trials: Sequence[Trial], form: str, command: list[str], tables: list[str], resources: Resources
-) -> None:
-    """The plan on standard output.
-
-    Args:
-        asked: The comparison.
-        trials: Its plan.
-        form: json or slurm.
-        command: The comparison's words.
-        tables: Those of the tables alone.
-        resources: Of each trial.
-    """
-    import json
-    from pathlib import Path
-
-    from autolora.comparison.plan_formats import plan_json, slurm_script
-    from autolora.comparison.scheduled import schedule
-
-    entries, here = schedule(asked, trials), Path.cwd()
-    if form == "json":
-        say(json.dumps(plan_json(entries, command, tables, here), indent=2))
-        return
-    name = f"autolora-{asked.recipes[0].name}"
-    script = slurm_script(
-        entries,
-        command,
-        tables,
-        here,
-        name=name,
-        jobs=resources.jobs,
-        gpu=resources.gpus is not None,
-        cpus=resources.cpus,
-    )
-    say(script.rstrip())
-
-
-def words(recipes: Sequence[str], options: Sequence[tuple[str, str | Path | Sequence[str] | bool | None]]) -> list[str]:
-    """The command line of a comparison, from its options as they were given.
-
-    Args:
-        recipes: As they were given.
-        options: The name and value of each; None, False and empty ones are left out.
-    """
-    found = ["autolora", "compare", *recipes]
-    for name, value in options:
-        if value is True:
-            found.append(name)
-        elif isinstance(value, list):
-            found += [word for each in value for word in (name, each)]
-        elif value is not None and value is not False:
-            found += [name, str(value)]
-    return found
