@@ -14,7 +14,6 @@ from typing_extensions import override
 
 from autolora import safe
 from autolora.cli.commands import MARKUP, Commands
-from autolora.cli.placing import with_ray_address
 from autolora.console import warn
 from autolora.errors import UserError
 
@@ -58,7 +57,7 @@ class _Group(TyperGroup):
     @override
     def make_context(self, info_name: Any, args: list[str], *arguments: Any, **options: Any) -> Any:
         with _safe():
-            return super().make_context(info_name, with_ray_address(args), *arguments, **options)
+            return super().make_context(info_name, args, *arguments, **options)
 
     @override
     def invoke(self, ctx: Any) -> Any:

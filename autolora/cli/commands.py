@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import typer
 from typer.core import TyperCommand
 from typing_extensions import override
 
 MARKUP: Literal["rich"] = "rich"  # of the texts of help
+F = TypeVar("F", bound=Callable[..., None])
+_CLASSES: dict[Callable[..., None], type[TyperCommand]] = {}
+
+
+def parsed_by(cls: type[TyperCommand]) -> Callable[[F], F]:
+    """For a command whose words are read in another way than typer's own: ``@parsed_by(RayCommand)``.
+
+    Args:
+        cls: What reads them.
+    """
+
+    def noted(function: F) -> F:
+        _CLASSES[function] = cls
+        return function
+
+    return noted
 
 
 class Commands(MutableMapping[str, Any]):
@@ -66,5 +82,5 @@ def _command(name: str, found: Any) -> Any:
     if isinstance(found, typer.Typer):
         around.add_typer(found, name=name)
     else:
-        around.command(name)(found)
+        around.command(name, cls=_CLASSES.get(found, TyperCommand))(found)
     return typer.main.get_group(around).commands[name]

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from autolora.cli import completion
+from autolora.cli.commands import parsed_by
 from autolora.cli.compare_plan import plan_line, print_plan, show_plan, words
 from autolora.cli.options import (
     BaselineOption,
@@ -22,7 +23,16 @@ from autolora.cli.options import (
     TrackOption,
     TrustOption,
 )
-from autolora.cli.placing import CpusOption, FormatOption, GpusOption, JobsOption, RayOption, TrialOption, check_placing
+from autolora.cli.placing import (
+    CpusOption,
+    FormatOption,
+    GpusOption,
+    JobsOption,
+    RayCommand,
+    RayOption,
+    TrialOption,
+    check_placing,
+)
 from autolora.console import line, screen
 from autolora.errors import FAILED, UserError
 
@@ -82,6 +92,7 @@ ScopedSetOption = Annotated[
 ]
 
 
+@parsed_by(RayCommand)
 def compare(
     recipes: Annotated[
         list[str],

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
+from typing_extensions import override
 
 from autolora.errors import UserError
 
@@ -44,18 +46,27 @@ TrialOption = Annotated[
 
 
 def with_ray_address(arguments: Sequence[str]) -> list[str]:
-    """The words of a command line, where --ray has its address: "auto" where none was given.
+    """The words behind a command, where --ray has its address: "auto" where none was given.
 
     Args:
-        arguments: Of the command line.
+        arguments: Of the command.
     """
+    end = arguments.index("--") if "--" in arguments else len(arguments)  # what follows are no options
     found: list[str] = []
     for place, word in enumerate(arguments):
         found.append(word)
         after = arguments[place + 1] if place + 1 < len(arguments) else ""
-        if word == "--ray" and not ADDRESS.fullmatch(after):
+        if word == "--ray" and place < end and not ADDRESS.fullmatch(after):
             found.append("auto")
     return found
+
+
+class RayCommand(TyperCommand):
+    """A command with `RayOption`, whose address may be left out."""
+
+    @override
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, with_ray_address(args))
 
 
 def check_placing(ray: str | None, form: str, *, dry_run: bool, trial: str | None, gpus: float | None) -> None:

@@ -121,6 +121,14 @@ def test_the_place_of_a_bare_ray_is_the_running_cluster() -> None:
     assert with_ray_address(["compare", "--ray", "--jobs", "2"]) == ["compare", "--ray", "auto", "--jobs", "2"]
     for address in ("auto", "local", "10.0.0.1:6379", "ray://head:10001"):
         assert with_ray_address(["compare", "--ray", address, "x"]) == ["compare", "--ray", address, "x"]
+    assert with_ray_address(["compare", "--", "--ray"]) == ["compare", "--", "--ray"]
+
+
+def test_the_words_of_other_commands_are_left_as_they_are(call: Call) -> None:
+    code, _, err = call("recipes", "show", "--", "--ray")
+    assert code == 2
+    assert "--ray" in err
+    assert "auto" not in err.replace("autolora", "")
 
 
 def test_processes_are_what_runs_where_no_cluster_is_named(tmp_path: Path) -> None:
