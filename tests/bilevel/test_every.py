@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,15 @@ from torch.func import functional_call
 
 from autolora.bilevel.find import find_ranks
 from autolora.bilevel.loop import BilevelSearch
-from autolora.bilevel.problem import moved
 from autolora.errors import UserError
 from autolora.recipe.schema import Search
 from autolora.training.log import MetricLog
-from autolora.training.loop import run_steps
 from autolora.training.seeds import derive, seed_torch
-from tests.bilevel.test_loop import Interruption
-from tests.bilevel.test_saliency import _gradients_of_a
+from tests.bilevel.tiny_run import TOTAL, check_same, run
+from tests.bilevel.tiny_saliency import check_saliency
 from tests.bilevel.tiny_stage import flat, relative_error, through_the_step, tiny_stage
 from tests.model.tiny import summed_loss
 
-TOTAL = 7
 PASSES = {"first_order": 2, "forward_difference": 3, "central_difference": 4}
 
 
@@ -111,18 +109,7 @@ def test_the_stepped_weights_are_the_next_steps_up_to_weight_decay() -> None:
 
 def test_saliency_is_summed_over_the_steps_of_the_selection_variables() -> None:
     model, stage = tiny_stage(estimator="forward_difference", dropout=0.1, selection={"every": 2})
-    assert stage.saliency is not None
-    truth = {name: torch.zeros(4, dtype=torch.float64) for name in stage.layers}
-    for step in range(5):
-        if step in (1, 3):
-            problem, inner = stage.problem(step), stage.inner_step(step)
-            _, g = problem.train(problem.weights)
-            with moved(problem.weights, inner.direction(g), -inner.xi):
-                for name, a in _gradients_of_a(model, stage, problem).items():
-                    truth[name] -= a
-        stage.advance(step)
-    for name, found in stage.saliency.read().items():
-        assert torch.tensor(found, dtype=torch.float64) == pytest.approx(truth[name], rel=1e-8, abs=1e-12)
+    check_saliency(model, stage, steps=5, stepped=(1, 3))
 
 
 def test_all_of_the_validation_data_is_seen_in_turn() -> None:
@@ -140,17 +127,7 @@ def test_micro_batches_change_nothing() -> None:
         assert relative_error(flat(list(one.named.values())), flat(list(other.named.values()))) < 1e-9
 
 
-def _run(stage: BilevelSearch, folder: Path, after: int | None = None) -> str:
-    run_steps(
-        stage,
-        total=TOTAL,
-        log_every=4,
-        checkpoint_every=1,
-        log=MetricLog(folder / "log.jsonl"),
-        checkpoint=folder / "checkpoint.safetensors",
-        observer=Interruption(after) if after else None,
-    )
-    return (folder / "log.jsonl").read_text(encoding="utf-8")
+_run = partial(run, log_every=4, checkpoint_every=1)
 
 
 @pytest.mark.parametrize(
@@ -168,10 +145,7 @@ def test_a_resumed_search_is_an_uninterrupted_one_after_any_step(
         torch.rand(3)
         resumed = _stage(3, **settings)
         assert _run(resumed, tmp_path / str(after)) == log
-        assert resumed.ranks() == whole.ranks()
-        truth, found = whole.state(), resumed.state()
-        assert truth.keys() == found.keys()
-        assert all(torch.equal(found[name], tensor) for name, tensor in truth.items())
+        check_same(resumed, whole)
 
 
 def test_the_log_has_the_mean_of_the_validation_losses_there_were(tmp_path: Path) -> None:

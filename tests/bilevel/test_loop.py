@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +16,8 @@ from autolora.bilevel.loop import BatchProblem, BilevelSearch
 from autolora.registry import ESTIMATORS
 from autolora.training.compute import Compute
 from autolora.training.log import MetricLog
-from autolora.training.loop import run_steps
+from tests.bilevel.tiny_run import TOTAL, check_same, run
 from tests.bilevel.tiny_stage import cosine, flat, relative_error, second_order, tiny_stage
-
-TOTAL = 7
-
-
-class Interruption:
-    """An observer that stops the run after a step, as Ctrl-C does."""
-
-    def __init__(self, after: int) -> None:
-        self.after = after
-
-    def start(self, done: int, total: int) -> None: ...
-
-    def losses(self, done: int, losses: Mapping[str, float]) -> None: ...
-
-    def step(self, done: int) -> None:
-        if done == self.after:
-            raise KeyboardInterrupt
 
 
 def _stage(**settings: Any) -> BilevelSearch:
@@ -43,40 +26,23 @@ def _stage(**settings: Any) -> BilevelSearch:
     return stage
 
 
-def _run(stage: BilevelSearch, folder: Path, after: int | None = None) -> str:
-    """Run the stage, possibly interrupted; the log."""
-    run_steps(
-        stage,
-        total=TOTAL,
-        log_every=2,
-        checkpoint_every=3,
-        log=MetricLog(folder / "log.jsonl"),
-        checkpoint=folder / "checkpoint.safetensors",
-        observer=Interruption(after) if after else None,
-    )
-    return (folder / "log.jsonl").read_text(encoding="utf-8")
-
-
 @pytest.mark.parametrize("after", [1, 4, 5, 6])
 @pytest.mark.parametrize("estimator", ["forward_difference", "exact"])
 def test_a_resumed_search_is_an_uninterrupted_one_bit_for_bit(estimator: str, after: int, tmp_path: Path) -> None:
     whole = _stage(estimator=estimator)
-    log = _run(whole, tmp_path / "whole")
+    log = run(whole, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        _run(_stage(estimator=estimator), tmp_path / "parts", after)
+        run(_stage(estimator=estimator), tmp_path / "parts", after)
     torch.rand(3)  # another process has another random state
     resumed = _stage(estimator=estimator)
-    assert _run(resumed, tmp_path / "parts") == log
-    assert resumed.ranks() == whole.ranks()
-    truth, found = whole.state(), resumed.state()
-    assert truth.keys() == found.keys()
-    assert all(torch.equal(found[name], tensor) for name, tensor in truth.items())
+    assert run(resumed, tmp_path / "parts") == log
+    check_same(resumed, whole)
 
 
 def test_a_finished_search_is_not_trained_further(tmp_path: Path) -> None:
-    log = _run(_stage(), tmp_path)
+    log = run(_stage(), tmp_path)
     again = _stage()
-    assert _run(again, tmp_path) == log
+    assert run(again, tmp_path) == log
     assert float(next(iter(again.weights.optimizer.state.values()))["step"]) == TOTAL
 
 
@@ -118,7 +84,7 @@ def _counted_losses(reads: list[str]) -> Any:
 
 def test_the_log_tells_losses_learning_rates_ranks_and_selection(tmp_path: Path) -> None:
     stage = _stage()
-    _run(stage, tmp_path)
+    run(stage, tmp_path)
     records = MetricLog(tmp_path / "log.jsonl").records()
     assert [record["step"] for record in records] == [2, 4, 6, 7]
     assert set(records[0]) == {
@@ -133,7 +99,7 @@ def test_the_log_tells_losses_learning_rates_ranks_and_selection(tmp_path: Path)
 def test_logged_losses_are_means_since_the_last_record(tmp_path: Path) -> None:
     stage = _stage()
     losses = [float(stage.advance(step)["train_loss"]) for step in range(TOTAL)]
-    _run(_stage(), tmp_path)
+    run(_stage(), tmp_path)
     logged = [record["train_loss"] for record in MetricLog(tmp_path / "log.jsonl").records()]
     assert logged == pytest.approx([sum(losses[i : i + 2]) / len(losses[i : i + 2]) for i in range(0, TOTAL, 2)])
 
