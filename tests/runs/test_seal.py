@@ -10,7 +10,7 @@ import pytest
 
 from autolora.errors import UserError
 from autolora.files import write_atomic, write_json
-from autolora.runs import store
+from autolora.runs import status
 from autolora.runs.inventory import check_there, verified, verify_below
 from autolora.runs.lock import Lock
 from autolora.runs.seal import listing
@@ -84,7 +84,7 @@ def test_a_file_that_a_stage_no_longer_writes_is_forgotten(run: Run) -> None:
 def test_the_files_have_reached_the_disk_before_the_status_says_so(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the order: content, manifest, status."""
     synced: list[str] = []
-    sync, write = os.fsync, store.write_state
+    sync, write = os.fsync, status.write_state
 
     def note(descriptor: int) -> None:
         synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()).removeprefix(str(run.path.resolve())))
@@ -99,7 +99,7 @@ def test_the_files_have_reached_the_disk_before_the_status_says_so(run: Run, mon
     with run.stage("search"):
         (run.path / "search" / "plain.bin").write_bytes(b"by someone who syncs nothing")
         monkeypatch.setattr(os, "fsync", note)
-        monkeypatch.setattr(store, "write_state", written)
+        monkeypatch.setattr(status, "write_state", written)
     end = synced.index("status.json success")
     assert {"/search/plain.bin", "/search"} <= set(synced[:end])
 

@@ -13,7 +13,7 @@ import pytest
 
 from autolora.errors import RunError, UserError
 from autolora.lora.ranks import Ranks
-from autolora.runs import store
+from autolora.runs import status
 from autolora.runs.folders import is_run, ranks_file
 from autolora.runs.inventory import FORMAT
 from autolora.runs.listing import runs
@@ -194,14 +194,14 @@ def test_a_status_that_cannot_be_written_does_not_hide_why_a_stage_failed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = opened(tmp_path)
-    write = store.write_state
+    write = status.write_state
 
     def full(path: Path, content: dict[str, Any]) -> None:
         if content.get("state") != "running":
             raise OSError(errno.ENOSPC, "No space left on device")
         write(path, content)
 
-    monkeypatch.setattr(store, "write_state", full)
+    monkeypatch.setattr(status, "write_state", full)
     for reason in (RunError("diverged"), KeyboardInterrupt()):
         with pytest.raises(type(reason)) as raised, run.stage("search"):
             raise reason
