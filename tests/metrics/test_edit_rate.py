@@ -1,7 +1,9 @@
 """TER's edits are sacrebleu's, whatever the sentences."""
 
+import inspect
 import json
 import random
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,26 @@ from autolora.metrics.text import by_position
 def theirs(hypothesis: list[str], reference: list[str]) -> int:
     found: int = lib_ter.translation_edit_rate(hypothesis, reference)[0]
     return found
+
+
+def test_sacrebleu_has_what_the_edits_are_made_of() -> None:
+    needed = {
+        "_shift": ["words_h", "words_r", "cached_ed", "checked_candidates"],
+        "BeamEditDistance": ["words_ref"],
+        "_BEAM_WIDTH": None,
+        "_MAX_SHIFT_CANDIDATES": None,
+    }
+    changed = [name for name in needed if not hasattr(lib_ter, name)]
+    changed += [name for name, given in needed.items() if given and name not in changed and _takes(name) != given]
+    changed += [] if hasattr(TER, "_compute_segment_statistics") else ["TER._compute_segment_statistics"]
+    assert not changed, (
+        f"sacrebleu {version('sacrebleu')} has another {', '.join(changed)}, which autolora/metrics/edit_rate.py is "
+        "built on: bound sacrebleu in pyproject.toml, and build it on what has come instead"
+    )
+
+
+def _takes(name: str) -> list[str]:
+    return list(inspect.signature(getattr(lib_ter, name)).parameters)
 
 
 def moved(words: list[str], draws: random.Random) -> list[str]:
