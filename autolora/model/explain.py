@@ -46,7 +46,7 @@ def loading_error(model: Model, error: Exception) -> UserError:
     named = f"model.name: {model.name!r}{f' (revision {model.revision})' if model.revision else ''} could not be loaded"
     if _pickled(error, text):
         return UserError(f"{named}: its weights are pickled, which cannot be read safely; {CONVERT}")
-    if not _local(model.name) and any(part in text for part in NOT_FOUND):
+    if not is_local(model.name) and any(part in text for part in NOT_FOUND):
         return UserError(
             f"{named}: it could not be found, neither as a local directory with a model nor in the local cache, and "
             f"fetching it from the Hugging Face hub failed ({first}); --model DIR re-points the recipe"
@@ -65,7 +65,12 @@ def pickled(folder: Path) -> str | None:
     return f"model.name: the weights in {folder} are pickled (*.bin) and are read as tensors only; {CONVERT}"
 
 
-def _local(name: str) -> bool:
+def is_local(name: str) -> bool:
+    """Whether a model lies on this machine, and not on the hub or in its cache.
+
+    Args:
+        name: The recipe's, resolved.
+    """
     return name.startswith("bundled:") or is_planted(name) or Path(name).is_absolute()
 
 

@@ -27,6 +27,7 @@ from autolora.model.bundled import bundled, bundled_folder
 from autolora.model.complete import Loading, check_complete
 from autolora.model.explain import loading_error
 from autolora.model.heads import output_layer, settle_head
+from autolora.model.hub import asked_where_it_answers
 from autolora.model.kept import FLOAT32, HeadOf, Kept, reference_of, set_reference
 from autolora.planted.checkpoint import planted_folder
 from autolora.planted.kinds import is_planted
@@ -337,7 +338,8 @@ def opened(model: Model) -> Iterator[str]:
             with planted_folder(model.name) as folder:
                 yield folder
         else:
-            yield source(model.name)
+            with asked_where_it_answers(model.name):
+                yield source(model.name)
 
 
 @contextmanager
