@@ -33,7 +33,7 @@ from autolora.training.batches import Batch
 from autolora.training.compute import Compute
 from autolora.training.finetune import Finetuning
 from autolora.training.gradients import Gradients
-from autolora.training.kernels import VARIABLES
+from autolora.training.kernels import VARIABLES, bound_kernels
 from autolora.training.seeds import seed_torch
 
 UNIFORM, MANY = "uniform", "many"
@@ -151,6 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--one", choices=[UNIFORM, MANY], help=argparse.SUPPRESS)
     options = parser.parse_args(given)
     if options.one:
+        bound_kernels()
         print(json.dumps(train(options.one, options)))
         return
     table = []

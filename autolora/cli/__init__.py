@@ -10,6 +10,7 @@ from types import FrameType
 
 from autolora.console import warn
 from autolora.errors import CANCELLED
+from autolora.training.kernels import bound_kernels
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -20,6 +21,7 @@ def main(arguments: list[str] | None = None) -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     # Python processes that are begun on the way import nothing from the working directory, as this one does not.
     os.environ["PYTHONSAFEPATH"] = "1"
+    bound_kernels()
     _open_streams()
     try:
         _run(arguments)

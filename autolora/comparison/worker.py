@@ -24,6 +24,7 @@ from autolora.runs.lock import HeldError
 from autolora.runs.store import Run
 from autolora.trackers.follow import UNTRACKED, Tracking, following
 from autolora.training.compute import Compute, Precision
+from autolora.training.kernels import bound_kernels
 
 BUSY = 75  # the exit code where another process is at the run, and nothing was done
 WAIT = 10.0  # seconds that a process whose comparison was killed may take to notice it
@@ -51,6 +52,7 @@ def work(
     """
     if device is not None:
         os.environ[VISIBLE] = device  # before anything of CUDA is begun here, which reads it once
+    bound_kernels()
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGINT, _interrupt)
     end_with_parent()

@@ -16,8 +16,6 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object, parse_flag_from_env, reduce
 from torch import Tensor
 
-from autolora.training.kernels import bound_kernels
-
 T = TypeVar("T")
 Precision = Literal["float32", "bfloat16"]
 
@@ -34,7 +32,6 @@ class Compute:
     """
 
     def __init__(self, dtype: str = "auto", *, cpu: bool = False) -> None:
-        bound_kernels()
         state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))  # which it does not read by itself
         self.device: torch.device = torch.device("cpu") if cpu else state.device
         self.precision = precision(dtype, self.device)

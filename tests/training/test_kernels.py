@@ -1,16 +1,20 @@
-"""How many compiled products are kept: said by whoever computes, unless it was said; and that memory follows it."""
+"""How many compiled products are kept: said where autolora's own processes begin; and that memory follows it."""
 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 
 import pytest
 import torch
 
+from autolora import cli
+from autolora.comparison import worker
+from autolora.runs.lock import HeldError
 from autolora.training.compute import Compute
-from autolora.training.kernels import KEPT, VARIABLES
+from autolora.training.kernels import KEPT, VARIABLES, bound_kernels
 
 # 200 shapes, of which few are kept, or all: by how many MiB the process has grown.
 GROWTH = """\
@@ -27,13 +31,58 @@ print((process.memory_info().rss - before) / 2**20)
 """
 
 
-def test_who_computes_bounds_both_caches_and_leaves_what_was_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    said, other = VARIABLES
-    monkeypatch.setenv(said, "7")
-    monkeypatch.setenv(other, "taken out again afterwards")
-    monkeypatch.delenv(other)
+@pytest.fixture
+def nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in VARIABLES:
+        monkeypatch.setenv(name, "taken out again afterwards")
+        monkeypatch.delenv(name)
+
+
+def bounds() -> list[str | None]:
+    return [os.environ.get(name) for name in VARIABLES]
+
+
+@pytest.mark.usefixtures("nothing_said")
+def test_what_was_said_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLES[0], "7")
+    bound_kernels()
+    assert bounds() == ["7", str(KEPT)]
+
+
+@pytest.mark.usefixtures("nothing_said")
+def test_a_process_of_somebody_elses_is_left_as_it_is() -> None:
     Compute("float32", cpu=True)
-    assert (os.environ[said], os.environ[other]) == ("7", str(KEPT))
+    assert bounds() == [None, None]
+
+
+@pytest.mark.usefixtures("nothing_said")
+def test_a_command_bounds_both_caches_before_anything_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONSAFEPATH", "")
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    seen: list[list[str | None]] = []
+    monkeypatch.setattr(cli, "_run", lambda _: seen.append(bounds()))
+    cli.main([])
+    assert seen == [[str(KEPT)] * 2]
+
+
+@pytest.mark.usefixtures("nothing_said")
+def test_the_process_of_a_trial_does_likewise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(worker, "end_with_parent", lambda: None)
+    seen: list[list[str | None]] = []
+
+    class Busy:
+        def __init__(self, *_: object) -> None: ...
+
+        def hold(self, _: float) -> None:
+            seen.append(bounds())
+            raise HeldError("another process is at it", None)
+
+    monkeypatch.setattr(worker, "Run", Busy)
+    with pytest.raises(SystemExit) as ended:
+        worker.work("run", None, "float32", None, False)  # type: ignore[arg-type]  # the recipe is not looked at
+    assert ended.value.code == worker.BUSY
+    assert seen == [[str(KEPT)] * 2]
 
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")
