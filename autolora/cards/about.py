@@ -12,7 +12,8 @@ from autolora.errors import UserError
 from autolora.files import read_json
 from autolora.lora.ranks import Ranks
 from autolora.lora.stored import CONFIG
-from autolora.methods.base import Loading, Method, method_class
+from autolora.methods.base import Method, method_class
+from autolora.methods.loading import Loading
 from autolora.model.bundled import bundled
 from autolora.model.load import base_name
 from autolora.planted.kinds import is_planted

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from autolora.adapters.card_file import HERE
-from autolora.methods.base import Loading
+from autolora.methods.loading import Loading
 from autolora.recipe.schema import Model
 from autolora.tasks.usage import Usage
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import nn
@@ -24,6 +23,7 @@ from autolora.context.identity import identity_of
 from autolora.errors import UserError
 from autolora.lora.parameters import trainable_parameters
 from autolora.lora.ranks import Ranks
+from autolora.methods.loading import Loading
 from autolora.recipe.method import label
 from autolora.recipe.schema import MethodSettings, Recipe, Weights
 from autolora.registry import METHODS
@@ -31,25 +31,6 @@ from autolora.runs.inventory import WHOLE, check_there, verify_below
 from autolora.runs.status import STAGES
 from autolora.runs.store import Run
 from autolora.training.finetune import Training
-
-
-@dataclass(frozen=True)
-class Loading:
-    """Python that puts what a method has trained into a pretrained model, with ``adapter`` and ``model`` there.
-
-    Args:
-        library: What the hub is told to load it with.
-        base: An expression for the name of the pretrained model.
-        lines: That change ``model``.
-        imports: Lines.
-        begin: Lines before anything is loaded.
-    """
-
-    library: str
-    base: str
-    lines: tuple[str, ...]
-    imports: tuple[str, ...] = ()
-    begin: tuple[str, ...] = ()
 
 
 class Method(ABC):

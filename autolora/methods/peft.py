@@ -20,8 +20,9 @@ from autolora.lora.loading import adapter_shapes, check_tensors, load_adapter, p
 from autolora.lora.ranks import Ranks
 from autolora.lora.stored import Shape, read_config
 from autolora.lora.targets import target_shapes
-from autolora.methods.base import Loading, Method
+from autolora.methods.base import Method
 from autolora.methods.faults import explained
+from autolora.methods.loading import Loading
 from autolora.model.load import base_name
 from autolora.recipe.schema import MethodSettings
 from autolora.training.finetune import Training

@@ -21,7 +21,8 @@ from autolora.context.base import Context
 from autolora.errors import UserError
 from autolora.files import read_json, replace_folder, write_json
 from autolora.lora.stored import CARD, RECORD, WEIGHTS
-from autolora.methods.base import Loading, Method
+from autolora.methods.base import Method
+from autolora.methods.loading import Loading
 from autolora.model.load import base_name
 from autolora.recipe.schema import MethodSettings
 from autolora.training.finetune import Training
