@@ -24,7 +24,7 @@ class MemorySettings:
         base: How the base's weights are stored.
         gradient_checkpointing: Whether blocks are run again in the backward pass.
         dropout: Of LoRA's input.
-        estimator: Of the hypergradient; another name than those of `COPIES`: one level.
+        estimator: Of the hypergradient; another name than those of `autolora.experiment.memory.COPIES`: one level.
         measured: Examples that Fisher information is measured on.
         new_head: Whether the task adds a head, which is trained.
         chunked: Whether large logits are made a chunk at a time.

@@ -3,6 +3,7 @@
 A recipe is a YAML file; `autolora.recipe.load` reads it into `Recipe`. The sections are also the settings objects of
 the Python API: ``Search(steps=200, rank=8)`` is what `autolora.bilevel.loop.BilevelSearch` takes.
 
+Where the examples come from is in `autolora.recipe.data`, search, ranks and retraining in `autolora.recipe.stages`.
 Unknown keys, wrong types and values out of range are rejected here. What needs a file, the data or the model is checked
 in `autolora.experiment.preflight`.
 """

@@ -5,7 +5,7 @@
 | recipe.yaml | the resolved recipe |
 | manifest.json | what produced the run (see `autolora.runs.manifest`), with times, memory and parameters by stage |
 | base.json | what pretrained model it was begun on (see `autolora.runs.base`) |
-| status.json | running, success, failed or cancelled, by stage; a failure's traceback |
+| status.json | running, success, failed or cancelled, by stage (see `autolora.runs.status`); a failure's traceback |
 | search/ | log.jsonl, ranks.json, ranks.png, selection.png, adapter/ (the searched model itself); what its components |
 | | are worth: evidence.safetensors, head.safetensors; of `autolora ranks`: rises.json, curve.png |
 | retrain/ | log.jsonl |

@@ -1,7 +1,7 @@
-"""The contract of a task family: load, encode, collate, model head, loss, predict, metrics.
+"""The contract of a task family: encode, collate, model head, loss, predict, metrics.
 
-Nothing outside a family's module asks which family it is. A family is built from the recipe's data and eval sections
-and the raw splits:
+Nothing outside a family's module asks which family it is. What it says of recipes and rows is in
+`autolora.tasks.family`. A family is built from the recipe's data and eval sections and the raw splits:
 
     task = Classification(recipe.data, recipe.eval, splits)
     model = getattr(transformers, task.auto_class).from_pretrained(name, **task.head_config())
