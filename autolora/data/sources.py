@@ -15,6 +15,7 @@ from typing import Any
 
 import datasets
 from datasets import packaged_modules
+from huggingface_hub import constants
 
 from autolora.data.files import is_local, read_table, split_files
 from autolora.data.labels import own_names
@@ -22,6 +23,7 @@ from autolora.data.reading.parquet import named
 from autolora.data.reading.table import Row, Table, require
 from autolora.data.spool import Column, Part
 from autolora.errors import UnreachableError, UserError
+from autolora.model.hub import hub_or_cache
 from autolora.planted.kinds import GENERATED
 from autolora.recipe.schema import Data
 from autolora.words import did_you_mean
@@ -144,11 +146,13 @@ def _from_hub(data: Data, names: Sequence[str]) -> dict[str, datasets.Dataset]:
     if fault := _no_hub_fault(str(data.hub)):
         raise UserError(f"data.hub: {fault}")
     try:
-        splits = datasets.load_dataset(data.hub, data.config, revision=data.revision)
+        with hub_or_cache() as answered:
+            splits = datasets.load_dataset(data.hub, data.config, revision=data.revision)
     except Exception as error:  # no network, no such data set, no such configuration, …
         files = f"{data.path or '.'}/{data.splits.train}.jsonl"
+        cause = _root_cause(error) if answered else f"{constants.ENDPOINT} does not answer, and the cache lacks it"
         raise UnreachableError(
-            f"cannot fetch {source}: {_root_cause(error)}. Where the hub cannot be reached, "
+            f"cannot fetch {source}: {cause}. Where the hub cannot be reached, "
             f"--data-root DIR reads local files instead (DIR/{files}, …)"
         ) from error
     return _pick(splits, names, source)

@@ -5,28 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from autolora.model.explain import is_local
-
 _answered: set[str] = set()  # addresses that did, in this process; one that did not may do so later
 
 
 @contextmanager
-def asked_where_it_answers(name: str) -> Iterator[None]:
-    """Inside, the cache alone is read of a model of the hub if the hub does not answer, as HF_HUB_OFFLINE=1 has it.
+def hub_or_cache() -> Iterator[bool]:
+    """Inside, the cache alone is read if the hub does not answer, as HF_HUB_OFFLINE=1 has it.
 
     Where it answers, its client tries again what fails, as ever.
 
-    Args:
-        name: The recipe's model; one that is none of the hub's is nothing to ask about.
+    Yields:
+        Whether it answers, or need not.
     """
     from huggingface_hub import constants
 
-    if is_local(name) or constants.HF_HUB_OFFLINE or answers(constants.ENDPOINT):
-        yield
+    if constants.HF_HUB_OFFLINE or answers(constants.ENDPOINT):
+        yield True
         return
     constants.HF_HUB_OFFLINE = True
     try:
-        yield
+        yield False
     finally:
         constants.HF_HUB_OFFLINE = False
 

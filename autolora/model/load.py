@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, nullcontext, redirect_stderr
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,9 +25,9 @@ from autolora.causes import is_memory
 from autolora.errors import UserError
 from autolora.model.bundled import bundled, bundled_folder
 from autolora.model.complete import Loading, check_complete
-from autolora.model.explain import loading_error
+from autolora.model.explain import is_local, loading_error
 from autolora.model.heads import output_layer, settle_head
-from autolora.model.hub import asked_where_it_answers
+from autolora.model.hub import hub_or_cache
 from autolora.model.kept import FLOAT32, HeadOf, Kept, reference_of, set_reference
 from autolora.planted.checkpoint import planted_folder
 from autolora.planted.kinds import is_planted
@@ -338,7 +338,7 @@ def opened(model: Model) -> Iterator[str]:
             with planted_folder(model.name) as folder:
                 yield folder
         else:
-            with asked_where_it_answers(model.name):
+            with nullcontext() if is_local(model.name) else hub_or_cache():
                 yield source(model.name)
 
 

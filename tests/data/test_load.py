@@ -5,6 +5,7 @@ from typing import Any
 import datasets
 import pyarrow as pa
 import pytest
+from huggingface_hub import constants
 from pyarrow import parquet
 
 from autolora.data.load import content_hash, load_splits
@@ -126,6 +127,13 @@ def test_data_that_cannot_be_used_says_where_and_why(folder: Path, name: str, te
         load_splits(local(folder), 0, Classification)
 
 
+@pytest.fixture
+def answering(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub answers."""
+    monkeypatch.setattr("autolora.model.hub.answers", lambda endpoint: True)
+
+
+@pytest.mark.usefixtures("answering")
 def test_the_hub_is_asked_for_the_recipes_data_set(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
 
@@ -164,6 +172,7 @@ def test_what_the_library_would_read_in_the_current_folder_is_no_data_set_of_the
         load_splits(Data(hub=hub, splits=Splits(eval=("train",))), 0, Classification)
 
 
+@pytest.mark.usefixtures("answering")
 def test_an_empty_split_of_the_hub_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     empty = datasets.Dataset.from_dict({"sentence": [], "label": []})
     monkeypatch.setattr(datasets, "load_dataset", lambda *args, **options: {"train": empty, "validation": empty})
@@ -171,9 +180,16 @@ def test_an_empty_split_of_the_hub_is_an_error(monkeypatch: pytest.MonkeyPatch) 
         load_splits(Data(hub="a/b"), 0, Classification)
 
 
+@pytest.mark.parametrize(
+    ("answers", "cause"),
+    [(True, "no network at all"), (False, r"https://huggingface\.co does not answer, and the cache lacks it")],
+)
 def test_a_hub_that_cannot_be_reached_says_what_was_wanted_and_how_to_do_without(
-    monkeypatch: pytest.MonkeyPatch,
+    answers: bool, cause: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("autolora.model.hub.answers", lambda endpoint: answers)
+    monkeypatch.setattr(constants, "ENDPOINT", "https://huggingface.co")
+
     def load_dataset(*args: Any, **options: Any) -> Any:
         raise ConnectionError("no network\nat all")
 
@@ -181,7 +197,7 @@ def test_a_hub_that_cannot_be_reached_says_what_was_wanted_and_how_to_do_without
     with pytest.raises(
         UserError,
         match=r"cannot fetch data set 'nyu-mll/glue', configuration cola, revision v1 of the Hugging Face hub: "
-        r"no network at all\. Where .* --data-root DIR reads local files instead \(DIR/glue/cola/train\.jsonl, …\)",
+        rf"{cause}\. Where .* --data-root DIR reads local files instead \(DIR/glue/cola/train\.jsonl, …\)",
     ):
         load_splits(Data(hub="nyu-mll/glue", config="cola", revision="v1", path="glue/cola"), 0, Classification)
 

@@ -10,7 +10,8 @@ import pytest
 from huggingface_hub import constants
 
 from autolora.model import hub
-from autolora.model.hub import asked_where_it_answers
+from autolora.model.explain import is_local
+from autolora.model.hub import hub_or_cache
 
 NOWHERE = "http://127.0.0.1:9"  # the port of a service that throws away what it is sent, and that nobody has
 
@@ -41,8 +42,8 @@ def served() -> Iterator[tuple[str, list[str]]]:
 
 def test_without_a_network_the_cache_alone_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "ENDPOINT", NOWHERE)
-    with asked_where_it_answers("owner/model"):
-        assert constants.HF_HUB_OFFLINE
+    with hub_or_cache() as answered:
+        assert (answered, constants.HF_HUB_OFFLINE) == (False, True)
     assert not constants.HF_HUB_OFFLINE
 
 
@@ -50,13 +51,12 @@ def test_a_hub_that_answers_is_asked_as_ever(served: tuple[str, list[str]], monk
     address, asked = served
     monkeypatch.setattr(constants, "ENDPOINT", address)
     for _ in range(2):
-        with asked_where_it_answers("owner/model"):
+        with hub_or_cache() as answered:
+            assert answered
             assert not constants.HF_HUB_OFFLINE
     assert len(asked) == 1  # once a process
 
 
 @pytest.mark.parametrize("name", ["bundled:all-MiniLM-L6-v2", "planted:mixed", "/models/mine"])
-def test_models_that_are_here_ask_nobody(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(constants, "ENDPOINT", NOWHERE)
-    with asked_where_it_answers(name):
-        assert not constants.HF_HUB_OFFLINE
+def test_models_that_are_here_ask_nobody(name: str) -> None:
+    assert is_local(name)
