@@ -25,7 +25,7 @@ from autolora.files import read_json
 from autolora.lora.stored import WRAPPED, Shape
 from autolora.model.complete import Loading, check_complete
 from autolora.model.heads import output_layer
-from autolora.model.load import gguf_option, opened
+from autolora.model.opening import gguf_option, opened
 from autolora.recipe.schema import Model
 
 AUTO_CLASSES = {  # by PEFT's task type

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from transformers import AutoConfig
 
 from autolora.experiment.memory import MemorySettings, Passes, StageMemory, Storage, estimate, lighter, needed
-from autolora.model.load import gguf_option, opened
+from autolora.model.opening import gguf_option, opened
 from autolora.planted.kinds import seeded
 from autolora.recipe.schema import Model, Recipe
 from autolora.recipe.stages import Steps

@@ -22,7 +22,8 @@ from autolora.errors import UserError
 from autolora.files import is_path
 from autolora.lora.stored import CONFIG, read_config
 from autolora.model.heads import settle_head
-from autolora.model.load import gguf_option, load_tokenizer, opened, own_label_names, weights_hash
+from autolora.model.load import load_tokenizer, own_label_names, weights_hash
+from autolora.model.opening import gguf_option, opened
 from autolora.planted.kinds import seeded
 from autolora.recipe.schema import Model
 from autolora.registry import TASKS

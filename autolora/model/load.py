@@ -6,54 +6,28 @@ The base of a planted truth is made from its seed at every load.
 from __future__ import annotations
 
 import hashlib
-import io
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 import transformers
-from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from autolora.causes import is_memory
 from autolora.errors import UserError
 from autolora.model.complete import Loading, check_complete
-from autolora.model.explain import loading_error
 from autolora.model.heads import output_layer, settle_head
-from autolora.model.inspect import bundled, bundled_folder
+from autolora.model.inspect import bundled
 from autolora.model.kept import FLOAT32, HeadOf, Kept, reference_of, set_reference
-from autolora.planted.checkpoint import planted_folder
+from autolora.model.opening import gguf_option, opened
 from autolora.planted.kinds import is_planted
 from autolora.recipe.schema import Model
 from autolora.training.recompute import recompute_layers
 from autolora.training.sharding import whole_tensor
 
 CPU = torch.device("cpu")
-
-
-def source(name: str) -> str:
-    """What transformers loads for a recipe's `model.name`, unless it is planted: a hub id or a local directory.
-
-    Args:
-        name: As the recipe has it, ``bundled:…`` among others.
-
-    Raises:
-        UserError: The package with a bundled model is not installed.
-    """
-    if not name.startswith("bundled:"):
-        if not Path(name).is_absolute() and Path(name).exists():  # which transformers would load, and run the code of
-            raise UserError(
-                f"model.name: {name!r} is a model of the hub, but {Path(name).absolute()} is there, too; write "
-                f"./{name} if that is meant, or give the command in another folder"
-            )
-        return name
-    return str(bundled_folder(name.removeprefix("bundled:")))
 
 
 def base_name(model: Model) -> tuple[str, str | None]:
@@ -64,16 +38,6 @@ def base_name(model: Model) -> tuple[str, str | None]:
     """
     known = bundled(model.name)
     return (known.hub, None) if known else (model.name, model.revision)
-
-
-def gguf_option(name: str) -> dict[str, str]:
-    """What transformers has to be told of a bundled GGUF model, which it de-quantises; nothing of another one.
-
-    Args:
-        name: As a recipe has it.
-    """
-    known = bundled(name)
-    return {"gguf_file": known.gguf} if known and known.gguf else {}
 
 
 def load_tokenizer(model: Model, **options: Any) -> PreTrainedTokenizerBase:
@@ -281,27 +245,6 @@ def load_skeleton(
     return made
 
 
-def check_length(model: PreTrainedModel, longest: int) -> None:
-    """Make sure that the model has a position for every token.
-
-    Args:
-        model: With its embeddings in place.
-        longest: Tokens of the longest sequence.
-
-    Raises:
-        UserError: There are fewer positions.
-    """
-    limit = getattr(model.config, "max_position_embeddings", None)
-    for name, module in model.named_modules():
-        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
-            limit = module.num_embeddings - module.padding_idx - 1  # RoBERTa counts its positions from there
-    if limit is not None and 0 < limit < longest:  # XLNet, which has no maximum, says -1
-        raise UserError(
-            f"data.max_length: sequences of {longest} tokens (with generated ones, where there are such) are longer "
-            f"than the model's maximum of {limit}; lower data.max_length or eval.generation.max_new_tokens"
-        )
-
-
 def weights_hash(model: PreTrainedModel, leave_out: Collection[str]) -> str:
     """SHA-256 over the names of the parameters and their bytes in float32, as they are on disk.
 
@@ -320,45 +263,3 @@ def weights_hash(model: PreTrainedModel, leave_out: Collection[str]) -> str:
 
 def _wide(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
-
-
-@contextmanager
-def opened(model: Model) -> Iterator[str]:
-    """What transformers loads, while it is there, without the library's noise and with errors explained.
-
-    Args:
-        model: The recipe's model section.
-
-    Raises:
-        UserError: It is not installed, or the block cannot load it.
-    """
-    with _explained(model), _quiet():
-        if is_planted(model.name):
-            with planted_folder(model.name) as folder:
-                yield folder
-        else:
-            yield source(model.name)
-
-
-@contextmanager
-def _explained(model: Model) -> Iterator[None]:
-    """Loading errors as one message that says what would have been fetched."""
-    try:
-        yield
-    except (OSError, ValueError, RuntimeError, ImportError, EOFError, UnpicklingError, SafetensorError) as error:
-        if is_memory(error):
-            raise
-        raise loading_error(model, error) from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the library's load report (a new task head is what is wanted here) and its progress bars."""
-    level = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    try:
-        with redirect_stderr(io.StringIO()):  # the bar of a GGUF file asks nobody
-            yield
-    finally:
-        transformers.logging.set_verbosity(level)
