@@ -116,12 +116,11 @@ def _any_tokenizer(adapter: Path, model: Model) -> PreTrainedTokenizerBase | Non
     if any((adapter / name).is_file() for name in TOKENIZER):
         found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(adapter)
         return found
-    with opened(model) as place:
-        if Path(place).is_dir() and not gguf_option(model.name) and not _has_tokenizer(Path(place)):
+    with opened(model) as base:
+        if Path(base.place).is_dir() and not gguf_option(model.name) and not _has_tokenizer(Path(base.place)):
             return None
-        loaded: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            place, revision=model.revision, **gguf_option(model.name)
-        )
+        loaded: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(base.place, **base.options)
+        base.as_named(loaded)
     return loaded
 
 

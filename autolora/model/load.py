@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -22,7 +23,6 @@ from autolora.model.heads import output_layer, settle_head
 from autolora.model.inspect import bundled
 from autolora.model.kept import FLOAT32, HeadOf, Kept, reference_of, set_reference
 from autolora.model.opening import gguf_option, opened
-from autolora.planted.kinds import is_planted
 from autolora.recipe.schema import Model
 from autolora.training.recompute import recompute_layers
 from autolora.training.sharding import whole_tensor
@@ -50,14 +50,11 @@ def load_tokenizer(model: Model, **options: Any) -> PreTrainedTokenizerBase:
     Raises:
         UserError: It cannot be loaded, or has nothing to pad with.
     """
-    with opened(model) as place:
+    with opened(model, direct=bool(options)) as found:  # what is asked of it enters its making from a GGUF file
         tokenizer = AutoTokenizer.from_pretrained(
-            place,
-            revision=model.revision,
-            trust_remote_code=model.trust_remote_code,
-            **gguf_option(model.name),
-            **options,
+            found.place, trust_remote_code=model.trust_remote_code, **found.options, **options
         )
+        found.as_named(tokenizer)
     if tokenizer.pad_token is None:
         if tokenizer.eos_token is None:
             raise UserError(
@@ -78,9 +75,9 @@ def is_encoder_decoder(model: Model) -> bool:
         UserError: Its configuration cannot be loaded.
     """
     if gguf_option(model.name):
-        return False  # GGUF files hold decoders, and take seconds to read
-    with opened(model) as place:
-        config = AutoConfig.from_pretrained(place, revision=model.revision, trust_remote_code=model.trust_remote_code)
+        return False  # GGUF files hold decoders
+    with opened(model) as found:
+        config = AutoConfig.from_pretrained(found.place, trust_remote_code=model.trust_remote_code, **found.options)
     return bool(config.is_encoder_decoder)
 
 
@@ -124,8 +121,7 @@ def load_model(
     """
     options = kept.options(partial(load_skeleton, model, auto_class, head_config, head), head, device)
     options |= attention(model)
-    with kept.while_loading(head):
-        loaded, loading = _load(model, auto_class, head_config, **options)
+    loaded, loading = _load(model, auto_class, head_config, kept.while_loading(head), **options)
     kept.settle(loaded, head)
     if model.gradient_checkpointing:
         recompute_layers(loaded)
@@ -160,22 +156,27 @@ def _as_stored(
 
 
 def _load(
-    model: Model, auto_class: str, head_config: dict[str, Any], **options: Any
+    model: Model,
+    auto_class: str,
+    head_config: dict[str, Any],
+    inside: AbstractContextManager[None] | None = None,
+    **options: Any,
 ) -> tuple[PreTrainedModel, Loading]:
-    """The model as transformers loads it, in float32, and what became of the checkpoint's tensors."""
-    with opened(model) as place:
+    """The model as transformers loads it, in float32, and what became of the checkpoint's tensors.
+
+    What it is loaded inside of begins once the place is settled, and has no say in how a GGUF file is converted.
+    """
+    with opened(model) as found, inside or nullcontext():
         loaded, report = getattr(transformers, auto_class).from_pretrained(
-            place,
-            revision=model.revision,
+            found.place,
             trust_remote_code=model.trust_remote_code,
             ignore_mismatched_sizes=True,  # a classification checkpoint with another number of labels
             output_loading_info=True,
             **{"dtype": torch.float32, **options},
-            **gguf_option(model.name),
+            **found.options,
             **head_config,
         )
-    if is_planted(model.name):  # not the folder that it lay in for a moment
-        loaded.name_or_path = loaded.config.name_or_path = model.name
+    found.as_named(loaded)  # not the folder that a planted one lay in for a moment
     return loaded, Loading.of(loaded, report)
 
 
@@ -205,12 +206,9 @@ def own_label_names(model: Model) -> dict[int, str] | None:
     Raises:
         UserError: Its configuration cannot be loaded.
     """
-    with opened(model) as place:
+    with opened(model) as found:
         content, _ = PreTrainedConfig.get_config_dict(
-            place,
-            revision=model.revision,
-            trust_remote_code=model.trust_remote_code,
-            **gguf_option(model.name),
+            found.place, trust_remote_code=model.trust_remote_code, **found.options
         )
     own = content.get("id2label")
     return {int(i): str(name) for i, name in own.items()} if own else None
@@ -238,8 +236,9 @@ def load_skeleton(
         check_complete(loaded, loading, head(loaded), model.name)
         return loaded
     options = {"trust_remote_code": model.trust_remote_code}
-    with opened(model) as place:
-        config = AutoConfig.from_pretrained(place, revision=model.revision, **options, **gguf_option(model.name))
+    with opened(model) as found:
+        config = AutoConfig.from_pretrained(found.place, **options, **found.options)
+        config.name_or_path = found.name
         with torch.device("meta"):
             made: PreTrainedModel = getattr(transformers, auto_class).from_config(config, **options)
     return made

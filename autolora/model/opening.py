@@ -1,20 +1,31 @@
-"""What transformers loads for a recipe's ``model.name``, and how: ``with opened(model) as place: …``."""
+"""What transformers loads for a recipe's ``model.name``, and how.
+
+    with opened(model) as found:
+        config = AutoConfig.from_pretrained(found.place, **found.options)
+
+A GGUF file is not read each time: what opens is the folder that it was converted to (`autolora.model.converted`), and
+what is loaded from there is told by `Opened.as_named` that it is the file's.
+"""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
-import transformers
 from safetensors import SafetensorError
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.quantizers.auto import AutoQuantizationConfig
 
 from autolora.causes import is_memory
 from autolora.errors import UserError
+from autolora.model.converted import converted, quantization
 from autolora.model.explain import loading_error
 from autolora.model.inspect import bundled, bundled_folder
+from autolora.model.quiet import quiet
 from autolora.planted.checkpoint import planted_folder
 from autolora.planted.kinds import is_planted
 from autolora.recipe.schema import Model
@@ -49,22 +60,69 @@ def gguf_option(name: str) -> dict[str, str]:
     return {"gguf_file": known.gguf} if known and known.gguf else {}
 
 
+@dataclass(frozen=True)
+class Opened:
+    """What transformers loads.
+
+    Args:
+        place: A hub id or a folder.
+        options: Of `from_pretrained`, beside it.
+        name: What the model is called once it is loaded, wherever that was from.
+        converted: Whether the place is the folder that a GGUF file was converted to.
+        quantization: What the configuration says of the quantisation, had the file been read.
+    """
+
+    place: str
+    options: Mapping[str, Any]
+    name: str
+    converted: bool = False
+    quantization: Mapping[str, Any] | None = None
+
+    def as_named(self, loaded: PreTrainedModel | PreTrainedTokenizerBase) -> None:
+        """Make what was loaded say where it is from, as if it had been read there.
+
+        Args:
+            loaded: From `place`; changed in place.
+        """
+        loaded.name_or_path = self.name
+        if isinstance(loaded, PreTrainedModel):
+            loaded.config.name_or_path = self.name
+            if (
+                self.converted and loaded.can_generate()
+            ):  # beside a file, transformers looks for no settings of decoding
+                loaded.generation_config = GenerationConfig.from_model_config(loaded.config)
+            if self.quantization is not None:
+                loaded.config.quantization_config = AutoQuantizationConfig.from_dict(dict(self.quantization))
+
+
 @contextmanager
-def opened(model: Model) -> Iterator[str]:
+def opened(model: Model, *, direct: bool = False) -> Iterator[Opened]:
     """What transformers loads, while it is there, without the library's noise and with errors explained.
 
     Args:
         model: The recipe's model section.
+        direct: Whether a GGUF file is read itself, whatever it was converted to.
 
     Raises:
         UserError: It is not installed, or the block cannot load it.
     """
-    with _explained(model), _quiet():
+    with _explained(model):
         if is_planted(model.name):
-            with planted_folder(model.name) as folder:
-                yield folder
+            with quiet(), planted_folder(model.name) as folder:
+                yield Opened(folder, {"revision": model.revision}, model.name)
         else:
-            yield source(model.name)
+            found = _found(model, direct)
+            with quiet():
+                yield found
+
+
+def _found(model: Model, direct: bool) -> Opened:
+    """See `opened`; of a model that is not planted."""
+    place, gguf = source(model.name), gguf_option(model.name)
+    folder = None if direct or not gguf else converted(Path(place) / gguf["gguf_file"])
+    if folder is None:
+        return Opened(place, {"revision": model.revision, **gguf}, place)
+    return Opened(str(folder), {"revision": model.revision}, place, True, quantization(folder))
 
 
 @contextmanager
@@ -76,16 +134,3 @@ def _explained(model: Model) -> Iterator[None]:
         if is_memory(error):
             raise
         raise loading_error(model, error) from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the library's load report (a new task head is what is wanted here) and its progress bars."""
-    level = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    try:
-        with redirect_stderr(io.StringIO()):  # the bar of a GGUF file asks nobody
-            yield
-    finally:
-        transformers.logging.set_verbosity(level)

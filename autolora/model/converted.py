@@ -1,0 +1,129 @@
+"""A GGUF file as a folder of transformers, de-quantised once on a machine: ``folder = converted(path)``.
+
+Reading the file goes through its whole vocabulary field by field, several times, and takes many seconds each time. What
+comes out is kept in the user's cache (`autolora.model.cache`), under the file's SHA-256 and the versions that decide
+what it is: weights in float32, tokenizer, configuration. A folder that does not load exactly as the file does is not
+used.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from functools import cache, partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from autolora.console import warn
+from autolora.files import file_hash, read_json, write_json
+from autolora.model.cache import cached
+
+LAYOUT = "1"  # of what is written here
+LIBRARIES = ("gguf", "numpy", "tokenizers", "torch", "transformers")  # which decide what comes out
+WIDENED = 8  # a file of 4 bits a weight becomes 32
+QUANTIZATION = "quantization.json"  # what the configuration of the loaded model says beyond the file's own
+DIFFERS = "differs.txt"  # in a folder that is not used, and what differs
+
+_said: set[str] = set()
+
+
+def cache_root() -> Path:
+    """Where converted models are kept: with huggingface_hub's other assets, in a folder of this user's alone."""
+    from huggingface_hub import constants
+
+    own = "" if sys.platform == "win32" else f"-{os.geteuid()}"
+    return Path(constants.HF_ASSETS_CACHE).expanduser().absolute() / "autolora" / f"gguf{own}"
+
+
+def converted(path: Path) -> Path | None:
+    """The folder that a GGUF file is converted to, which takes its time where it was not yet.
+
+    Args:
+        path: The file.
+
+    Returns:
+        None where the file is to be read itself: it cannot be kept, which is said once, or would load otherwise.
+    """
+    try:
+        of = path.stat()
+        key = _key(path, of.st_size, of.st_mtime_ns)
+        folder = cached(cache_root(), key, partial(_convert, path), size=WIDENED * of.st_size)
+    except Exception as error:  # a fault of the file itself is told by whoever reads it next, which is the caller
+        why = error.strerror if isinstance(error, OSError) and error.strerror else f"{type(error).__name__}: {error}"
+        _say(
+            f"{path.name} is read anew at every stage: what comes out cannot be kept in {cache_root()} ({why}); "
+            "HF_HOME or HF_ASSETS_CACHE names another place"
+        )
+        return None
+    return None if (folder / DIFFERS).is_file() else folder
+
+
+def quantization(folder: Path) -> dict[str, Any] | None:
+    """What transformers says of the file's quantisation in the configuration of a model that it loads from it.
+
+    Args:
+        folder: From `converted`.
+    """
+    path = folder / QUANTIZATION
+    return read_json(path) if path.is_file() else None
+
+
+def _say(text: str) -> None:
+    if text not in _said:
+        _said.add(text)
+        warn(text)
+
+
+@cache
+def _key(path: Path, size: int, changed: int) -> dict[str, str]:
+    return {"layout": LAYOUT, "file": path.name, "sha256": file_hash(path), **{n: version(n) for n in LIBRARIES}}
+
+
+def _convert(path: Path, into: Path) -> None:
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    from autolora.model.quiet import quiet
+
+    given: dict[str, Any] = {"gguf_file": path.name}
+    with quiet(), torch.random.fork_rng(devices=[]):
+        tokenizer = AutoTokenizer.from_pretrained(path.parent, **given)
+        config = AutoConfig.from_pretrained(path.parent, **given)
+        model = AutoModelForCausalLM.from_pretrained(path.parent, dtype=torch.float32, **given)
+        said = getattr(model.config, "quantization_config", None)
+        if (quantizer := getattr(model, "hf_quantizer", None)) is not None:
+            quantizer.remove_quantization_config(model)  # else it is not written
+        model.save_pretrained(into)
+        for own in into.iterdir():  # the file has nothing about decoding, and another configuration
+            if own.suffix == ".json" and ".index." not in own.name:
+                own.unlink()
+        config.save_pretrained(into)
+        tokenizer.save_pretrained(into)
+        if said is not None:
+            write_json(into / QUANTIZATION, said.to_dict())
+        if what := _difference(into, tokenizer, config, model):
+            for own in into.iterdir():
+                own.unlink()
+            (into / DIFFERS).write_text(what, encoding="utf-8")
+
+
+def _difference(folder: Path, tokenizer: Any, config: Any, model: Any) -> str:
+    """What of a folder does not load as what was written into it; "" where everything does."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    from autolora.model.identity import tokenizer_hash
+
+    again = AutoTokenizer.from_pretrained(folder)
+    if tokenizer_hash(again) != tokenizer_hash(tokenizer) or again.chat_template != tokenizer.chat_template:
+        return "tokenizer"
+    read = AutoConfig.from_pretrained(folder)
+    read.name_or_path = config.name_or_path
+    if type(read) is not type(config) or read.to_dict() != config.to_dict():
+        return "configuration"
+    loaded = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    before, after = model.state_dict(), loaded.state_dict()
+    same = type(loaded) is type(model) and before.keys() == after.keys()
+    same = same and all(tensor.dtype is before[name].dtype is torch.float32 for name, tensor in after.items())
+    return "" if same and all(torch.equal(before[name], after[name]) for name in before) else "weights"
