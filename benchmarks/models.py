@@ -79,7 +79,7 @@ when the folder is made.
 - It is written under a lock and takes its place in one step. Each process holds its files against their SHA-256 before
   it uses them; what a killed process left, or what was changed, is made anew.
 - There is nothing in it that could be run. A folder that others than its owner may enter is not used.
-- Where nothing can be written (no space, no home), one line says so, and the file is read at every stage.
+- Where nothing can be written (no space, no home), one line says so, and each process converts the file for itself.
 """
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
+from collections.abc import Callable
 from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
@@ -29,34 +31,56 @@ _said: set[str] = set()
 
 
 def cache_root() -> Path:
-    """Where converted models are kept: with huggingface_hub's other assets, in a folder of this user's alone."""
+    """Where converted models are kept: with huggingface_hub's other assets, in a folder of this user's alone.
+
+    Raises:
+        OSError: The user has no home folder, and none is named.
+    """
     from huggingface_hub import constants
 
     own = "" if sys.platform == "win32" else f"-{os.geteuid()}"
-    return Path(constants.HF_ASSETS_CACHE).expanduser().absolute() / "autolora" / f"gguf{own}"
+    try:
+        return Path(constants.HF_ASSETS_CACHE).expanduser().absolute() / "autolora" / f"gguf{own}"
+    except RuntimeError as error:
+        raise OSError(f"the user has no home folder ({error})") from error
 
 
 def converted(path: Path) -> Path | None:
     """The folder that a GGUF file is converted to, which takes its time where it was not yet.
 
+    Where the user's cache cannot be used, which is said once, it is a folder of this process alone.
+
     Args:
         path: The file.
 
     Returns:
-        None where the file is to be read itself: it cannot be kept, which is said once, or would load otherwise.
+        None where the file is to be read itself: it can be kept nowhere, or would load otherwise.
     """
     try:
-        of = path.stat()
-        key = _key(path, of.st_size, of.st_mtime_ns)
-        folder = cached(cache_root(), key, partial(_convert, path), size=WIDENED * of.st_size)
+        folder = _folder(path, cache_root)
     except Exception as error:  # a fault of the file itself is told by whoever reads it next, which is the caller
-        why = error.strerror if isinstance(error, OSError) and error.strerror else f"{type(error).__name__}: {error}"
         _say(
-            f"{path.name} is read anew at every stage: what comes out cannot be kept in {cache_root()} ({why}); "
+            f"{path.name} is read anew by every process: what comes out cannot be kept ({_reason(error)}); "
             "HF_HOME or HF_ASSETS_CACHE names another place"
         )
-        return None
+        if not isinstance(error, OSError):
+            return None
+        try:
+            folder = _folder(path, lambda: Path(_own().name))
+        except Exception:  # nor there
+            return None
     return None if (folder / DIFFERS).is_file() else folder
+
+
+def _folder(path: Path, root: Callable[[], Path]) -> Path:
+    of = path.stat()
+    key = _key(path, of.st_size, of.st_mtime_ns)
+    return cached(root(), key, partial(_convert, path), size=WIDENED * of.st_size)
+
+
+@cache
+def _own() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="autolora-gguf-", ignore_cleanup_errors=True)
 
 
 def quantization(folder: Path) -> dict[str, Any] | None:
@@ -67,6 +91,12 @@ def quantization(folder: Path) -> dict[str, Any] | None:
     """
     path = folder / QUANTIZATION
     return read_json(path) if path.is_file() else None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror + (f": {error.filename}" if error.filename else "")
+    return str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
 
 
 def _say(text: str) -> None:

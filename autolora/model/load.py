@@ -232,7 +232,7 @@ def load_skeleton(
         UserError: There is no such model, none can be made of its configuration, or its checkpoint does not fill it.
     """
     if not gguf_option(model.name) and not model.trust_remote_code:
-        loaded, loading = _load(model, auto_class, head_config, device_map="meta", **attention(model))
+        loaded, loading = _load(model, auto_class, head_config, None, device_map="meta", **attention(model))
         check_complete(loaded, loading, head(loaded), model.name)
         return loaded
     options = {"trust_remote_code": model.trust_remote_code}

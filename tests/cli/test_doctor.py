@@ -167,5 +167,5 @@ def test_it_says_where_gguf_models_are_kept_and_whether_they_are_trusted(
         root.chmod(0o777)
         (found,) = machine.converted()
         assert found.state == "note"
-        assert f"not used, GGUF models are read anew at every stage: {root} can be entered by others" in found.text
+        assert f"not used, GGUF models are read anew by every process: {root} can be entered by others" in found.text
         assert f"chmod 700 {root}" in found.text

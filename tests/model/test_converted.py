@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
+from autolora.doctor import machine
+from autolora.model import converted as module
 from autolora.model import opening
 from autolora.model.cache import ENTRY
 from autolora.model.converted import DIFFERS, cache_root, converted
@@ -165,8 +168,6 @@ def test_the_file_is_read_once_and_a_damaged_folder_is_made_anew(tiny: Path, mon
 
 
 def test_other_versions_have_a_folder_of_their_own(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from autolora.model import converted as module
-
     def make(path: Path, into: Path) -> None:
         (into / "config.json").write_text("{}")
 
@@ -192,14 +193,42 @@ def test_what_would_load_otherwise_is_not_used(
     assert capsys.readouterr().err == ""
 
 
-def test_where_nothing_can_be_kept_one_line_says_so_and_the_file_is_read(
+def test_where_nothing_can_be_kept_one_line_says_so_and_the_process_reads_the_file_once(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "home").write_bytes(b"")  # a file, in which not even root can make a folder
     monkeypatch.setattr("huggingface_hub.constants.HF_ASSETS_CACHE", str(tmp_path / "home"))
     wanted = tokenizer_hash(load_tokenizer(MODEL))
+    monkeypatch.setattr("autolora.model.converted._convert", lambda *_: pytest.fail("it is read again"))
     assert tokenizer_hash(load_tokenizer(MODEL)) == wanted
     said = capsys.readouterr().err
     assert said.count("\n") == 1
-    assert f"{FILE} is read anew at every stage: what comes out cannot be kept in {cache_root()} (" in said
+    assert f"{FILE} is read anew by every process: what comes out cannot be kept (" in said
+    assert f"{tmp_path / 'home'}" in said
     assert "HF_HOME or HF_ASSETS_CACHE names another place" in said
+
+
+def test_where_there_is_no_room_at_all_the_file_is_read_itself(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_ASSETS_CACHE", str(tmp_path))
+    module._own.cache_clear()
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 0))
+    assert converted(tiny) is None
+    assert load_tokenizer(MODEL).chat_template == TEMPLATE
+    assert "has no room for" in capsys.readouterr().err
+
+
+def test_a_user_without_a_home_reads_the_file(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def homeless(path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", homeless)
+    assert converted(tiny) is None
+    assert (
+        "cannot be kept (the user has no home folder (Could not determine home directory.))" in capsys.readouterr().err
+    )
+    (found,) = machine.converted()
+    assert (found.state, found.remedy) == ("note", "set HF_HOME")
