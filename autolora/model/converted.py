@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from autolora.console import warn
-from autolora.files import file_hash, read_json, write_json
+from autolora.files import file_hash, read_json, write_atomic, write_json
 from autolora.model.cache import cached
 
 LAYOUT = "1"  # of what is written here
@@ -135,7 +135,7 @@ def _convert(path: Path, into: Path) -> None:
         if what := _difference(into, tokenizer, config, model):
             for own in into.iterdir():
                 own.unlink()
-            (into / DIFFERS).write_text(what, encoding="utf-8")
+            write_atomic(into / DIFFERS, what)
 
 
 def _difference(folder: Path, tokenizer: Any, config: Any, model: Any) -> str:

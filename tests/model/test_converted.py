@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import PreTrainedModel
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
+import autolora
 from autolora.doctor import machine
 from autolora.model import converted as module
 from autolora.model import opening
@@ -150,6 +152,26 @@ def test_a_tokenizer_does_what_the_files_does(
         assert (tmp_path / "found" / path.name).read_bytes() == path.read_bytes(), path.name
 
 
+def test_a_merged_model_is_written_as_from_the_file(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = AutoModelForCausalLM.from_pretrained(tiny.parent, gguf_file=FILE, dtype=torch.float32)
+    config = LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"], r=2, init_lora_weights=False)
+    get_peft_model(base, config).save_pretrained(tmp_path / "adapter")
+    autolora.merge(tmp_path / "adapter", tmp_path / "found", model=MODEL.name)
+    with monkeypatch.context() as patch:
+        direct(patch)
+        autolora.merge(tmp_path / "adapter", tmp_path / "wanted", model=MODEL.name)
+    found, wanted = (
+        {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("found", "wanted")
+    )
+    assert {"model.safetensors", "config.json", "generation_config.json", "tokenizer.json"} <= wanted.keys()
+    assert [name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name)] in (
+        [],
+        ["merged.json"],
+    )
+
+
 def test_the_file_is_read_once_and_a_damaged_folder_is_made_anew(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = converted(tiny)
     assert folder is not None
@@ -226,9 +248,27 @@ def test_a_user_without_a_home_reads_the_file(
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.setattr(Path, "expanduser", homeless)
-    assert converted(tiny) is None
+    assert converted(tiny) is not None
     assert (
         "cannot be kept (the user has no home folder (Could not determine home directory.))" in capsys.readouterr().err
     )
     (found,) = machine.converted()
     assert (found.state, found.remedy) == ("note", "set HF_HOME")
+
+
+@pytest.mark.slow
+def test_the_bundled_model_is_the_one_that_its_file_gives(
+    smollm2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_ASSETS_CACHE", str(tmp_path))
+    monkeypatch.setitem(BUNDLED, "tiny", BUNDLED["SmolLM2-135M-Instruct"])
+    found, tokenizer = state("AutoModelForCausalLM"), load_tokenizer(MODEL)
+    assert any(cache_root().glob("*/model.safetensors"))
+    with monkeypatch.context() as patch:
+        direct(patch)
+        wanted = load_tokenizer(MODEL)
+        assert_equal(found, state("AutoModelForCausalLM"))
+    assert tokenizer_hash(tokenizer) == tokenizer_hash(wanted)
+    assert tokenizer.chat_template == wanted.chat_template
+    for text in TEXTS:
+        assert tokenizer(text) == wanted(text)
