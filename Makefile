@@ -18,7 +18,7 @@ ARGS ?=
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help install quickstart test test-slow test-lowest lint check bench bench-search bench-squeeze bench-ranks bench-compress bench-memory bench-listing bench-report bench-start bench-scoring bench-estimate bench-throughput bench-rank-memory bench-gpu fuzz torture docs clean reproduce-glue reproduce-nlg reproduce-ner
+.PHONY: help install quickstart test test-slow test-lowest lint check bench bench-search bench-squeeze bench-ranks bench-compress bench-memory bench-listing bench-gguf bench-report bench-start bench-scoring bench-estimate bench-throughput bench-rank-memory bench-gpu fuzz torture docs clean reproduce-glue reproduce-nlg reproduce-ner
 .DEFAULT_GOAL := help
 
 help:
@@ -39,6 +39,7 @@ help:
 	@echo "make bench-compress seconds and memory of autolora compress on an adapter of a 7B model's size"
 	@echo "make bench-memory memory of a search iteration and a training step, computed beside measured"
 	@echo "make bench-listing seconds of listing 2000 runs beside ten: ARGS=RUN, a run's folder of which copies are made"
+	@echo "make bench-gguf a bundled GGUF model loaded from its file, and from the folder that it is converted to"
 	@echo "make bench-start how long the commands and a first step take to begin, beside what they are built on"
 	@echo "make bench-scoring TER, METEOR and PTB tokens of WebNLG's test outputs, beside sacrebleu's TER"
 	@echo "make bench-report memory and seconds of autolora report over 50, 300 and 2000 runs"
@@ -142,6 +143,9 @@ bench-memory: install
 
 bench-listing: install
 	$(BIN)/python -m benchmarks.listing $(ARGS)
+
+bench-gguf: install
+	$(BIN)/python -m benchmarks.gguf $(ARGS)
 
 bench-report: install
 	$(BIN)/python -m benchmarks.report_memory $(ARGS)

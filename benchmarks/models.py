@@ -63,6 +63,23 @@ OTHERS = """\
 is tried in the same way before a run begins: its checkpoint must fill the model but for the head, the targets must be
 `nn.Linear` or `Conv1D` layers outside the head, and one forward pass must show that the padding does not matter (XLNet
 fails there) and that a generator does not see later tokens. Everything that is wrong is said together.
+
+## GGUF files
+
+`bundled:SmolLM2-135M-Instruct` is one, in 4 bits; reading it takes many seconds, most of which go through its
+vocabulary. It is converted once on a machine, into an ordinary folder of transformers (weights in float32, tokenizer,
+configuration), which every stage and process then loads. What is loaded is the same bit for bit, which is looked at
+when the folder is made.
+
+- The folder lies in `$HF_ASSETS_CACHE/autolora`, which is `$HF_HOME/assets` (`~/.cache/huggingface/assets`) unless it
+  is set. `autolora doctor` says where that is and how much it holds; removing it costs the time of converting again,
+  nothing else.
+- Its name is the file's SHA-256 with the versions of transformers, tokenizers, torch, numpy and gguf: another of these
+  is another folder. All together take 8 GiB at most; those that were not used for longest go first.
+- It is written under a lock and takes its place in one step. Each process holds its files against their SHA-256 before
+  it uses them; what a killed process left, or what was changed, is made anew.
+- There is nothing in it that could be run. A folder that others than its owner may enter is not used.
+- Where nothing can be written (no space, no home), one line says so, and each process converts the file for itself.
 """
 
 

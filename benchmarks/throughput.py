@@ -31,7 +31,7 @@ from peft import LoraConfig, get_peft_model
 from autolora.context.base import Context
 from autolora.experiment.retrain import finetuning
 from autolora.methods.base import method_of
-from autolora.model.load import source
+from autolora.model.opening import source
 from autolora.recipe.method import parse_method
 from autolora.runs.manifest import device_record
 from autolora.runs.store import Run

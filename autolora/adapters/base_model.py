@@ -25,7 +25,7 @@ from autolora.files import read_json
 from autolora.lora.stored import WRAPPED, Shape
 from autolora.model.complete import Loading, check_complete
 from autolora.model.heads import output_layer
-from autolora.model.load import gguf_option, opened
+from autolora.model.opening import gguf_option, opened
 from autolora.recipe.schema import Model
 
 AUTO_CLASSES = {  # by PEFT's task type
@@ -74,24 +74,24 @@ def load_base(
             the adapter does not bring.
     """
     gguf = gguf_option(model.name)
-    with opened(model) as place:
-        config = AutoConfig.from_pretrained(place, revision=model.revision, trust_remote_code=False, **gguf)
+    with opened(model) as found:
+        config = AutoConfig.from_pretrained(found.place, trust_remote_code=False, **found.options)
     notes, quantised = [], _quantisation(model.name, config)
     _refuse_own_code(model.name, config)
     own = _own_config(folder, config)
     name = _class_name(folder, adapter, own, config)
     head, said = _head(name, adapter, own, config, shapes)
-    with opened(model) as place:
+    with opened(model) as found:
         loaded, report = getattr(transformers, name).from_pretrained(
-            place,
-            revision=model.revision,
+            found.place,
             trust_remote_code=False,
             dtype=torch.float32 if dtype == "float32" or gguf else "auto",
             ignore_mismatched_sizes=True,  # a head for other classes, which the adapter's replaces
             output_loading_info=True,
-            **gguf,
+            **found.options,
             **head,
         )
+    found.as_named(loaded)
     if own is not None and own.get("pad_token_id") is not None:
         for each in (loaded.config, loaded.config.get_text_config()):  # after the model is built, as in the training
             each.pad_token_id = own["pad_token_id"]
@@ -101,6 +101,7 @@ def load_base(
         notes.append(f"{model.name} is a GGUF file, whose weights are quantised: they are de-quantised to float32")
         if (quantizer := getattr(loaded, "hf_quantizer", None)) is not None:
             quantizer.remove_quantization_config(loaded)  # else it is not written
+        loaded.config.__dict__.pop("quantization_config", None)
     if quantised:
         loaded = loaded.dequantize(dtype=DTYPES[dtype] if dtype else None)
         loaded._weight_conversions = None  # those of its quantised files; transformers goes back to the architecture's

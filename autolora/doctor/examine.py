@@ -25,7 +25,11 @@ def probes(runs: Path) -> Mapping[str, Mapping[str, Probe]]:
             "git": machine.git,
             "terminal": machine.terminal,
         },
-        "folders": {"runs": partial(machine.disk, runs), "hub cache": machine.cache},
+        "folders": {
+            "runs": partial(machine.disk, runs),
+            "hub cache": machine.cache,
+            "gguf cache": machine.converted,
+        },
         "models": {"bundled models": network.bundled, "hub": network.hub},
         "extras": {"extras": packages.extras},
     }

@@ -69,6 +69,27 @@ def cache() -> Iterator[Finding]:
     yield _free("hub cache", folder, there)
 
 
+def converted() -> Iterator[Finding]:
+    """Where GGUF models are kept as they were converted, how much that is, and whether it is trusted."""
+    from autolora.model.cache import LIMIT, fault, total
+    from autolora.model.converted import cache_root
+
+    try:
+        folder = cache_root()
+    except OSError as error:
+        yield Finding(
+            "gguf cache", "note", f"nowhere, GGUF models are read anew by every process: {error}", "set HF_HOME"
+        )
+        return
+    if not folder.exists():
+        yield Finding("gguf cache", "ok", f"{folder} (not there yet)")
+    elif why := fault(folder):
+        yield Finding("gguf cache", "note", f"not used, GGUF models are read anew by every process: {why}")
+    else:
+        held = f"{total(folder) / GIB:.1f} GiB of at most {LIMIT / GIB:.0f}"
+        yield Finding("gguf cache", "ok", f"{folder}, {held}; remove the folder to empty it")
+
+
 def java() -> Iterator[Finding]:
     """METEOR, and the tokenizer of ROUGE-L and CIDEr, are Java programs."""
     wants = "METEOR, ROUGE-L and CIDEr"

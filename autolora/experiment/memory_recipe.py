@@ -10,7 +10,7 @@ from transformers import AutoConfig
 
 from autolora.experiment.memory import Passes, StageMemory, estimate, needed
 from autolora.experiment.memory_settings import MemorySettings, Storage, lighter
-from autolora.model.load import gguf_option, opened
+from autolora.model.opening import opened
 from autolora.planted.kinds import seeded
 from autolora.recipe.schema import Model, Recipe
 from autolora.recipe.stages import Steps
@@ -110,10 +110,8 @@ def model_config(model: Model, *, trust_remote_code: bool = False) -> Any:
         UserError: It cannot be read; the message says what would have been fetched.
     """
     trusted = model.trust_remote_code and trust_remote_code
-    with opened(model) as place:
-        return AutoConfig.from_pretrained(
-            place, revision=model.revision, trust_remote_code=trusted, **gguf_option(model.name)
-        )
+    with opened(model) as found:
+        return AutoConfig.from_pretrained(found.place, trust_remote_code=trusted, **found.options)
 
 
 def settings_of(recipe: Recipe, config: Any, *, new_head: bool, on_card: bool, cards: int = 1) -> MemorySettings:

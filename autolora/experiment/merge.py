@@ -22,7 +22,8 @@ from autolora.errors import UserError
 from autolora.files import is_path
 from autolora.lora.stored import CONFIG, read_config
 from autolora.model.heads import settle_head
-from autolora.model.load import gguf_option, load_tokenizer, opened, own_label_names, weights_hash
+from autolora.model.load import load_tokenizer, own_label_names, weights_hash
+from autolora.model.opening import gguf_option, opened
 from autolora.planted.kinds import seeded
 from autolora.recipe.schema import Model
 from autolora.registry import TASKS
@@ -115,12 +116,11 @@ def _any_tokenizer(adapter: Path, model: Model) -> PreTrainedTokenizerBase | Non
     if any((adapter / name).is_file() for name in TOKENIZER):
         found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(adapter)
         return found
-    with opened(model) as place:
-        if Path(place).is_dir() and not gguf_option(model.name) and not _has_tokenizer(Path(place)):
+    with opened(model) as base:
+        if Path(base.place).is_dir() and not gguf_option(model.name) and not _has_tokenizer(Path(base.place)):
             return None
-        loaded: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            place, revision=model.revision, **gguf_option(model.name)
-        )
+        loaded: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(base.place, **base.options)
+        base.as_named(loaded)
     return loaded
 
 

@@ -27,7 +27,7 @@ from autolora.lora.parameters import trainable_parameters
 from autolora.lora.stored import CONFIG, read_config
 from autolora.methods.faults import explained
 from autolora.methods.peft import PeftMethod
-from autolora.model.load import check_length
+from autolora.model.fit import check_length
 from autolora.recipe.schema import Recipe
 from autolora.registry import TASKS
 from autolora.training.finetune import Training

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from autolora.errors import UserError
-from autolora.model.load import check_length
 from autolora.model.packed import packed_inputs
 
 LOOKED_AT = 2000  # examples whose token types are looked at: they come from the tokenizer's templates
@@ -219,3 +218,24 @@ def takes_inputs(model: Any, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     parameters = inspect.signature(getattr(inner, "forward", inner)).parameters
     anything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     return {name: tensor for name, tensor in inputs.items() if anything or name in parameters}
+
+
+def check_length(model: PreTrainedModel, longest: int) -> None:
+    """Make sure that the model has a position for every token.
+
+    Args:
+        model: With its embeddings in place.
+        longest: Tokens of the longest sequence.
+
+    Raises:
+        UserError: There are fewer positions.
+    """
+    limit = getattr(model.config, "max_position_embeddings", None)
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
+            limit = module.num_embeddings - module.padding_idx - 1  # RoBERTa counts its positions from there
+    if limit is not None and 0 < limit < longest:  # XLNet, which has no maximum, says -1
+        raise UserError(
+            f"data.max_length: sequences of {longest} tokens (with generated ones, where there are such) are longer "
+            f"than the model's maximum of {limit}; lower data.max_length or eval.generation.max_new_tokens"
+        )

@@ -6,55 +6,28 @@ The base of a planted truth is made from its seed at every load.
 from __future__ import annotations
 
 import hashlib
-import io
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stderr
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 import transformers
-from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from autolora.causes import is_memory
 from autolora.errors import UserError
-from autolora.model.bundled import bundled, bundled_folder
+from autolora.model.bundled import bundled
 from autolora.model.complete import Loading, check_complete
-from autolora.model.explain import is_local, loading_error
 from autolora.model.heads import output_layer, settle_head
-from autolora.model.hub import hub_or_cache
 from autolora.model.kept import FLOAT32, HeadOf, Kept, reference_of, set_reference
-from autolora.planted.checkpoint import planted_folder
-from autolora.planted.kinds import is_planted
+from autolora.model.opening import gguf_option, opened
 from autolora.recipe.schema import Model
 from autolora.training.recompute import recompute_layers
 from autolora.training.sharding import whole_tensor
 
 CPU = torch.device("cpu")
-
-
-def source(name: str) -> str:
-    """What transformers loads for a recipe's `model.name`, unless it is planted: a hub id or a local directory.
-
-    Args:
-        name: As the recipe has it, ``bundled:…`` among others.
-
-    Raises:
-        UserError: The package with a bundled model is not installed.
-    """
-    if not name.startswith("bundled:"):
-        if not Path(name).is_absolute() and Path(name).exists():  # which transformers would load, and run the code of
-            raise UserError(
-                f"model.name: {name!r} is a model of the hub, but {Path(name).absolute()} is there, too; write "
-                f"./{name} if that is meant, or give the command in another folder"
-            )
-        return name
-    return str(bundled_folder(name.removeprefix("bundled:")))
 
 
 def base_name(model: Model) -> tuple[str, str | None]:
@@ -67,16 +40,6 @@ def base_name(model: Model) -> tuple[str, str | None]:
     return (known.hub, None) if known else (model.name, model.revision)
 
 
-def gguf_option(name: str) -> dict[str, str]:
-    """What transformers has to be told of a bundled GGUF model, which it de-quantises; nothing of another one.
-
-    Args:
-        name: As a recipe has it.
-    """
-    known = bundled(name)
-    return {"gguf_file": known.gguf} if known and known.gguf else {}
-
-
 def load_tokenizer(model: Model, **options: Any) -> PreTrainedTokenizerBase:
     """The model's tokenizer, padding on the right. One without a padding token pads with its end-of-sequence token.
 
@@ -87,14 +50,11 @@ def load_tokenizer(model: Model, **options: Any) -> PreTrainedTokenizerBase:
     Raises:
         UserError: It cannot be loaded, or has nothing to pad with.
     """
-    with opened(model) as place:
+    with opened(model, direct=bool(options)) as found:  # what is asked of it enters its making from a GGUF file
         tokenizer = AutoTokenizer.from_pretrained(
-            place,
-            revision=model.revision,
-            trust_remote_code=model.trust_remote_code,
-            **gguf_option(model.name),
-            **options,
+            found.place, trust_remote_code=model.trust_remote_code, **found.options, **options
         )
+        found.as_named(tokenizer)
     if tokenizer.pad_token is None:
         if tokenizer.eos_token is None:
             raise UserError(
@@ -115,9 +75,9 @@ def is_encoder_decoder(model: Model) -> bool:
         UserError: Its configuration cannot be loaded.
     """
     if gguf_option(model.name):
-        return False  # GGUF files hold decoders, and take seconds to read
-    with opened(model) as place:
-        config = AutoConfig.from_pretrained(place, revision=model.revision, trust_remote_code=model.trust_remote_code)
+        return False  # GGUF files hold decoders
+    with opened(model) as found:
+        config = AutoConfig.from_pretrained(found.place, trust_remote_code=model.trust_remote_code, **found.options)
     return bool(config.is_encoder_decoder)
 
 
@@ -161,8 +121,7 @@ def load_model(
     """
     options = kept.options(partial(load_skeleton, model, auto_class, head_config, head), head, device)
     options |= attention(model)
-    with kept.while_loading(head):
-        loaded, loading = _load(model, auto_class, head_config, **options)
+    loaded, loading = _load(model, auto_class, head_config, kept.while_loading(head), **options)
     kept.settle(loaded, head)
     if model.gradient_checkpointing:
         recompute_layers(loaded)
@@ -197,22 +156,27 @@ def _as_stored(
 
 
 def _load(
-    model: Model, auto_class: str, head_config: dict[str, Any], **options: Any
+    model: Model,
+    auto_class: str,
+    head_config: dict[str, Any],
+    inside: AbstractContextManager[None] | None = None,
+    **options: Any,
 ) -> tuple[PreTrainedModel, Loading]:
-    """The model as transformers loads it, in float32, and what became of the checkpoint's tensors."""
-    with opened(model) as place:
+    """The model as transformers loads it, in float32, and what became of the checkpoint's tensors.
+
+    What it is loaded inside of begins once the place is settled, and has no say in how a GGUF file is converted.
+    """
+    with opened(model) as found, inside or nullcontext():
         loaded, report = getattr(transformers, auto_class).from_pretrained(
-            place,
-            revision=model.revision,
+            found.place,
             trust_remote_code=model.trust_remote_code,
             ignore_mismatched_sizes=True,  # a classification checkpoint with another number of labels
             output_loading_info=True,
             **{"dtype": torch.float32, **options},
-            **gguf_option(model.name),
+            **found.options,
             **head_config,
         )
-    if is_planted(model.name):  # not the folder that it lay in for a moment
-        loaded.name_or_path = loaded.config.name_or_path = model.name
+    found.as_named(loaded)  # not the folder that a planted one lay in for a moment
     return loaded, Loading.of(loaded, report)
 
 
@@ -242,12 +206,9 @@ def own_label_names(model: Model) -> dict[int, str] | None:
     Raises:
         UserError: Its configuration cannot be loaded.
     """
-    with opened(model) as place:
+    with opened(model) as found:
         content, _ = PreTrainedConfig.get_config_dict(
-            place,
-            revision=model.revision,
-            trust_remote_code=model.trust_remote_code,
-            **gguf_option(model.name),
+            found.place, trust_remote_code=model.trust_remote_code, **found.options
         )
     own = content.get("id2label")
     return {int(i): str(name) for i, name in own.items()} if own else None
@@ -271,36 +232,16 @@ def load_skeleton(
         UserError: There is no such model, none can be made of its configuration, or its checkpoint does not fill it.
     """
     if not gguf_option(model.name) and not model.trust_remote_code:
-        loaded, loading = _load(model, auto_class, head_config, device_map="meta", **attention(model))
+        loaded, loading = _load(model, auto_class, head_config, None, device_map="meta", **attention(model))
         check_complete(loaded, loading, head(loaded), model.name)
         return loaded
     options = {"trust_remote_code": model.trust_remote_code}
-    with opened(model) as place:
-        config = AutoConfig.from_pretrained(place, revision=model.revision, **options, **gguf_option(model.name))
+    with opened(model) as found:
+        config = AutoConfig.from_pretrained(found.place, **options, **found.options)
+        config.name_or_path = found.name
         with torch.device("meta"):
             made: PreTrainedModel = getattr(transformers, auto_class).from_config(config, **options)
     return made
-
-
-def check_length(model: PreTrainedModel, longest: int) -> None:
-    """Make sure that the model has a position for every token.
-
-    Args:
-        model: With its embeddings in place.
-        longest: Tokens of the longest sequence.
-
-    Raises:
-        UserError: There are fewer positions.
-    """
-    limit = getattr(model.config, "max_position_embeddings", None)
-    for name, module in model.named_modules():
-        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
-            limit = module.num_embeddings - module.padding_idx - 1  # RoBERTa counts its positions from there
-    if limit is not None and 0 < limit < longest:  # XLNet, which has no maximum, says -1
-        raise UserError(
-            f"data.max_length: sequences of {longest} tokens (with generated ones, where there are such) are longer "
-            f"than the model's maximum of {limit}; lower data.max_length or eval.generation.max_new_tokens"
-        )
 
 
 def weights_hash(model: PreTrainedModel, leave_out: Collection[str]) -> str:
@@ -321,46 +262,3 @@ def weights_hash(model: PreTrainedModel, leave_out: Collection[str]) -> str:
 
 def _wide(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
-
-
-@contextmanager
-def opened(model: Model) -> Iterator[str]:
-    """What transformers loads, while it is there, without the library's noise and with errors explained.
-
-    Args:
-        model: The recipe's model section.
-
-    Raises:
-        UserError: It is not installed, or the block cannot load it.
-    """
-    with _explained(model), _quiet():
-        if is_planted(model.name):
-            with planted_folder(model.name) as folder:
-                yield folder
-        else:
-            with nullcontext() if is_local(model.name) else hub_or_cache():
-                yield source(model.name)
-
-
-@contextmanager
-def _explained(model: Model) -> Iterator[None]:
-    """Loading errors as one message that says what would have been fetched."""
-    try:
-        yield
-    except (OSError, ValueError, RuntimeError, ImportError, EOFError, UnpicklingError, SafetensorError) as error:
-        if is_memory(error):
-            raise
-        raise loading_error(model, error) from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the library's load report (a new task head is what is wanted here) and its progress bars."""
-    level = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    try:
-        with redirect_stderr(io.StringIO()):  # the bar of a GGUF file asks nobody
-            yield
-    finally:
-        transformers.logging.set_verbosity(level)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,8 @@ from huggingface_hub import constants
 
 from autolora.doctor import examine, machine, network, packages
 from autolora.doctor.finding import Finding, probed
+from autolora.model.cache import cached
+from autolora.model.converted import cache_root
 from autolora.training.compute import precision
 from tests.cli.support import Call
 
@@ -147,3 +150,22 @@ def test_the_command_says_it_in_words_and_in_json(call: Call, monkeypatch: pytes
     code, out, _ = call("doctor")
     assert code == 2
     assert "1 thing is wrong" in out
+
+
+def test_it_says_where_gguf_models_are_kept_and_whether_they_are_trusted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(constants, "HF_ASSETS_CACHE", str(tmp_path))
+    root = cache_root()
+    (found,) = machine.converted()
+    assert (found.state, found.text) == ("ok", f"{root} (not there yet)")
+    cached(root, {"sha256": "ab"}, lambda folder: (folder / "weights").write_bytes(b"x" * 2**20) and None)
+    (found,) = machine.converted()
+    assert (found.what, found.state) == ("gguf cache", "ok")
+    assert found.text == f"{root}, 0.0 GiB of at most 8; remove the folder to empty it"
+    if sys.platform != "win32":
+        root.chmod(0o777)
+        (found,) = machine.converted()
+        assert found.state == "note"
+        assert f"not used, GGUF models are read anew by every process: {root} can be entered by others" in found.text
+        assert f"chmod 700 {root}" in found.text

@@ -3,7 +3,7 @@
 import pytest
 
 from autolora.errors import UserError
-from autolora.model.load import check_length
+from autolora.model.fit import check_length
 from tests.model.tiny import tiny_model
 
 
