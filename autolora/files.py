@@ -116,6 +116,15 @@ def sync(path: Path) -> None:
         os.close(opened)
 
 
+def is_leftover(name: str) -> bool:
+    """Whether a file or folder is one that is about to take another's place, or was replaced.
+
+    Args:
+        name: Its name, without folders.
+    """
+    return _TEMPORARY.fullmatch(name) is not None or name.endswith((_NEW, _OLD))
+
+
 def remove_leftovers(folder: Path) -> None:
     """Remove what a killed process has left of files and folders that it was about to write; nothing whole is lost.
 

@@ -3,8 +3,10 @@
 Ours is what `autolora retrain` does with the method lora:8: its batches, its passes, its loop with log and progress.
 Theirs is stock PEFT on the same pretrained model in transformers' Trainer, with the same layers, rank, head and
 dropout: with batches grouped by length, with random ones (both at our precision, rate, schedule and without clipping),
-and with all its defaults, which are float32 and random batches. Data is encoded beforehand on both sides, and padded to
-the longest of a batch. Nobody writes checkpoints; all log every ten steps.
+and with all its defaults, which are float32 and random batches. Beside them the frozen model alone: our batches go
+forward and back through it, and there is no LoRA. No training of LoRA on these batches with these passes is quicker.
+Data is encoded beforehand on both sides, and padded to the longest of a batch. Nobody writes checkpoints; all log every
+ten steps.
 
 Data: CoLA below --data-root, below AUTOLORA_TEST_DATA, or beside the checkout; else the package's generated data.
 
@@ -19,7 +21,7 @@ import argparse
 import statistics
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,14 +39,17 @@ from autolora.runs.manifest import device_record
 from autolora.runs.store import Run
 from autolora.tables import Row, to_markdown
 from autolora.training.compute import Compute, precision
+from autolora.training.finetune import Training
 from autolora.training.log import MetricLog
 from autolora.training.loop import run_steps
 from autolora.training.seeds import derive, seed_torch
+from benchmarks import turns
 from benchmarks.estimators import laboratory
-from benchmarks.turns import Training, in_turns, steps_in_all
+from benchmarks.turns import in_turns, steps_in_all
 
 RANK, ALPHA, DROPOUT, RATE, LOG_EVERY = 8, 16, 0.1, 1e-3, 10
 OURS, GROUPED, RANDOM, DEFAULT = "autolora", "Trainer, grouped by length", "Trainer, random", "Trainer, its defaults"
+ALONE = "the frozen model, no LoRA"
 TARGETS = {GROUPED: 1.4, DEFAULT: 2.0}
 
 
@@ -72,13 +77,14 @@ class TellStep(transformers.TrainerCallback):
         self.passed_on()
 
 
-def ours(context: Context, folder: Path, total: int) -> Training:
+def ours(context: Context, folder: Path, total: int, *, adapted: bool = True) -> turns.Training:
     """The retraining of a run by `lora:RANK`, all but its beginning and its end.
 
     Args:
         context: Of the recipe.
         folder: For the run.
         total: Steps.
+        adapted: With LoRA; else the gradient goes through the frozen model to its embeddings, and the head is trained.
     """
     run = Run.create(folder, context.recipe)
     method, settings = method_of(run), run.recipe.retrain
@@ -87,7 +93,7 @@ def ours(context: Context, folder: Path, total: int) -> Training:
     model = context.model()
     head = context.head(model)
     seed_torch(derive(run.recipe.seed, "adapter"))
-    training = method.adapt(model, head, context, total)
+    training = method.adapt(model, head, context, total) if adapted else Training(frozen(model, head))
     training.model.train()
     trainable = finetuning(context, method, training, examples, total)
 
@@ -105,7 +111,20 @@ def ours(context: Context, folder: Path, total: int) -> Training:
     return train
 
 
-def theirs(context: Context, folder: Path, total: int, **options: Any) -> Training:
+def frozen(model: Any, head: Collection[str]) -> Any:
+    """The model with gradients of its head alone, which yet go all the way back to its embeddings.
+
+    Args:
+        model: Of transformers.
+        head: Names of the head's modules.
+    """
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(any(name.startswith(f"{part}.") for part in head))
+    model.get_input_embeddings().register_forward_hook(lambda module, given, output: output.requires_grad_())
+    return model
+
+
+def theirs(context: Context, folder: Path, total: int, **options: Any) -> turns.Training:
     """Trainer of transformers on a stock PEFT model of the same shape.
 
     Args:
@@ -141,7 +160,7 @@ def theirs(context: Context, folder: Path, total: int, **options: Any) -> Traini
     )
 
 
-def by_trainer(folder: Path, total: int, made: Callable[[], Mapping[str, Any]], **options: Any) -> Training:
+def by_trainer(folder: Path, total: int, made: Callable[[], Mapping[str, Any]], **options: Any) -> turns.Training:
     """A training by transformers' Trainer, which writes and shows nothing.
 
     Args:
@@ -178,7 +197,7 @@ def encoded(context: Context) -> Any:
     return Dataset.from_dict({**columns, "labels": [each["label"] for each in examples]})
 
 
-def contenders(context: Context, folder: Path, total: int) -> dict[str, Training]:
+def contenders(context: Context, folder: Path, total: int) -> dict[str, turns.Training]:
     """All trainings by name, ours first."""
     same = {
         "learning_rate": RATE,
@@ -191,6 +210,7 @@ def contenders(context: Context, folder: Path, total: int) -> dict[str, Training
         OURS: ours(context, folder / "runs", total),
         GROUPED: made(train_sampling_strategy="group_by_length", **same),
         RANDOM: made(train_sampling_strategy="random", **same),
+        ALONE: ours(context, folder / "alone", total, adapted=False),
     }
     default = made() if context.compute.bfloat16 else None  # in float32 it is the random one
     return found if default is None else {**found, DEFAULT: default}

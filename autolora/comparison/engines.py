@@ -13,7 +13,7 @@ def executor_for(resources: Resources, root: Path, ray: str | None = None) -> Ex
 
     Args:
         resources: What trials may take.
-        root: Where runs go, which the nodes of a cluster have to see.
+        root: Where runs go; where nodes of a cluster do not see it, runs are carried.
         ray: The address of a Ray cluster, see `autolora.comparison.ray_tasks`; None for processes of this machine.
 
     Raises:

@@ -115,6 +115,7 @@ class _Pool:
         on_end: Callable[[Trial, Run, float], None],
         on_notice: Callable[[str], None],
     ) -> None:
+        executor.check_tracking(tracking)
         self.root, self.executor, self.show, self.tracking = root, executor, show, tracking
         self.on_begin, self.on_end, self.on_notice = on_begin, on_end, on_notice
         self.runs = {trial_key(trial.recipe): trial.run for trial in trials if trial.run is not None}

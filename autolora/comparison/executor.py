@@ -124,6 +124,17 @@ class Executor(ABC):
             UserError: Machines differ in it.
         """
 
+    def check_tracking(self, tracking: Tracking) -> None:
+        """Make sure that trials can be followed where they run.
+
+        Args:
+            tracking: What is to follow them.
+
+        Raises:
+            UserError: They cannot.
+        """
+        return
+
     @abstractmethod
     def start(self, task: Task) -> Job:
         """Begin a trial; there is room for it.

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from autolora.comparison.carried import Parcel
+from autolora.comparison.carrying import Post, run_carried
 from autolora.comparison.worker import BUSY, work
 from autolora.recipe.schema import Recipe
 from autolora.runs.lock import Lock
-from autolora.trackers.follow import Tracking
+from autolora.trackers.follow import UNTRACKED, Tracking
 from autolora.training.compute import Precision, default_device, precision
 
-__all__ = ["BUSY", "Seen", "look", "precision_here", "run_trial"]
+__all__ = ["BUSY", "Seen", "look", "precision_here", "run_trial", "run_trial_apart"]
 SAME = ("autolora", "torch", "transformers", "peft")  # what results depend on
 
 
@@ -53,7 +56,9 @@ def precision_here() -> Precision:
     return precision("auto", default_device())
 
 
-def run_trial(folder: str, path: str, recipe: Recipe, precision: Precision, threads: int, tracking: Tracking) -> int:
+def run_trial(
+    folder: str, path: str, recipe: Recipe, precision: Precision, threads: int, tracking: Tracking = UNTRACKED
+) -> int:
     """A trial, to its end, in a process of its own.
 
     Args:
@@ -78,6 +83,36 @@ def run_trial(folder: str, path: str, recipe: Recipe, precision: Precision, thre
     except SystemExit as end:
         return int(end.code or 0)
     return 0
+
+
+def run_trial_apart(
+    folder: str,
+    parcels: Mapping[str, Parcel],
+    name: str,
+    recipe: Recipe,
+    precision: Precision,
+    threads: int,
+    post: Post,
+    every: float,
+) -> int:
+    """A trial, to its end, in a process of its own, on a node that does not see its run.
+
+    Args:
+        folder: See `run_trial`.
+        parcels: See `autolora.comparison.carrying.run_carried`.
+        name: See there.
+        recipe: See `run_trial`.
+        precision: See there.
+        threads: See there.
+        post: See `run_carried`.
+        every: See there.
+
+    Returns:
+        See `run_trial`.
+    """
+    return run_carried(
+        parcels, name, post, lambda path: run_trial(folder, str(path), recipe, precision, threads), every
+    )
 
 
 def _version(name: str) -> tuple[str, str]:

@@ -1,9 +1,9 @@
 """Trials as tasks of a Ray cluster: ``RayTasks("auto", root, Resources(gpus=1))``.
 
 Ray says which node a trial runs on; whose trial it is, and what came of it, is `autolora.comparison.execute`'s as it is
-on one machine. Runs are on a folder that all nodes see, so a trial whose node or process dies is gone on with by
-another from its last checkpoint. That they see it, that locks hold on it across nodes, and that they have this version
-of autolora, is looked at on every node before anything is run.
+on one machine. A trial whose node or process dies is gone on with by another from its last checkpoint. Whether nodes
+see the runs' folder and locks on it, and whether they have this version of autolora, is looked at on every node before
+anything is run: where one does not see the folder, runs are carried (`autolora.comparison.carrying`).
 
 An address is "auto" (the cluster that this machine belongs to, or RAY_ADDRESS), "local" (begun for this comparison, on
 this machine), HOST:PORT, or ray://HOST:PORT.
@@ -17,17 +17,22 @@ import time
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from typing_extensions import override
 
 from autolora.comparison import ray_node
-from autolora.comparison.executor import LONGEST_END, Ending, Executor, Job, Resources, Task
+from autolora.comparison.carrying import EVERY, CarriedJob
+from autolora.comparison.executor import Executor, Job, Resources, Task
+from autolora.comparison.ray_jobs import RayJob
 from autolora.comparison.ray_node import Seen
+from autolora.comparison.ray_post import Mailbox, RayPost
 from autolora.console import warn
 from autolora.errors import UserError
 from autolora.runs.lock import Lock
+from autolora.trackers.follow import Tracking
 from autolora.training.compute import Precision
 
 INSTALL = "--ray: Ray is not installed: pip install 'autolora[ray]'"
@@ -57,9 +62,11 @@ class RayTasks(Executor):
             self._gpus = resources.gpus or (1.0 if has_gpus else 0.0)
             if self._jobs is None and not self._capacity():
                 raise UserError(self._no_room())
-            self._check_nodes()
+            apart = self._check_nodes()
             # A process of its own for each, whose peak of memory is the trial's; what is begun again is ours to say.
-            self._trial = self._ray.remote(max_retries=0, max_calls=1, **self._needed)(ray_node.run_trial)
+            trial = ray_node.run_trial_apart if apart else ray_node.run_trial
+            self._trial = self._ray.remote(max_retries=0, max_calls=1, **self._needed)(trial)
+            self._mailbox = self._mailbox_here() if apart else None
         except BaseException:
             self.close()
             raise
@@ -82,12 +89,26 @@ class RayTasks(Executor):
 
     @override
     def start(self, task: Task) -> Job:
-        given = (str(task.run.path.absolute()), task.trial.recipe, task.precision, self._cpus, task.tracking)
-        return _RayJob(task, self._ray, self._trial.remote(str(Path.cwd()), *given))
+        folder, given = str(Path.cwd()), (task.trial.recipe, task.precision, self._cpus)
+        if self._mailbox is None:
+            path = str(task.run.path.absolute())
+            return RayJob(task, self._ray, self._trial.remote(folder, path, *given, task.tracking))
+        post = RayPost(self._mailbox, uuid.uuid4().hex)
+        begin = partial(self._trial.remote, folder)
+        return CarriedJob(task, post, lambda *needed: RayJob(task, self._ray, begin(*needed, *given, post, EVERY)))
+
+    @override
+    def check_tracking(self, tracking: Tracking) -> None:
+        if self._mailbox is not None and tracking.names:
+            raise UserError(
+                f"--track: nodes do not see {self._root.absolute()}, where {', '.join(tracking.names)} would follow "
+                "the trials; leave it out, or compare in a folder that all nodes see"
+            )
 
     @override
     def wait(self, jobs: list[Job], longest: float) -> None:
-        ends = [job.end for job in jobs if isinstance(job, _RayJob)]
+        tasks = [job.job if isinstance(job, CarriedJob) else job for job in jobs]
+        ends = [task.end for task in tasks if isinstance(task, RayJob)]
         if ends:
             self._ray.wait(ends, timeout=longest)
         else:
@@ -125,8 +146,15 @@ class RayTasks(Executor):
             "say how many to queue (--jobs)"
         )
 
-    def _check_nodes(self) -> None:
-        """Make sure that all nodes see the runs' folder, hold each other's locks, and have the same code."""
+    def _mailbox_here(self) -> Any:
+        """An actor on this machine, or on the one that this one asks: it is there for as long as what is asked."""
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        here = NodeAffinitySchedulingStrategy(self._ray.get_runtime_context().get_node_id(), soft=True)
+        return self._ray.remote(scheduling_strategy=here, **AT_ONCE)(Mailbox).remote()
+
+    def _check_nodes(self) -> bool:
+        """Make sure that all nodes have the same code; whether one does not see the runs' folder."""
         made = _make(self._root)
         lock = Lock(self._root.absolute() / f".nodes-{uuid.uuid4().hex[:12]}")
         try:
@@ -136,20 +164,25 @@ class RayTasks(Executor):
                 found = self._on_each(ray_node.look, AT_ONCE, str(Path.cwd()), str(lock.path))
             finally:
                 lock.release()
-            if faults := [
-                fault for host, seen in sorted(found.items()) for fault in _faults(host, seen, mine, self._root)
-            ]:
+            if faults := [fault for host, seen in sorted(found.items()) for fault in _faults(host, seen, mine)]:
                 raise UserError("\n".join(f"--ray: {fault}" for fault in dict.fromkeys(faults)))
         except BaseException:
             with suppress(OSError):
                 for folder in made:
                     folder.rmdir()
             raise
-        if any(not seen.locked for seen in found.values()):
+        apart = [host for host, seen in sorted(found.items()) if not seen.shared]
+        if apart:
+            warn(
+                f"{self._root}: not seen by {', '.join(apart)}: runs are carried to the nodes and brought back, every "
+                f"{EVERY:g} seconds what has changed"
+            )
+        elif any(not seen.locked for seen in found.values()):
             warn(
                 f"{self._root}: nodes do not see each other's locks (flock) there; no other comparison may use this "
                 "folder at the same time"
             )
+        return bool(apart)
 
     def _on_each(self, function: Any, needed: Mapping[str, float], *given: str) -> dict[str, Any]:
         """What a function says on each node that has room for a trial, by the node's name."""
@@ -175,49 +208,6 @@ class RayTasks(Executor):
                     "the same on every node, or in a folder that all of them see"
                 ) from error
         return found
-
-
-class _RayJob(Job):
-    """A trial that is a task.
-
-    Args:
-        task: The trial.
-        ray: The module.
-        end: What Ray gives for the task's result.
-    """
-
-    def __init__(self, task: Task, ray: Any, end: Any) -> None:
-        super().__init__(task)
-        self.ray, self.end = ray, end
-
-    @override
-    def ending(self) -> Ending | None:
-        if not self.ray.wait([self.end], timeout=0)[0]:
-            return None
-        from ray.exceptions import RayError, RayTaskError, TaskCancelledError
-
-        try:
-            code = self.ray.get(self.end)
-        except TaskCancelledError:
-            return Ending(clean=False, reason="its task was cancelled")
-        except RayTaskError as error:
-            return Ending(clean=False, reason=str(error.cause))
-        except RayError as error:  # of the worker, its node, its memory or its owner
-            what = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
-            said = f"{self.trial.name}: its worker or node died"
-            return Ending(
-                False, False, f"{said}, and it is gone on with from its last checkpoint: {what}", f"{said}: {what}"
-            )
-        return Ending(code == 0, code == ray_node.BUSY, reason=f"its task ended with exit code {code}")
-
-    @override
-    def cancel(self) -> None:
-        self.ray.cancel(self.end)
-
-    @override
-    def join(self) -> None:
-        if not self.ray.wait([self.end], timeout=LONGEST_END)[0]:
-            self.ray.cancel(self.end, force=True)
 
 
 def connect(address: str) -> tuple[Any, bool]:
@@ -263,13 +253,8 @@ def _make(folder: Path) -> list[Path]:
     return missing
 
 
-def _faults(host: str, seen: Seen, mine: Seen, root: Path) -> list[str]:
+def _faults(host: str, seen: Seen, mine: Seen) -> list[str]:
     found = []
-    if not seen.shared:
-        found.append(
-            f"the node {host} does not see {root.absolute()}: runs have to be on a folder that all nodes see under the "
-            "same path (--output)"
-        )
     if not seen.folder:
         found.append(f"the node {host} has no folder {Path.cwd()}, which relative paths of recipes start from")
     differing = [name for name in mine.versions if seen.versions.get(name) != mine.versions[name]]

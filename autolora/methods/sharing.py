@@ -42,6 +42,19 @@ def offer(run: Run, source: Run) -> None:
     run.note("search", **{SHARED: Path(os.path.relpath(source.path.resolve(), run.path.resolve())).as_posix()})
 
 
+def offered(run: Run) -> Path | None:
+    """The folder of the run whose search this one was told that it may take over; None where none was.
+
+    Args:
+        run: Any.
+
+    Raises:
+        UserError: It lies elsewhere than beside it.
+    """
+    path = _noted(run).get(SHARED)
+    return None if path is None else beside(run.path, path, f"manifest.json, stages.search.{SHARED}")
+
+
 def note_found(run: Run) -> None:
     """Keep what a search has taken before ranks are read off it.
 
@@ -62,10 +75,9 @@ def taken_over(run: Run, context: Context, identity: str) -> bool:
     Raises:
         UserError: What was offered is not what was written.
     """
-    offered = _noted(run).get(SHARED)
-    if offered is None:
+    other = offered(run)
+    if other is None:
         return False
-    other = beside(run.path, offered, f"manifest.json, stages.search.{SHARED}")
     source = Run.open(other) if (other / "recipe.yaml").is_file() else None
     fits = source is not None and belong_to(source.path / "search", identity) and _same_base(run, source, context)
     if source is not None and fits:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from autolora.comparison import ray_node
+from autolora.comparison import ray_node, ray_tasks
 from autolora.comparison.compare import compare
 from autolora.comparison.executor import Resources
 from autolora.comparison.plan import Trial
@@ -20,6 +20,7 @@ from autolora.errors import UserError
 from autolora.experiment.preflight import load_recipe
 from autolora.recipe.method import parse_methods
 from autolora.runs.store import Run
+from autolora.trackers.follow import Tracking
 
 pytestmark = pytest.mark.slow
 FIXED = ("comparison.md", "scores.csv", "differences.csv", "table.tex")
@@ -50,7 +51,13 @@ def run(laboratory: Path, root: Path, executor: RayTasks | None, **told: Any) ->
     return {name: (found.folder / name).read_bytes() for name in FIXED}
 
 
-def test_a_node_that_is_killed_in_the_middle_changes_no_table(cluster: Any, laboratory: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("seen", [True, False], ids=["shared", "carried"])
+def test_a_node_that_is_killed_in_the_middle_changes_no_table(
+    cluster: Any, laboratory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seen: bool
+) -> None:
+    if not seen:
+        monkeypatch.setattr(ray_node, "look", blind)
+        monkeypatch.setattr(ray_tasks, "EVERY", 0.3)
     expected = run(laboratory, tmp_path / "alone", None)
     begun: list[Run] = []
     notices: list[str] = []
@@ -65,6 +72,7 @@ def test_a_node_that_is_killed_in_the_middle_changes_no_table(cluster: Any, labo
 
     executor = RayTasks(cluster.address, tmp_path / "ray", Resources())
     assert executor.size == 2
+    assert (executor._mailbox is None) == seen
     threading.Thread(target=kill, daemon=True).start()
     try:
         found = run(laboratory, tmp_path / "ray", executor, on_begin=begin, on_notice=notices.append)
@@ -97,13 +105,18 @@ def test_an_interruption_cancels_the_tasks_and_their_runs(cluster: Any, laborato
     assert all(each.live_process() is None for each in begun)
 
 
-def test_a_folder_that_nodes_do_not_see_is_refused_before_anything_is_run(
+def test_what_the_nodes_cannot_do_is_said_before_anything_is_run(
     cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ray_node, "look", blind)
-    with pytest.raises(UserError, match=r"does not see .*/new/runs: runs have to be on a folder that all nodes see"):
-        RayTasks(cluster.address, tmp_path / "new" / "runs", Resources())
-    assert not (tmp_path / "new").exists()
+    executor = RayTasks(cluster.address, tmp_path / "new" / "runs", Resources())
+    with pytest.raises(UserError, match=r"--track: nodes do not see .*/new/runs, where tensorboard would follow"):
+        executor.check_tracking(Tracking(("tensorboard",)))
+    executor.close()
+    monkeypatch.setattr(ray_node, "look", elsewhere)
+    with pytest.raises(UserError, match="has no folder"):
+        RayTasks(cluster.address, tmp_path / "newer" / "runs", Resources())
+    assert not (tmp_path / "newer").exists()
     with pytest.raises(UserError, match="no node has room for a trial of 64 CPUs"):
         RayTasks(cluster.address, tmp_path, Resources(cpus=64))
 
@@ -111,3 +124,8 @@ def test_a_folder_that_nodes_do_not_see_is_refused_before_anything_is_run(
 def blind(folder: str, lock: str) -> ray_node.Seen:
     """What a node sees that has a disk of its own."""
     return replace(LOOK(folder, lock), shared=False, locked=False)
+
+
+def elsewhere(folder: str, lock: str) -> ray_node.Seen:
+    """The same, without the working folder."""
+    return replace(blind(folder, lock), folder=False)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
+from multiprocessing.queues import Queue
 from pathlib import Path
+from queue import Empty
 
+from autolora.comparison.carried import Parcel
 from autolora.recipe.schema import Recipe
 from autolora.runs.lock import LOOK_EVERY
 from autolora.runs.store import Run
@@ -59,3 +63,29 @@ def visible_in_a_worker(path: str, device: str) -> None:
 
     worker._work = look
     worker.work(path, Run.open(Path(path)).recipe, "float32", None, False, device=device)
+
+
+class QueuePost:
+    """A way for parcels between processes.
+
+    Args:
+        parcels: A queue of multiprocessing.
+    """
+
+    def __init__(self, parcels: Queue[Parcel]) -> None:
+        self.parcels = parcels
+
+    def send(self, parcel: Parcel) -> None:
+        self.parcels.put(parcel)
+
+    def deliver(self, parcel: Parcel) -> None:
+        self.parcels.put(parcel)
+        self.parcels.close()
+        self.parcels.join_thread()
+
+    def collect(self) -> list[Parcel]:
+        found = []
+        with suppress(Empty):
+            while True:
+                found.append(self.parcels.get_nowait())
+        return found
