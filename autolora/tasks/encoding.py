@@ -14,6 +14,8 @@ from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from typing_extensions import override
+
 from autolora.errors import UserError
 
 if TYPE_CHECKING:
@@ -34,10 +36,15 @@ class Packed(Mapping[str, Any]):
         self._names, self._cells = names, cells
 
     def __getitem__(self, name: str) -> Any:
-        if name not in self._names:
-            raise KeyError(name)
-        cell = self._cells[self._names.index(name)]
+        try:
+            cell = self._cells[self._names.index(name)]
+        except ValueError:
+            raise KeyError(name) from None
         return cell.tolist() if isinstance(cell, array) else cell
+
+    @override
+    def __contains__(self, name: object) -> bool:  # a Mapping's own makes a list to answer this
+        return name in self._names
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
@@ -58,9 +65,21 @@ class Packer:
 
     def __call__(self, example: Mapping[str, Any]) -> Packed:
         """The example with its lists of numbers packed."""
-        names = tuple(example)
-        cells = (self._numbers(cell, name) if isinstance(cell, list) else cell for name, cell in example.items())
-        return Packed(self.names.setdefault(names, names), tuple(cells))
+        return self.all({name: [cell] for name, cell in example.items()})[0]
+
+    def all(self, columns: Mapping[str, Sequence[Any]]) -> list[Packed]:
+        """Several examples, packed.
+
+        Args:
+            columns: The cells of all examples, by name.
+        """
+        names = tuple(columns)
+        shared = self.names.setdefault(names, names)
+        packed = (
+            [self._numbers(cell, name) if isinstance(cell, list) else cell for cell in cells]
+            for name, cells in columns.items()
+        )
+        return [Packed(shared, cells) for cells in zip(*packed, strict=True)]
 
     def _numbers(self, cell: list[int], name: str) -> array[int]:
         try:
@@ -103,7 +122,7 @@ def in_batches(rows: Iterator[tuple[Any, ...]], size: int) -> Iterator[list[tupl
     batch: list[tuple[Any, ...]] = []
     length = 0
     for row in rows:
-        more = sum(len(cell) for cell in row[:size])
+        more = sum(map(len, row[:size]))
         if batch and (len(batch) >= ROWS or length + more > CHARACTERS):
             yield batch
             batch, length = [], 0
