@@ -10,8 +10,10 @@ number of characters, and of a text far longer than `max_length` only the beginn
 
 from __future__ import annotations
 
+import gc
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 ROWS, CHARACTERS = 1000, 2**21  # of a batch, at most
 READ = 100  # rows that are read at once
 A_TOKEN = 32  # characters, generously
+SELDOM = 50_000  # objects that are made between two looks for cycles
 MARGIN = 4  # so many times max_length tokens show that a beginning holds all tokens that are kept
 
 
@@ -87,6 +90,21 @@ class Packer:
         except OverflowError:
             return array("q", cell)
         return numbers if name == "input_ids" else self.masks.setdefault(numbers.tobytes(), numbers)
+
+
+@contextmanager
+def seldom_collecting() -> Iterator[None]:
+    """Meanwhile Python looks for cycles of garbage after every `SELDOM` objects, not after every few hundred.
+
+    Encoding makes lists by the hundred thousand, hardly any of them in a cycle, and each look of the last generation
+    goes through all that torch and transformers have made. Collecting that is switched off stays off.
+    """
+    first, *others = gc.get_threshold()
+    gc.set_threshold(max(first, SELDOM) if first else 0, *others)
+    try:
+        yield
+    finally:
+        gc.set_threshold(first, *others)
 
 
 def has_column(rows: Any, name: str) -> bool:
