@@ -132,9 +132,15 @@ class Registry(Generic[T]):
 @cache
 def _outside(group: str) -> tuple[EntryPoint, ...]:
     """What other packages register; found, not imported."""
+    return tuple(_entry_points().select(group=group))
+
+
+@cache
+def _entry_points() -> Any:
+    """Of all groups: every installed package is read for them, which is not to be done for each group again."""
     from importlib.metadata import entry_points  # slow to import
 
-    return tuple(entry_points(group=group))
+    return entry_points()
 
 
 def _resolve(place: str) -> Any:

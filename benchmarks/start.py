@@ -5,7 +5,10 @@ Two tables, each with contenders that take turns, in processes of their own:
 - ``autolora --help`` and ``autolora recipes validate RECIPE`` against ``python -c "import typer, yaml, pydantic"``;
 - the first training step on 50 000 rows, against transformers' own way to it on the same file: `load_dataset`, `map`
   with the tokenizer, `Trainer`. Model, batch and rows are the same; autolora's checks and its overview of the data are
-  part of its start. Memory is the most that was resident.
+  part of its start. Memory is the most that was resident. Neither finds anything of an earlier start.
+
+autolora is compiled to bytecode first, as everything that is installed is: else one that was never imported, or that
+PYTHONDONTWRITEBYTECODE keeps from being compiled, would be compiled at every start.
 
 The rows are CoLA's below --data-root, below AUTOLORA_TEST_DATA, or beside the checkout, each with another one behind it
 once all have been there; else generated ones. Processor seconds are those of the processes: a busy machine changes them
@@ -15,6 +18,7 @@ less than wall seconds.
 from __future__ import annotations
 
 import argparse
+import compileall
 import json
 import os
 import platform
@@ -27,6 +31,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import autolora
 from autolora.console import say
 from autolora.model.bundled import bundled_folder
 from autolora.tables import to_markdown
@@ -80,6 +85,7 @@ def main() -> None:
     parser.add_argument("--first-steps", type=int, default=3, help="of each way to a first step")
     options = parser.parse_args()
     say(f"{platform.platform()}, {os.cpu_count()} CPUs, Python {platform.python_version()}\n")
+    compileall.compile_dir(Path(autolora.__file__).parent, quiet=1)
     python = [sys.executable, "-m", "autolora"]
     commands = {
         f'python -c "{LIBRARIES}"': [sys.executable, "-c", LIBRARIES],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, EntryPoints
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,6 +20,8 @@ from autolora.registry import (
     TASKS,
     TRACKERS,
     Registry,
+    _entry_points,
+    _outside,
 )
 from tests.metrics.processes import run_python
 
@@ -226,3 +228,26 @@ print(sorted(name for name in sys.modules if name.startswith("autolora.") or nam
 """
     done = run_python(code)
     assert done.stdout.strip() == "['autolora.errors', 'autolora.registry', 'autolora.words']", done.stderr
+
+
+def test_installed_packages_are_looked_through_once_for_all_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[object] = []
+
+    def entry_points() -> EntryPoints:
+        looked.append(None)
+        return EntryPoints([EntryPoint("mine", "a:b", "autolora.metrics"), EntryPoint("own", "c:d", "autolora.tasks")])
+
+    monkeypatch.setattr("importlib.metadata.entry_points", entry_points)
+    clear()
+    try:
+        assert "mine" in METRICS
+        assert "mine" not in TASKS
+        assert "own" in TASKS
+        assert len(looked) == 1
+    finally:
+        clear()
+
+
+def clear() -> None:
+    for known in (_outside, _entry_points):
+        known.cache_clear()

@@ -35,6 +35,7 @@ from autolora.registry import ESTIMATORS, METHODS, METRICS, SCORES, TASKS
 from autolora.runs.base import Base
 from autolora.tasks.base import Purpose, Task, TeacherForced
 from autolora.tasks.encoder_decoder import family_of
+from autolora.tasks.encoding import seldom_collecting
 from autolora.training.batches import BatchStream, Example
 from autolora.training.compiled import CompiledPasses
 from autolora.training.compute import Compute
@@ -156,7 +157,9 @@ class Context:
         """
         if split not in self._examples:
             purpose: Purpose = "train" if split == self.recipe.data.splits.train else "eval"
-            self._examples[split] = self.task.encode(self.splits[split], self.tokenizer, split, purpose)
+            rows, tokenizer = self.splits[split], self.tokenizer
+            with seldom_collecting():
+                self._examples[split] = self.task.encode(rows, tokenizer, split, purpose)
         return self._examples[split]
 
     def teacher_forced(self, split: str) -> TeacherForced:

@@ -14,12 +14,13 @@ from typing import Any
 import datasets
 import pyarrow as pa
 
-from autolora.data.cells import Cell, Kind, cell, half_character
+from autolora.data.cells import Cell, Digits, Kind, cell, half_character
 from autolora.data.reading.table import Row
 from autolora.data.splits import Report, Seen
 from autolora.errors import UserError
 
 ROWS, CHARACTERS = 1000, 2**22  # of a batch, at most
+TEXTS = ("text", "name", "any")  # kinds of cells that take a text as it is
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,9 @@ def spool(
 
 class _Spooler:
     def __init__(self, columns: Sequence[Column], lists: set[str], drop: bool, names_in: str | None) -> None:
-        self.columns, self.lists, self.drop, self.names_in = columns, lists, drop, names_in
+        self.columns, self.lists, self.drop = columns, lists, drop
+        self.texts = [column.kind in TEXTS and column.name not in lists for column in columns]
+        self.counted = next((i for i, column in enumerate(columns) if column.name == names_in), None)
         self.report = Report()
         self.batch: list[list[Cell]] = []
         self.size = 0
@@ -102,7 +105,11 @@ class _Spooler:
     def _row(self, cells: Sequence[Any], number: int, part: Part) -> list[Cell] | None:
         """The cells of a row as they are written; None where the row is dropped."""
         row: list[Cell] = []
-        for value, column in zip(cells, self.columns, strict=True):
+        for value, column, text in zip(cells, self.columns, self.texts, strict=True):
+            kind = type(value)
+            if text and (kind is Digits or (kind is str and value and not value.isspace())):
+                row.append(value)  # as nearly all are; `cell` would give it as it is
+                continue
             found = self._cell(value, column, part, number)
             if found is None and not column.optional:
                 if not self.drop:
@@ -129,16 +136,20 @@ class _Spooler:
 
     def _note(self, row: list[Cell], number: int) -> None:
         self.batch.append(row)
-        self.size += sum(
-            sum(map(len, filter(None, found))) if isinstance(found, list) else len(found or "") for found in row
-        )
+        self.size += sum(map(_characters, row))
         self.report.places.add(number)
-        for column, found in zip(self.columns, row, strict=True):
-            if column.name == self.names_in:
-                for name in found if isinstance(found, list) else [found]:
-                    if name is not None:
-                        self.report.labels.setdefault(name, Seen(0, self.report.rows)).count += 1
+        if self.counted is not None:
+            found = row[self.counted]
+            for name in found if isinstance(found, list) else [found]:
+                if name is not None:
+                    self._count(name)
         self.report.rows += 1
+
+    def _count(self, name: str) -> None:
+        seen = self.report.labels.get(name)
+        if seen is None:
+            seen = self.report.labels[name] = Seen(0, self.report.rows)
+        seen.count += 1
 
     def _flush(self, writer: Any, schema: Any) -> None:
         if not self.batch:
@@ -159,3 +170,9 @@ class _Spooler:
                     if fault := half_character(text or ""):
                         return UserError(f"{self.report.places(first + i)}: {column.name!r} {fault}")
         raise AssertionError("a text that cannot be encoded has a surrogate in it")
+
+
+def _characters(found: Cell) -> int:
+    if isinstance(found, str):
+        return len(found)
+    return sum(map(len, filter(None, found))) if found else 0

@@ -55,11 +55,13 @@ class _SequenceTask(Task):
             texts[1:] = [[f"{between}{text}" for text in second] for second in texts[1:]]
             encoded = tokenizer(*texts, truncation=True, max_length=longest)
             cut += cut_off(encoded, tokenizer, texts, longest)
-            for i, row in enumerate(batch):
-                example = {key: encoded[key][i] for key in encoded}
-                if labelled:
-                    example["label"] = self.label(row[-1], f"split {split}, row {len(examples) + 1}")
-                examples.append(pack(example))
+            columns = dict(encoded)
+            if labelled:
+                columns["label"] = [
+                    self.label(row[-1], f"split {split}, row {number}")
+                    for number, row in enumerate(batch, len(examples) + 1)
+                ]
+            examples += pack.all(columns)
         self.cut_off[split] = cut
         return examples
 
@@ -134,7 +136,8 @@ class Classification(_SequenceTask):
 
     @override
     def label(self, value: Any, where: str) -> int:
-        check(self.ids, self.names, {value: where})
+        if value not in self.ids:
+            check(self.ids, self.names, {value: where})
         return self.ids[value]
 
     @override

@@ -10,9 +10,13 @@ number of characters, and of a text far longer than `max_length` only the beginn
 
 from __future__ import annotations
 
+import gc
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+from typing_extensions import override
 
 from autolora.errors import UserError
 
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
 ROWS, CHARACTERS = 1000, 2**21  # of a batch, at most
 READ = 100  # rows that are read at once
 A_TOKEN = 32  # characters, generously
+SELDOM = 50_000  # objects that are made between two looks for cycles
 MARGIN = 4  # so many times max_length tokens show that a beginning holds all tokens that are kept
 
 
@@ -34,10 +39,15 @@ class Packed(Mapping[str, Any]):
         self._names, self._cells = names, cells
 
     def __getitem__(self, name: str) -> Any:
-        if name not in self._names:
-            raise KeyError(name)
-        cell = self._cells[self._names.index(name)]
+        try:
+            cell = self._cells[self._names.index(name)]
+        except ValueError:
+            raise KeyError(name) from None
         return cell.tolist() if isinstance(cell, array) else cell
+
+    @override
+    def __contains__(self, name: object) -> bool:  # a Mapping's own makes a list to answer this
+        return name in self._names
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
@@ -58,9 +68,21 @@ class Packer:
 
     def __call__(self, example: Mapping[str, Any]) -> Packed:
         """The example with its lists of numbers packed."""
-        names = tuple(example)
-        cells = (self._numbers(cell, name) if isinstance(cell, list) else cell for name, cell in example.items())
-        return Packed(self.names.setdefault(names, names), tuple(cells))
+        return self.all({name: [cell] for name, cell in example.items()})[0]
+
+    def all(self, columns: Mapping[str, Sequence[Any]]) -> list[Packed]:
+        """Several examples, packed.
+
+        Args:
+            columns: The cells of all examples, by name.
+        """
+        names = tuple(columns)
+        shared = self.names.setdefault(names, names)
+        packed = (
+            [self._numbers(cell, name) if isinstance(cell, list) else cell for cell in cells]
+            for name, cells in columns.items()
+        )
+        return [Packed(shared, cells) for cells in zip(*packed, strict=True)]
 
     def _numbers(self, cell: list[int], name: str) -> array[int]:
         try:
@@ -68,6 +90,21 @@ class Packer:
         except OverflowError:
             return array("q", cell)
         return numbers if name == "input_ids" else self.masks.setdefault(numbers.tobytes(), numbers)
+
+
+@contextmanager
+def seldom_collecting() -> Iterator[None]:
+    """Meanwhile Python looks for cycles of garbage after every `SELDOM` objects, not after every few hundred.
+
+    Encoding makes lists by the hundred thousand, hardly any of them in a cycle, and each look of the last generation
+    goes through all that torch and transformers have made. Collecting that is switched off stays off.
+    """
+    first, *others = gc.get_threshold()
+    gc.set_threshold(max(first, SELDOM) if first else 0, *others)
+    try:
+        yield
+    finally:
+        gc.set_threshold(first, *others)
 
 
 def has_column(rows: Any, name: str) -> bool:
@@ -103,7 +140,7 @@ def in_batches(rows: Iterator[tuple[Any, ...]], size: int) -> Iterator[list[tupl
     batch: list[tuple[Any, ...]] = []
     length = 0
     for row in rows:
-        more = sum(len(cell) for cell in row[:size])
+        more = sum(map(len, row[:size]))
         if batch and (len(batch) >= ROWS or length + more > CHARACTERS):
             yield batch
             batch, length = [], 0
