@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.support import only_run, read, served
+from tests.cli.support import autolora, only_run, read
 
 TOY = """\
 import sys
@@ -55,7 +55,7 @@ def toy(tmp_path: Path) -> Path:
 def run(laboratory: Path, site: Path, output: Path, *settings: str) -> tuple[int, str]:
     options = [part for setting in ("retrain.steps=2", *settings) for part in ("--set", setting)]
     path = ":".join([str(site), *filter(None, [environment_path()])])
-    done = served("run", "tiny.yaml", "--output", output, *options, cwd=laboratory, PYTHONPATH=path)
+    done = autolora("run", "tiny.yaml", "--output", output, *options, cwd=laboratory, PYTHONPATH=path)
     return done.returncode, done.stderr
 
 
