@@ -38,10 +38,8 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_no_output_acts_on_terminal_browser_or_spreadsheet(
-    call: Call, hostile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("autolora.plots.figures.DPI", 40)  # nothing here is about the pictures
+@pytest.mark.usefixtures("small_pictures")
+def test_no_output_acts_on_terminal_browser_or_spreadsheet(call: Call, hostile: Path, tmp_path: Path) -> None:
     output = tmp_path / FOLDER
     for command in (
         ("recipes", "validate", hostile / "tiny.yaml"),
