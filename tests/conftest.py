@@ -1,22 +1,61 @@
 """Fixtures that every test may use: real data, and a small pretrained model."""
 
+import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+
+UNDRAWN = {"cards", "experiment", "lora", "methods", "model", "planted", "tasks"}
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported: the workers share the cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What all the imports leave is looked through for garbage once, and not again at every collection of the tests."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.collect()
+        gc.freeze()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The folder of the key that marks runs as made here, for every command of the session: not the developer's own."""
+    """The folder of the key that marks runs as made here, for every command of the session: not the developer's own.
+
+    What this process writes does not wait for the disk, either.
+    """
     folder = tmp_path_factory.mktemp("state")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AUTOLORA_STATE", str(folder))
+        patch.setattr("os.fsync", lambda _: None)
         yield folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def undrawn(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Without the figures of a search, which take as long as a tiny one, where tests do not look at them.
+
+    They are drawn in tests of the commands, of comparisons and of the ablations, and looked at in tests/plots.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        if request.path.parent.name in UNDRAWN and request.path.name != "test_ablations.py":
+            patch.setattr("autolora.methods.autolora._figures", lambda *_: None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def small_pictures() -> Iterator[None]:
+    """Figures of few pixels, which take much of a report's time; for tests of all that is not in them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("autolora.plots.figures.DPI", 40)
+        yield
 
 
 @pytest.fixture(scope="session")

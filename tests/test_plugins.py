@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.cli.support import autolora, only_run, read
+from tests.cli.support import autolora, only_run, read, served
 
 TOY = """\
 import sys
@@ -52,10 +54,16 @@ def toy(tmp_path: Path) -> Path:
     return folder
 
 
-def run(laboratory: Path, site: Path, output: Path, *settings: str) -> tuple[int, str]:
+def run(
+    laboratory: Path,
+    site: Path,
+    output: Path,
+    *settings: str,
+    by: Callable[..., subprocess.CompletedProcess[str]] = served,
+) -> tuple[int, str]:
     options = [part for setting in ("retrain.steps=2", *settings) for part in ("--set", setting)]
     path = ":".join([str(site), *filter(None, [environment_path()])])
-    done = autolora("run", "tiny.yaml", "--output", output, *options, cwd=laboratory, PYTHONPATH=path)
+    done = by("run", "tiny.yaml", "--output", output, *options, cwd=laboratory, PYTHONPATH=path)
     return done.returncode, done.stderr
 
 
@@ -66,7 +74,8 @@ def environment_path() -> str:
 
 
 def test_a_metric_and_a_method_of_another_package_are_used(laboratory: Path, toy: Path, tmp_path: Path) -> None:
-    code, err = run(laboratory, toy, tmp_path / "runs", "method.name=staircase", "eval.metrics=[mistakes, accuracy]")
+    settings = ("method.name=staircase", "eval.metrics=[mistakes, accuracy]")
+    code, err = run(laboratory, toy, tmp_path / "runs", *settings, by=autolora)
     assert code == 0, err
     assert "toy was imported" in err
     made = only_run(tmp_path / "runs")

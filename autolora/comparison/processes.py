@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from multiprocessing.context import ForkServerContext, SpawnContext
 
 SAFE_PATH = "PYTHONSAFEPATH"
-PRELOADED = ["autolora.comparison.worker"]
+PRELOADED = ["autolora.comparison.worker", "sklearn.metrics"]  # the latter scores labels: .7 s of every trial
 LOST = 255  # what multiprocessing says of a process whose fork server is gone: its true end is not known
 GIB = 2**30
 ONE = Resources(jobs=1)

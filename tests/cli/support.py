@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -35,11 +37,64 @@ def autolora(*arguments: str | Path, cwd: Path, **more: str) -> subprocess.Compl
     )
 
 
-def succeed(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """As `autolora`, where anything but success is a failure of the test."""
-    done = autolora(*arguments, cwd=cwd)
+def served(*arguments: str | Path, cwd: Path, **more: str) -> subprocess.CompletedProcess[str]:
+    """As `autolora`, in a process that a comparison's fork server begins: torch is imported there.
+
+    For whatever does not ask what is imported, how Python is started, or what libraries read from the environment when
+    they are imported.
+    """
+    from autolora.comparison.processes import process_context, start
+
+    command, environ = [*map(str, arguments)], environment(**more)
+    with tempfile.TemporaryDirectory() as folder:
+        texts = [Path(folder) / name for name in ("out", "err")]
+        process = process_context().Process(target=_serve, args=(command, str(cwd), environ, *map(str, texts)))
+        start(process)
+        process.join(300)
+        if process.exitcode is None:
+            process.kill()
+            raise subprocess.TimeoutExpired(command, 300)
+        out, err = (text.read_text(encoding="utf-8") for text in texts)
+    return subprocess.CompletedProcess(command, process.exitcode, out, err)
+
+
+def _serve(command: list[str], folder: str, environ: dict[str, str], out: str, err: str) -> None:
+    """The process of `served`."""
+    os.environ.clear()
+    os.environ.update(environ)
+    os.chdir(folder)
+    sys.path[:0] = [place for place in environ.get("PYTHONPATH", "").split(os.pathsep) if place not in sys.path]
+    for number, file in ((1, out), (2, err)):
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), number)
+    from autolora import registry
+    from autolora.cli import main
+
+    registry._outside.cache_clear()  # of this path, too
+    main(command)
+
+
+def succeed(
+    *arguments: str | Path, cwd: Path, by: Callable[..., subprocess.CompletedProcess[str]] = autolora
+) -> subprocess.CompletedProcess[str]:
+    """As `autolora` or `served`, where anything but success is a failure of the test."""
+    done = by(*arguments, cwd=cwd)
     assert done.returncode == 0, done.stderr
     return done
+
+
+def succeed_here(*arguments: str | Path, cwd: Path) -> None:
+    """As `succeed`, inside this process and from its fork server: for fixtures of many tests, as `call` is for one."""
+    from autolora.cli import main
+
+    terminate, code = signal.getsignal(signal.SIGTERM), object()
+    try:
+        with contextlib.chdir(cwd):
+            main([str(argument) for argument in arguments])
+    except SystemExit as end:
+        code = end.code
+    finally:
+        signal.signal(signal.SIGTERM, terminate)
+    assert code == 0
 
 
 def start(*arguments: str | Path, cwd: Path) -> subprocess.Popen[str]:

@@ -13,7 +13,7 @@ import yaml
 
 from autolora import __version__
 from autolora.cli.app import app
-from tests.cli.support import Call, autolora, contents, imported, lines, only_run, read, succeed
+from tests.cli.support import Call, autolora, contents, imported, lines, only_run, read, served, succeed
 from tests.laboratory import change_state
 
 HEAVY = {"torch", "transformers", "datasets", "peft", "accelerate", "evaluate"}
@@ -116,7 +116,8 @@ def test_search_takes_another_seed_settings_model_and_data_from_the_command_line
     shutil.copytree(laboratory / "data", tmp_path / "elsewhere" / "root" / "data")
     shutil.copyfile(laboratory / "tiny.yaml", tmp_path / "tiny.yaml")
     places = ("--model", "elsewhere/model", "--data-root", "elsewhere/root", "--output", "here")
-    done = succeed("search", "tiny.yaml", "--seed", "4", "--set", "search.log_every=10", *places, cwd=tmp_path)
+    settings = ("--seed", "4", "--set", "search.log_every=10", *places)
+    done = succeed("search", "tiny.yaml", *settings, cwd=tmp_path, by=served)
     run = only_run(tmp_path / "here")
     assert run.name.endswith("-4")
     resolved = yaml.safe_load((run / "recipe.yaml").read_text())

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from autolora.comparison.defaults import PAPER
-from tests.cli.support import Call, finish, freeze_when, lines, read, stage_states, start, succeed
+from tests.cli.support import Call, finish, freeze_when, lines, read, stage_states, start, succeed, succeed_here
 
 METHODS = "autolora,lora:2,lora-matched,shuffled,svd"
 SHORT = ("--set", "search.steps=6", "--set", "retrain.steps=12")
@@ -43,7 +43,7 @@ def run_folders(output: Path) -> list[str]:
 def compared(laboratory: Path) -> Path:
     """The output folder of a comparison that nothing interrupted. To be read only."""
     output = laboratory / "compared"
-    succeed("compare", "tiny.yaml", *options(output), "--jobs", "2", cwd=laboratory)
+    succeed_here("compare", "tiny.yaml", *options(output), "--jobs", "2", cwd=laboratory)
     return output
 
 

@@ -12,7 +12,7 @@ from autolora.errors import FAULT
 from autolora.files import read_json
 from tests.adapters.support import base, outputs, write_adapter
 from tests.adapters.support import loaded as in_peft
-from tests.cli.support import Call, succeed
+from tests.cli.support import Call, served, succeed
 from tests.laboratory import tiny_run
 
 TENSORS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
@@ -96,7 +96,7 @@ def test_the_adapter_of_a_run(laboratory: Path, tmp_path: Path) -> None:
     run, context = tiny_run(laboratory, tmp_path / "runs", "lora:4", "retrain.steps=3")
     search(run, context)
     retrain(run, context)
-    done = succeed("compress", run.path, "--budget", "0.5", "--output", "small", cwd=tmp_path)
+    done = succeed("compress", run.path, "--budget", "0.5", "--output", "small", cwd=tmp_path, by=served)
     assert "modules of rank 4" in done.stdout
     assert (tmp_path / "small" / "config.json").read_bytes() == (run.path / "adapter" / "config.json").read_bytes()
     assert in_peft(tmp_path / "small", context.model())

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.support import Call, autolora, lines, read, succeed
+from tests.cli.support import Call, lines, read, served, succeed
 from tests.laboratory import of_an_earlier_version
 
 ROWS = [
@@ -40,7 +40,7 @@ def squeezed(text: str) -> list[str]:
 
 def test_it_shows_rows_labels_lengths_examples_and_warnings_and_writes_nothing(folder: Path) -> None:
     before = sorted(folder.rglob("*"))
-    done = autolora("data", "tiny.yaml", "--set", "data.max_length=9", cwd=folder, COLUMNS="80")
+    done = served("data", "tiny.yaml", "--set", "data.max_length=9", cwd=folder, COLUMNS="80")
     assert (done.returncode, done.stderr) == (0, "")
     assert sorted(folder.rglob("*")) == before
     shown = squeezed(done.stdout)
@@ -66,7 +66,8 @@ def test_it_shows_rows_labels_lengths_examples_and_warnings_and_writes_nothing(f
 
 
 def test_json_is_the_record_with_the_examples(folder: Path) -> None:
-    found = json.loads(succeed("data", "tiny.yaml", "--json", "--set", "data.max_length=9", cwd=folder).stdout)
+    done = succeed("data", "tiny.yaml", "--json", "--set", "data.max_length=9", cwd=folder, by=served)
+    found = json.loads(done.stdout)
     assert (found["columns"], found["label"], list(found["splits"])) == (["sentence"], "label", ["train", "validation"])
     train = found["splits"]["train"]
     assert train["labels"] == {"no": 2, "yes": 1}
@@ -86,7 +87,7 @@ def test_many_splits_with_long_names_stay_within_the_line(folder: Path) -> None:
     for name in names[1:]:
         shutil.copyfile(folder / "data" / "validation.jsonl", folder / "data" / f"{name}.jsonl")
     splits = f"data.splits.eval=[{', '.join(names)}]"
-    shown = autolora("data", "tiny.yaml", "--set", splits, cwd=folder, COLUMNS="80").stdout
+    shown = served("data", "tiny.yaml", "--set", splits, cwd=folder, COLUMNS="80").stdout
     tables = shown.partition("warnings")[0].splitlines()[1:]
     assert max(map(len, tables)) <= 80
     assert len([line for line in squeezed(shown) if line.startswith("rows ")]) == 3  # three columns a table
@@ -118,7 +119,7 @@ def test_a_run_begins_with_what_was_read(laboratory: Path, finished: Path, tmp_p
     sentences = [row["sentence"] for row in lines(laboratory / "data" / "train.jsonl")]
     assert not [sentence for sentence in sentences if sentence in json.dumps(record)]
     steps = ("--set", "search.steps=1", "--set", "search.checkpoint_every=1")
-    err = succeed("search", "tiny.yaml", *steps, "--output", tmp_path, cwd=laboratory).stderr.splitlines()
+    err = succeed("search", "tiny.yaml", *steps, "--output", tmp_path, cwd=laboratory, by=served).stderr.splitlines()
     begun = next(i for i, line in enumerate(err) if line.startswith("run "))
     assert err[begun + 1] == "data: train 60 rows (label: 0 30, 1 30), validation 23 rows (label: 0 11, 1 12)"
     said = r"data: train has \d+(\.5)? tokens at the median, 15 at most of max_length 128; 0 of 60 examples are cut off"

@@ -6,7 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
-from tests.cli.support import Call, autolora, only_run, settings
+from tests.cli.support import Call, only_run, served, settings
 
 REGRESSION = ("--set", "task=regression", "--set", "eval.metrics=[pearson]")
 HOT = (*settings(search__steps=6, retrain__steps=2), *REGRESSION)
@@ -21,7 +21,7 @@ def test_a_diverged_run_ends_with_3_and_fails_again_when_it_is_gone_on_with(
         rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
         huge = [{**row, "label": (i % 7) * 1e25} for i, row in enumerate(rows)]
         file.write_text("".join(json.dumps(row) + "\n" for row in huge), encoding="utf-8")
-    done = autolora("run", "tiny.yaml", *HOT, "--output", tmp_path / "runs", cwd=place)
+    done = served("run", "tiny.yaml", *HOT, "--output", tmp_path / "runs", cwd=place)
     assert done.returncode == 3, done.stderr
     (message,) = [line for line in done.stderr.splitlines() if line.startswith("autolora: ")]
     assert message.startswith("autolora: the run failed: search, step 1: the ")

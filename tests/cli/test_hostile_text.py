@@ -38,6 +38,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.usefixtures("small_pictures")
 def test_no_output_acts_on_terminal_browser_or_spreadsheet(call: Call, hostile: Path, tmp_path: Path) -> None:
     output = tmp_path / FOLDER
     for command in (

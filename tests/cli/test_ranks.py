@@ -11,7 +11,7 @@ from PIL import Image
 
 from autolora.experiment.search import search
 from autolora.lora.ranks import Ranks
-from tests.cli.support import Call, contents, succeed
+from tests.cli.support import Call, contents, served, succeed
 from tests.laboratory import tiny_run
 
 
@@ -36,7 +36,7 @@ def refuse(constant: str) -> None:
 
 def test_the_command_prints_json_and_leaves_nothing_but_the_figure(mine: Path) -> None:
     before = contents(mine)
-    done = succeed("ranks", "--budget", "0.25", "--budget", "rank=1", "--json", cwd=mine.parents[2])
+    done = succeed("ranks", "--budget", "0.25", "--budget", "rank=1", "--json", cwd=mine.parents[2], by=served)
     found = json.loads(done.stdout, parse_constant=refuse)
     assert (found["score"], found["parameters"], found["initial_rank"]) == ("fisher", 1024, 4)
     assert [each["budget"] for each in found["asked"]] == [{"fraction": 0.25}, {"rank": 1}]

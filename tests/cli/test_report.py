@@ -8,6 +8,8 @@ import pytest
 
 from tests.cli.support import Call, autolora, imported, read, said, succeed
 
+pytestmark = pytest.mark.usefixtures("small_pictures")
+
 
 def test_a_page_about_one_run_is_written_into_its_folder(call: Call, copied: Path) -> None:
     code, out, err = call("report", copied, "--title", "One run")

@@ -17,7 +17,7 @@ from tests.cli.support import (
     read,
     stage_states,
     start,
-    succeed,
+    succeed_here,
     unfinish,
 )
 
@@ -62,8 +62,8 @@ def interrupted(laboratory: Path) -> Path:
     assert (code, stage_states(run)) == (-signal.SIGKILL, {"search": "success", "retrain": "running"})
     assert not (run / "adapter").exists()
 
-    succeed("retrain", "--resume", "--output", output, cwd=laboratory)
-    succeed("eval", "--output", output, cwd=laboratory)
+    succeed_here("retrain", "--resume", "--output", output, cwd=laboratory)
+    succeed_here("eval", "--output", output, cwd=laboratory)
     return only_run(output)
 
 

@@ -10,7 +10,9 @@ import pytest
 import yaml
 
 import autolora
-from tests.cli.support import Call, finish, freeze_when, read, start, succeed
+from tests.cli.support import Call, finish, freeze_when, read, start, succeed, succeed_here
+
+pytestmark = pytest.mark.usefixtures("small_pictures")
 
 SHORT = ("--set", "search.steps=4", "--set", "retrain.steps=12")
 RATES = "learning_rate=1e-5,2e-2"
@@ -43,7 +45,7 @@ def choices(output: Path) -> list[dict[str, str]]:
 def tuned(laboratory: Path) -> Path:
     """The output folder of a tuned comparison that nothing interrupted. To be read only."""
     output = laboratory / "tuned"
-    succeed("compare", "tiny.yaml", *options(output), cwd=laboratory)
+    succeed_here("compare", "tiny.yaml", *options(output), cwd=laboratory)
     return output
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
@@ -76,7 +76,8 @@ def test_the_process_of_a_trial_sees_its_own_gpu_and_no_other(
     laboratory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a machine that says that it has two, in processes that only say what they were given."""
-    monkeypatch.setattr(processes, "PRELOADED", [])
+    processes.process_context()
+    forkserver.ensure_running()  # it keeps the environment that it is begun in, for all tests of this process
     monkeypatch.setattr(processes, "work", workers.say_device)
     monkeypatch.setattr(processes, "default_device", lambda: torch.device("cuda"))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
@@ -97,10 +98,8 @@ def test_the_process_of_a_trial_sees_its_own_gpu_and_no_other(
 
 def test_a_worker_sets_its_gpu_before_it_touches_any(laboratory: Path, tmp_path: Path) -> None:
     run, _ = tiny_run(laboratory, tmp_path, "lora:2", "retrain.steps=1")
-    process = multiprocessing.get_context("spawn").Process(
-        target=workers.visible_in_a_worker, args=(str(run.path), "7")
-    )
-    process.start()
+    process = processes.process_context().Process(target=workers.visible_in_a_worker, args=(str(run.path), "7"))
+    processes.start(process)
     process.join()
     assert (run.path / "device").read_text() == "7"
 

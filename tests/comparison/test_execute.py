@@ -26,8 +26,11 @@ from tests.comparison import workers
 
 @pytest.fixture
 def planned(laboratory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Trial]]:
-    """Two trials as they are planned now, done by what stands for their processes."""
-    monkeypatch.setattr(processes, "PRELOADED", [])
+    """Two trials as they are planned now, done by what stands for their processes.
+
+    The fork server has a comparison's modules, as it has for every other test of this process: without them each
+    process would import torch for itself, and those of later tests as well.
+    """
     monkeypatch.setattr(processes, "work", workers.work)
     recipe = load_recipe(laboratory / "tiny.yaml")
     return lambda methods="lora:2,lora:3": plan([recipe], parse_methods(methods), [0], tmp_path)

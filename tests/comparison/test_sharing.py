@@ -27,7 +27,7 @@ from autolora.runs.results import read_result
 from autolora.runs.store import Run
 from autolora.training.checkpoint import load_checkpoint, save_checkpoint
 from autolora.training.finetune import Finetuning
-from tests.cli.support import contents, finish, freeze_when, read, start, succeed
+from tests.cli.support import contents, finish, freeze_when, read, start, succeed, succeed_here
 from tests.laboratory import flip_bit, of_an_earlier_version, tiny_run, write_laboratory
 
 STEPS = ("search.steps=6", "retrain.steps=12")
@@ -77,7 +77,7 @@ def compare(output: Path, *more: str) -> list[str | Path]:
 def together(laboratory: Path) -> Path:
     """The output folder of a comparison of several of them. To be read only."""
     output = laboratory / "together"
-    succeed(*compare(output, "--jobs", "2"), cwd=laboratory)
+    succeed_here(*compare(output, "--jobs", "2"), cwd=laboratory)
     return output
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,6 +15,7 @@ from benchmarks.fuzz.data import DataFiles
 from benchmarks.fuzz.recipes import Recipes
 from benchmarks.fuzz.runs import RunFolders
 from benchmarks.fuzz.workers import Limits, attempt, outcomes
+from tests.cli.support import succeed_here
 
 KEPT = sorted((Path(__file__).parent / "cases").glob("*-*"))
 FUZZERS = {"recipes": Recipes(), "data": DataFiles(), "runs": RunFolders("lora:2", killed=False)}
@@ -35,6 +37,17 @@ def _quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     yield
     signal.signal(signal.SIGTERM, handler)
+
+
+@pytest.fixture(autouse=True)
+def _made_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The runs that are damaged are made inside this process, which has imported torch."""
+
+    def made(*words: str | Path, cwd: Path, log: Path) -> SimpleNamespace:
+        succeed_here(*words, cwd=cwd)
+        return SimpleNamespace(wait=lambda: 0)
+
+    monkeypatch.setattr("benchmarks.fuzz.runs.start", made)
 
 
 @pytest.mark.parametrize("kind", SHARE)

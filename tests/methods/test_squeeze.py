@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -207,13 +208,18 @@ STOPS: dict[str, list[tuple[Any, str, int]]] = {
     ("where", "budget"), [*((where, "0.25") for where in STOPS), ("retrain", "tolerance"), ("all", "tolerance")]
 )
 def test_a_run_that_is_interrupted_ends_as_any_other(
-    learner: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, budget: str
+    learner: Path,
+    kept_run: Callable[..., Run],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
+    budget: str,
 ) -> None:
     import importlib
 
     word = "squeeze:budget=tolerance=0.05" if budget == "tolerance" else f"squeeze:budget={budget}"
     more, begun = (TOLERANT, 20) if budget == "tolerance" else ((), BEGUN)
-    whole, _ = done(learner, tmp_path / "whole", word, *more)
+    whole = kept_run(word, *more)
     run, context = squeezed(learner, tmp_path / "parts", word, *more)
     for owner, name, call in STOPS[where]:
         there = importlib.import_module(owner) if isinstance(owner, str) else owner

@@ -3,39 +3,43 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 from autolora.experiment.line import retrain
+from autolora.lora.ranks import Ranks
 from autolora.methods.base import method_class, method_of
 from autolora.methods.budgets import nearest_uniform
 from autolora.methods.squeeze import best_of_each
 from autolora.methods.uniform import Uniform
 from autolora.recipe.schema import MethodSettings
 from autolora.registry import SCORES
+from autolora.runs.store import Run
 from tests.laboratory import tiny_run
 from tests.methods.linked import layer_of, reopened, spent
-from tests.methods.squeezed import STEPS, checkpoint, done, evidence_of, same, searched, squeezed
+from tests.methods.squeezed import STEPS, checkpoint, done, evidence_of, same, squeezed
 
+Search = Callable[..., tuple[Run, Ranks]]
 BUDGETS = ["0.25", "0.6", "rank=2"]
 CONTROLS = ["squeeze-uniform", "squeeze-shuffled", "fisher-scratch"]
 
 
 @pytest.mark.parametrize("name", CONTROLS)
-def test_a_control_has_squeezes_first_share_and_evidence(learner: Path, tmp_path: Path, name: str) -> None:
-    run, _ = searched(learner, tmp_path, "squeeze:budget=0.25")
-    control, _ = searched(learner, tmp_path, f"{name}:budget=0.25")
+def test_a_control_has_squeezes_first_share_and_evidence(kept_search: Search, name: str) -> None:
+    run, _ = kept_search("squeeze:budget=0.25")
+    control, _ = kept_search(f"{name}:budget=0.25")
     assert same(checkpoint(run, "search"), checkpoint(control, "search"))
     files = [(each.path / "search" / "evidence.safetensors").read_bytes() for each in (run, control)]
     assert files[0] == files[1]  # the identity of the search is in it
 
 
 @pytest.mark.parametrize("budget", BUDGETS)
-def test_uniform_ranks_are_as_even_as_squeezes_size_goes(learner: Path, tmp_path: Path, budget: str) -> None:
-    _, squeezed_to = searched(learner, tmp_path, f"squeeze:budget={budget}")
-    run, ranks = searched(learner, tmp_path, f"squeeze-uniform:budget={budget}")
+def test_uniform_ranks_are_as_even_as_squeezes_size_goes(kept_search: Search, budget: str) -> None:
+    _, squeezed_to = kept_search(f"squeeze:budget={budget}")
+    run, ranks = kept_search(f"squeeze-uniform:budget={budget}")
     costs = {name: each.cost for name, each in evidence_of(run).components.items()}
     assert ranks == nearest_uniform(costs, squeezed_to.parameters)
     assert max(ranks.values()) - min(ranks.values()) <= 1
@@ -44,9 +48,9 @@ def test_uniform_ranks_are_as_even_as_squeezes_size_goes(learner: Path, tmp_path
 
 
 @pytest.mark.parametrize("budget", BUDGETS)
-def test_shuffled_ranks_are_a_permutation_within_shapes(learner: Path, tmp_path: Path, budget: str) -> None:
-    _, squeezed_to = searched(learner, tmp_path, f"squeeze:budget={budget}")
-    _, ranks = searched(learner, tmp_path, f"squeeze-shuffled:budget={budget}")
+def test_shuffled_ranks_are_a_permutation_within_shapes(kept_search: Search, budget: str) -> None:
+    _, squeezed_to = kept_search(f"squeeze:budget={budget}")
+    _, ranks = kept_search(f"squeeze-shuffled:budget={budget}")
     assert list(ranks) == list(squeezed_to)
     for shape in set(ranks.shapes.values()):
         names = [name for name in ranks if ranks.shapes[name] == shape]
@@ -55,8 +59,8 @@ def test_shuffled_ranks_are_a_permutation_within_shapes(learner: Path, tmp_path:
 
 
 @pytest.mark.parametrize("name", CONTROLS)
-def test_each_layer_keeps_its_best_by_fisher(learner: Path, tmp_path: Path, name: str) -> None:
-    run, ranks = searched(learner, tmp_path, f"{name}:budget=0.6")
+def test_each_layer_keeps_its_best_by_fisher(kept_search: Search, name: str) -> None:
+    run, ranks = kept_search(f"{name}:budget=0.6")
     fisher = SCORES.load("fisher")(evidence_of(run))
     for layer, kept in ranks.kept.items():
         best = sorted(range(4), key=lambda i: -float(fisher[layer][i]))[: ranks[layer]]
@@ -69,8 +73,8 @@ def test_the_best_of_a_layer_that_has_fewer_are_all_of_them() -> None:
     assert best_of_each({"a": 2, "b": 3}, values) == {"a": (1, 2), "b": (0,)}
 
 
-def test_from_scratch_is_a_fresh_lora_at_squeezes_ranks(learner: Path, tmp_path: Path) -> None:
-    _, squeezed_to = searched(learner, tmp_path, "squeeze:budget=0.25")
+def test_from_scratch_is_a_fresh_lora_at_squeezes_ranks(learner: Path, tmp_path: Path, kept_search: Search) -> None:
+    _, squeezed_to = kept_search("squeeze:budget=0.25")
     run, context = done(learner, tmp_path, "fisher-scratch:budget=0.25")
     assert run.ranks() == dict(squeezed_to)
     model = context.model()

@@ -87,7 +87,7 @@ def test_it_is_a_metric_of_that_name_with_this_direction_and_range(name: str) ->
     assert metric.headline.name == compared_by
 
 
-@pytest.mark.usefixtures("once_begun")
+@pytest.mark.usefixtures("one_begun")
 @pytest.mark.parametrize("name", EVERY)
 def test_a_perfect_prediction_is_at_the_best_end_and_a_worse_one_is_not(name: str) -> None:
     references, perfect, worse = truth(name)
@@ -100,7 +100,7 @@ def test_a_perfect_prediction_is_at_the_best_end_and_a_worse_one_is_not(name: st
         assert gain > 0.01
 
 
-@pytest.mark.usefixtures("once_begun")
+@pytest.mark.usefixtures("one_begun")
 @pytest.mark.parametrize("name", EVERY)
 def test_no_prediction_leaves_the_range(name: str) -> None:
     references, perfect, worse = truth(name)

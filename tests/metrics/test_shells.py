@@ -35,7 +35,7 @@ def test_every_metric_has_a_shell_that_says_what_the_metric_is() -> None:
         assert made.inputs_description.startswith("predictions")
 
 
-@pytest.mark.usefixtures("once_begun")
+@pytest.mark.usefixtures("one_begun")
 @pytest.mark.parametrize("name", EVERY)
 def test_a_shell_gives_what_the_function_gives(name: str) -> None:
     references, perfect, worse = truth(name)

@@ -6,6 +6,8 @@ import csv
 import json
 import math
 import shutil
+import subprocess
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -36,6 +38,7 @@ def tgen(shared_data: Path) -> tuple[list[str], list[list[str]]]:
     return [outputs[key] for key in references], list(references.values())
 
 
+@pytest.mark.usefixtures("one_begun")
 @pytest.mark.parametrize(
     "name", ["bleu", "nist", *(pytest.param(n, marks=needs_java) for n in ("meteor", "rouge_l", "cider"))]
 )
@@ -77,6 +80,7 @@ def test_ter_counts_edits_for_each_reference_word() -> None:
 
 
 @needs_java
+@pytest.mark.usefixtures("one_begun")
 def test_java_metrics_of_empty_and_odd_texts() -> None:
     outputs = ["", "Café ||| Zürich\ncosts £20-25"]
     references = [["A cat sat on the mat."], ["Café Zürich costs £20-25", "It costs £20-25."]]
@@ -103,12 +107,18 @@ def test_wrong_references_are_refused(references: list[list[str]], message: str)
 
 
 @needs_java
-def test_scores_of_several_parts_take_one_meteor(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scores_of_several_parts_take_one_meteor(monkeypatch: pytest.MonkeyPatch, kept_meteor: text._Kept) -> None:
+    """The one is a METEOR of its own; where each would begin one, the tests' shared one stands for it."""
     outputs, references = ["a cat sat on it .", "the dogs ran"], [["the cat sat here ."], ["a dog ran off", "dogs run"]]
     parts = [slice(None), slice(1), slice(1, 2)]
     begun: list[object] = []
     begin = text._begun
-    monkeypatch.setattr(text, "_begun", lambda: begun.append(1) or begin())
+
+    def counted() -> AbstractContextManager[subprocess.Popen[str]]:
+        begun.append(1)
+        return begin() if len(begun) == 1 else nullcontext(kept_meteor.process)
+
+    monkeypatch.setattr(text, "_begun", counted)
     with one_meteor():
         with one_meteor():
             together = [meteor(outputs[part], references[part]) for part in parts[:2]]

@@ -42,13 +42,6 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
     return cache(lambda name: write_checkpoint(root / name, ARCHITECTURES[name]))
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without figures, which take as long as all the rest, and without waiting for the disk."""
-    monkeypatch.setattr("autolora.methods.autolora._figures", lambda *_: None)
-    monkeypatch.setattr("os.fsync", lambda _: None)
-
-
 def rows(family: str) -> list[dict[str, Any]]:
     if family == "tagging":
         words = [text.split() for text in SENTENCES]

@@ -22,7 +22,7 @@ from autolora.recipe.schema import Recipe
 from autolora.recipe.shipped import find_recipe
 from autolora.runs.store import Run
 from autolora.training.finetune import Finetuning
-from tests.cli.support import autolora, contents, only_run, read, settings, succeed
+from tests.cli.support import contents, only_run, read, served, settings, succeed
 from tests.laboratory import tiny_run
 from tests.methods.linked import interrupting
 
@@ -158,7 +158,7 @@ def test_the_command_shows_the_recovery_and_compares(tmp_path: Path) -> None:
 
 
 def test_the_command_refuses_the_oracle_elsewhere_before_a_run_is_made(laboratory: Path, tmp_path: Path) -> None:
-    done = autolora("run", laboratory / "tiny.yaml", "--set", "method.name=oracle", cwd=tmp_path)
+    done = served("run", laboratory / "tiny.yaml", "--set", "method.name=oracle", cwd=tmp_path)
     assert done.returncode == 2
     assert "the true ranks are known of planted models only" in done.stderr
     assert not (tmp_path / "runs").exists()

@@ -17,7 +17,7 @@ from autolora.recipe.method import parse_method, parse_methods
 from autolora.recipe.pairs import check_pairs
 from autolora.recipe.schema import MethodSettings, Recipe, Search
 from autolora.recipe.stages import RankRule, Retrain
-from tests.cli.support import autolora
+from tests.cli.support import autolora, served
 
 NONE = {"search": {"estimator": "none"}}
 FISHER: dict[str, Any] = {"score": "fisher", "rule": "budget", "budget": {"rank": 1}}
@@ -209,7 +209,7 @@ def test_what_has_no_bearing_on_one_method_may_be_for_another(
 
 
 def test_the_command_line_refuses_before_anything_is_run(laboratory: Path, tmp_path: Path) -> None:
-    done = autolora(
+    done = served(
         "compare", laboratory / "tiny.yaml", "--methods", "lora:4,squeeze", "--seeds", "0", "--output", tmp_path / "r",
         cwd=tmp_path,
     )  # fmt: skip

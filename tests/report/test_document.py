@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from autolora.lora.ranks import Ranks
 from autolora.report.document import write_report
 from autolora.report.html import to_html
 from autolora.runs.results import Result
+
+pytestmark = pytest.mark.usefixtures("small_pictures")
 
 MODULES = [f"h.{layer}.attn.{name}" for layer in range(3) for name in ("query", "value")]
 SAID = (
@@ -116,26 +119,50 @@ def report(results: Sequence[Result], folder: Path, **more: Any) -> tuple[Page, 
     return Page(paths[0].read_text(encoding="utf-8")), paths[1].read_text(encoding="utf-8")
 
 
+def runs_of_two_methods(root: Path) -> list[Result]:
+    return [result(root, method, seed) for method in ("autolora", "svd") for seed in (0, 1)]
+
+
 @pytest.fixture
 def four(tmp_path: Path) -> list[Result]:
-    return [result(tmp_path / "runs", method, seed) for method in ("autolora", "svd") for seed in (0, 1)]
+    return runs_of_two_methods(tmp_path / "runs")
 
 
-def test_it_has_every_section_in_both_forms(four: list[Result], tmp_path: Path) -> None:
-    tables = [
-        Captioned("scores", "The summary", [{"method": "autolora", "mean": 0.51239}]),
-        Captioned("none", "Empty", []),
-    ]
-    page, markdown = report(four, tmp_path / "report", tables=tables)
-    for text in (page.text, markdown):
+TABLES = (
+    Captioned("scores", "The summary", [{"method": "autolora", "mean": 0.51239}]),
+    Captioned("none", "Empty", []),
+    Captioned("x", "See https://example.org.", []),
+)
+
+
+@dataclass(frozen=True)
+class Reported:
+    """What a report has been made of, its folder, and its two forms."""
+
+    runs: list[Result]
+    folder: Path
+    page: Page
+    markdown: str
+
+
+@pytest.fixture(scope="module")
+def reported(small_pictures: None, tmp_path_factory: pytest.TempPathFactory) -> Reported:
+    """The report on four runs, with tables. To be read only."""
+    folder = tmp_path_factory.mktemp("reported")
+    runs = runs_of_two_methods(folder / "runs")
+    return Reported(runs, folder / "report", *report(runs, folder / "report", tables=TABLES))
+
+
+def test_it_has_every_section_in_both_forms(reported: Reported) -> None:
+    for text in (reported.page.text, reported.markdown):
         for said in SAID:
             assert said in text, said
 
 
-def test_it_needs_no_network_and_runs_no_script_but_its_own(four: list[Result], tmp_path: Path) -> None:
-    page, _ = report(four, tmp_path / "report", tables=[Captioned("x", "See https://example.org.", [])])
+def test_it_needs_no_network_and_runs_no_script_but_its_own(reported: Reported) -> None:
+    page = reported.page
     assert not {"link", "iframe", "object"} & {tag for tag, _ in page.tags}
-    text = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    text = (reported.folder / "report.html").read_text(encoding="utf-8")
     (script,) = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     (policy,) = (str(meta["content"]) for meta in page.all("meta") if "http-equiv" in meta)
@@ -163,19 +190,22 @@ def test_texts_are_escaped(tmp_path: Path) -> None:
     assert "<img" not in markdown
 
 
-def test_the_markdowns_pictures_are_there(four: list[Result], tmp_path: Path) -> None:
-    folder = tmp_path / "report"
-    page, markdown = report(four, folder)
-    links = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", markdown)
-    assert len(links) == len(list(page.all("img"))) == 1 + 2 + 1 + 3
+def test_the_markdowns_pictures_are_there(reported: Reported) -> None:
+    folder = reported.folder
+    links = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", reported.markdown)
+    assert len(links) == len(list(reported.page.all("img"))) == 1 + 2 + 1 + 3
     assert all((folder / link).is_file() for link in links)
     assert {path.relative_to(folder).as_posix() for path in (folder / "figures").iterdir()} == set(links)
 
 
-def test_the_same_runs_give_the_same_bytes(four: list[Result], tmp_path: Path) -> None:
-    first, second = (write_report(four, tmp_path / name, [], "A report") for name in ("one", "two"))
-    assert [path.name for path in first] == [path.name for path in second]
-    assert all(one.read_bytes() == two.read_bytes() for one, two in zip(first, second, strict=True))
+def test_the_same_runs_give_the_same_bytes(reported: Reported, tmp_path: Path) -> None:
+    report(reported.runs, tmp_path, tables=TABLES)
+    first, second = (
+        {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        for folder in (reported.folder, tmp_path)
+    )
+    assert len(first) == 2 + 7
+    assert first == second
 
 
 def test_a_single_run_has_no_agreement(tmp_path: Path) -> None:
@@ -223,9 +253,11 @@ def test_a_method_without_a_log_of_its_own_is_named(four: list[Result], tmp_path
     assert "Without a log of the retraining: svd." in page.text
 
 
-def test_a_search_that_was_shared_is_said_to_be_charged_to_each(four: list[Result], tmp_path: Path) -> None:
+def test_a_search_that_was_shared_is_said_to_be_charged_to_each(
+    reported: Reported, four: list[Result], tmp_path: Path
+) -> None:
     said = "each is charged with it"
-    assert said not in report(four, tmp_path / "before")[1]
+    assert said not in reported.markdown
     manifest = {"stages": {**MANIFEST["stages"], "search": {"shared": "../another"}}}  # type: ignore[dict-item]
     four[1] = result(tmp_path / "runs", "autolora", 1, manifest=MANIFEST | manifest)
     page, markdown = report(four, tmp_path / "after")

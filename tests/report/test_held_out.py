@@ -16,6 +16,8 @@ from autolora.report.document import write_report
 from autolora.report.lean import Lean
 from tests.report.test_document import MANIFEST, result, write
 
+pytestmark = pytest.mark.usefixtures("small_pictures")
+
 LINES = [(10, 1.0, 0.6), (20, 0.8, 0.9), (30, 0.7, 0.75)]  # step, training loss, accuracy of the held-out rows
 KEPT = {"step": 20, "of": 30, "best_step": 20, "by": "held_out_accuracy", "value": 0.9}
 

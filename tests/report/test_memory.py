@@ -56,7 +56,8 @@ def test_a_light_result_is_a_small_part_of_what_was_read(tmp_path: Path) -> None
     assert light / 20 < 6_000
 
 
-def test_light_results_give_the_page_that_whole_ones_give(tmp_path: Path) -> None:
+def test_light_results_give_the_page_that_whole_ones_give(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("autolora.plots.figures.DPI", 40)
     light, runs = Lean(), [heavy(tmp_path, seed) for seed in range(2)]
     one = write_report(runs, tmp_path / "one", outcome(runs), "Page")
     two = write_report([light(run) for run in runs], tmp_path / "two", outcome(runs), "Page")
