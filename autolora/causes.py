@@ -48,10 +48,10 @@ MEMORY = (  # parts of the messages of torch, CUDA and MPS
     "not enough memory",
     "alloc_failed",
 )
-ONEDNN = (
+ONEDNN = (  # whole messages of oneDNN on a CPU without room
     "could not create a primitive",
     "could not create a memory object",
-)  # in whole, oneDNN's on a CPU without room
+)
 LOWER = {  # what takes less memory, by stage
     "search": "search.batch_size, or raise search.gradient_accumulation (the same results in smaller pieces)",
     "retrain": "retrain.batch_size, or raise retrain.gradient_accumulation (the same results in smaller pieces)",
