@@ -12,9 +12,9 @@ RUN if [ "$JAVA" = true ]; then \
       && rm -rf /var/lib/apt/lists/*; \
     fi
 
-# Nothing runs as root; runs/ belongs to whoever runs.
+# Nothing runs as root. The home holds runs/, the key that marks them as made here, and caches; whoever runs (--user) may write there.
 RUN useradd --create-home --uid 1000 autolora \
-    && install --directory --owner autolora --group autolora /home/autolora/runs
+    && chmod 1777 /home/autolora
 
 WORKDIR /opt/autolora
 COPY pyproject.toml constraints.txt README.md LICENSE ./
@@ -28,7 +28,7 @@ RUN pip install --no-cache-dir --no-input --only-binary :all: -c constraints.txt
 
 USER autolora
 WORKDIR /home/autolora
-ENV HF_HUB_OFFLINE=1 PYTHONUNBUFFERED=1
-VOLUME /home/autolora/runs
+ENV HOME=/home/autolora HF_HUB_OFFLINE=1 PYTHONUNBUFFERED=1
+VOLUME /home/autolora
 ENTRYPOINT ["autolora"]
 CMD ["run", "quickstart"]

@@ -48,6 +48,10 @@ MEMORY = (  # parts of the messages of torch, CUDA and MPS
     "not enough memory",
     "alloc_failed",
 )
+ONEDNN = (  # whole messages of oneDNN on a CPU without room
+    "could not create a primitive",
+    "could not create a memory object",
+)
 LOWER = {  # what takes less memory, by stage
     "search": "search.batch_size, or raise search.gradient_accumulation (the same results in smaller pieces)",
     "retrain": "retrain.batch_size, or raise retrain.gradient_accumulation (the same results in smaller pieces)",
@@ -93,7 +97,8 @@ def is_memory(error: BaseException) -> bool:
         return True
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
-    return isinstance(error, RuntimeError) and any(part in str(error).lower() for part in MEMORY)
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and (text.strip() in ONEDNN or any(part in text for part in MEMORY))
 
 
 @contextmanager

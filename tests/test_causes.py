@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from autolora.causes import MENDABLE, explained, plainly
+from autolora.causes import MENDABLE, explained, is_memory, plainly
 from autolora.errors import RunError, UserError
 
 
@@ -65,6 +65,7 @@ def test_an_allocation_that_fails_is_a_failed_run_with_advice(allocate: object) 
         RuntimeError("CUDA error: out of memory"),
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
         RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)"),
+        RuntimeError("could not create a primitive"),  # what oneDNN said of a process with too little
         OSError(errno.ENOMEM, "Cannot allocate memory"),
     ],
 )
@@ -72,6 +73,10 @@ def test_the_memory_of_a_device_is_memory(error: Exception) -> None:
     told = explained(error, "eval")
     assert isinstance(told, RunError)
     assert "lower eval.batch_size" in str(told)
+
+
+def test_what_a_processor_cannot_do_is_no_shortage() -> None:
+    assert not is_memory(RuntimeError("could not create a primitive descriptor for a matmul primitive"))
 
 
 def test_a_name_that_is_too_long_and_one_with_a_nul(tmp_path: Path) -> None:

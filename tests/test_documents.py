@@ -29,24 +29,30 @@ def blocks(name: str) -> list[str]:
 
 
 @pytest.mark.usefixtures("minilm")
-def test_the_python_page_runs_from_top_to_bottom(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_python_page_runs_from_top_to_bottom(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
     found = blocks("docs/python-api.md")
     assert len(found) == 7
-    names = {"folder": tmp_path, "__name__": "page"}  # the comparison is not begun; tests/test_api.py runs one
+    names = {"__name__": "page"}  # the comparison is not begun; tests/test_api.py runs one
     for block in found:
         exec(compile(block, "docs/python-api.md", "exec"), names)
     printed = capsys.readouterr().out.splitlines()
     assert printed[0].startswith("{'0': ")
     assert printed[1].startswith("matthews_correlation ")
-    assert str(tmp_path / "quickstart") in printed[3]
+    assert str(Path("trained", "quickstart")) in printed[3]
     assert names["EXACT"].scores([1, 2], [1, 3])[0].value == 0.5  # type: ignore[attr-defined]
 
 
-def test_the_page_on_integrations_runs_from_top_to_bottom(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_page_on_integrations_runs_from_top_to_bottom(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
     pytest.importorskip("lightning", reason="pip install 'autolora[lightning]' brings it")
     found = blocks("docs/integrations.md")
     assert len(found) == 4
-    names: dict[str, Any] = {"folder": tmp_path, "__name__": "page"}
+    names: dict[str, Any] = {"__name__": "page"}
     for block in found:
         exec(compile(block, "docs/integrations.md", "exec"), names)
     whole = names["get_peft_model"](names["base"](), names["lora"])
@@ -54,7 +60,10 @@ def test_the_page_on_integrations_runs_from_top_to_bottom(tmp_path: Path, capsys
     sizes = [int(line) for line in capsys.readouterr().out.splitlines() if line.isdigit()]
     assert len(sizes) == 2
     assert all(0 < size <= half for size in [*sizes, names["ranks"].parameters])
-    assert all((tmp_path / name / "adapter_config.json").is_file() for name in ("adapter", "lightning", "accelerate"))
+    assert all(
+        (tmp_path / "trained" / name / "adapter_config.json").is_file()
+        for name in ("adapter", "lightning", "accelerate")
+    )
 
 
 TAGGING = """\

@@ -18,6 +18,7 @@ CARRIED = (".json", ".md", ".txt", ".model", ".jinja", ".tiktoken", ".yaml", ".y
 NOT_CARRIED = (CONFIG, "ranks.json", "compressed.json", "trainer_state.json")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 DIFFUSERS = "pytorch_lora_weights.safetensors"
+SHOWN = 20  # names of adapters in a message
 HUB = "hf download NAME --local-dir DIR"
 
 
@@ -39,9 +40,10 @@ def find_adapter(path: Path) -> Path:
     if (path / "manifest.json").is_file() and (path / "adapter" / CONFIG).is_file():
         return _with_tensors(path / "adapter")
     if inner := inner_adapters(path):
+        shown = [*inner[:SHOWN], *([f"and {len(inner) - SHOWN} more"] if len(inner) > SHOWN else [])]
         raise UserError(
             f"{path} has {len(inner)} adapter{'s' if len(inner) > 1 else ''} in folders of "
-            f"{'their' if len(inner) > 1 else 'its'} own: {', '.join(inner)}; name the one that is meant, such as "
+            f"{'their' if len(inner) > 1 else 'its'} own: {', '.join(shown)}; name the one that is meant, such as "
             f"{path / inner[0]}"
         )
     for name in (DIFFUSERS, *sorted(each.name for each in path.glob("*.safetensors"))):
@@ -51,12 +53,13 @@ def find_adapter(path: Path) -> Path:
 
 
 def inner_adapters(folder: Path) -> list[str]:
-    """The names of folders in a folder that are adapters themselves.
+    """The folders in a folder that are adapters themselves, from there: those of runs that are in it, too.
 
     Args:
         folder: Any.
     """
-    return sorted(each.parent.name for each in folder.glob(f"*/{CONFIG}"))
+    inner = [*folder.glob(f"*/{CONFIG}"), *folder.glob(f"*/adapter/{CONFIG}")]  # the latter: those of runs
+    return sorted(each.parent.relative_to(folder).as_posix() for each in inner)
 
 
 def check_file(path: Path, largest: int | None = LARGEST) -> None:

@@ -20,7 +20,7 @@ from autolora.adapters.card_file import HERE, is_edited, sealed, unsealed
 from autolora.errors import UserError
 from autolora.files import json_text, read_json
 from autolora.lora.stored import CARD, CONFIG, RECORD, TENSORS, WEIGHTS
-from autolora.runs.folders import ranks_file
+from autolora.runs.folders import ranks_file, runs_inside
 from autolora.runs.inventory import WHOLE, check_there, verified, verify_below
 from autolora.runs.reach import local_paths
 from autolora.runs.status import STAGES
@@ -91,6 +91,7 @@ def folder_parcel(folder: Path, repository: str, base_model: str | None = None) 
     if not merged and not smaller:
         raise UserError(
             f"{folder} is no run, and no folder that autolora compress or autolora merge wrote; name one of these"
+            f"{runs_inside(folder)}"
         )
     names = [*PRODUCT, *TOKENIZER, "generation_config.json", "ranks.json", "compressed.json"]
     if merged:

@@ -193,13 +193,13 @@ def _recipe(adapter: Path, asked: Asked, options: Options) -> Recipe:
         return options.read(find_recipe(asked.recipe))
     if asked.data is not None:
         return _of_file(adapter, asked, asked.data, options)
-    from autolora.runs.folders import run_of
+    from autolora.runs.folders import run_of, runs_inside
 
     run = run_of(adapter)
     if run is None:
         raise UserError(
             f"{adapter} is no run, whose recipe would say which data it is about; name some with --recipe RECIPE or "
-            "--data FILE"
+            f"--data FILE{runs_inside(adapter)}"
         )
     from autolora.runs.reach import check_reach
     from autolora.runs.store import Run

@@ -111,7 +111,8 @@ def _mib(size: int | None) -> str:
 
 def _notes(found: RecipeMemory) -> Iterator[str]:
     settings = found.settings
-    yield f"examples at a time: {settings.search_examples} in the search, {settings.retrain_examples} later"
+    searching = f"{settings.search_examples} in the search, " if "search" in found.stages else ""
+    yield f"examples at a time: {searching}{settings.retrain_examples}{' later' if searching else ''}"
     if settings.cards > 1:
         has = "a share of the base (--use_fsdp)" if settings.shared else "the whole base (quantised)"
         yield f"of each of {settings.cards} cards, which has {has}"

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from autolora.tables import Row
 
 ReportOption = Annotated[
-    Path | None, typer.Option("--output", metavar="DIR", help="Where the pages go; default: the folder of the runs.")
+    Path | None,
+    typer.Option(
+        "--output", metavar="DIR", help="Where the pages go; default: the folder that is named; of several, report."
+    ),
 ]
 TitleOption = Annotated[str | None, typer.Option(help="The page's title.")]
 

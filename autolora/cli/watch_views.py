@@ -103,7 +103,7 @@ def of_comparison(folder: Path, now: Underway) -> View:
     methods: list[Row] = [
         {
             "task": each.recipe,
-            "method": each.method,
+            "method": each.arm,
             **{state: each.states[state] for state in counts},
             "metric": each.metric,
             "mean so far": each.shown or None,
@@ -251,7 +251,7 @@ def _running(trial: Trial) -> Row:
 
 def _name(trial: Trial) -> str:
     cell = trial.cell
-    return f"{cell.recipe} {cell.method} {'tuning ' if cell.tuning else ''}seed {cell.seed}"
+    return f"{cell.recipe} {cell.arm} {'tuning ' if cell.tuning else ''}seed {cell.seed}"
 
 
 def _why(trial: Trial) -> str:

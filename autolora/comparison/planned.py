@@ -42,6 +42,7 @@ class Cell:
         run: Its run by its path from the file; None where there is none yet.
         jobs: How many trials its comparison runs at a time.
         by: Whose it is: the lock's name.
+        at: The point of a sweep that it is at; "" without one.
     """
 
     recipe: str
@@ -51,6 +52,12 @@ class Cell:
     run: str | None
     jobs: int
     by: str
+    at: str = ""
+
+    @property
+    def arm(self) -> str:
+        """Method and point."""
+        return f"{self.method} {self.at}".rstrip()
 
 
 @dataclass(frozen=True)
@@ -146,7 +153,7 @@ class Planned:
             run = self._runs[key]
             path = None if run is None else Path(os.path.relpath(run.path.resolve(), here)).as_posix()
             recipe = trial.recipe
-            yield Cell(recipe.name, trial.method, recipe.seed, trial.tuning, path, self.jobs, self._by)
+            yield Cell(recipe.name, trial.method, recipe.seed, trial.tuning, path, self.jobs, self._by, trial.point)
 
 
 def read_planned(folder: Path) -> Listed | None:
@@ -187,7 +194,7 @@ def _cells(folder: Path) -> list[Cell]:
 
 
 def _right(cell: Cell) -> bool:
-    texts = (cell.recipe, cell.method, cell.by)
+    texts = (cell.recipe, cell.method, cell.by, cell.at)
     numbers = (cell.seed, cell.jobs)
     return (
         all(isinstance(each, str) for each in texts)

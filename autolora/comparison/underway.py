@@ -43,18 +43,18 @@ class Trial:
 
 @dataclass(frozen=True)
 class Mean:
-    """The scores of a method on a recipe, so far.
+    """The scores of a method on a recipe, at a point of a sweep where there is one, so far.
 
     Args:
         recipe: Its name.
-        method: The method's label.
+        arm: The method's label, and the point.
         metric: What the scores are; None where there is none yet.
         scores: One for each seed that is done and has one.
         states: How many trials are in which state.
     """
 
     recipe: str
-    method: str
+    arm: str
     metric: str | None
     scores: tuple[float, ...]
     states: Mapping[str, int]
@@ -95,12 +95,12 @@ class Underway:
         return sum(trial.state == state for trial in self.trials)
 
     def means(self) -> list[Mean]:
-        """By recipe and method, in the plan's order; what tuning tries is not among them."""
+        """By recipe, method and point, in the plan's order; what tuning tries is not among them."""
         groups: dict[tuple[str, str], list[Trial]] = {}
         for trial in self.trials:
             if not trial.cell.tuning:
-                groups.setdefault((trial.cell.recipe, trial.cell.method), []).append(trial)
-        return [_mean(recipe, method, mine) for (recipe, method), mine in groups.items()]
+                groups.setdefault((trial.cell.recipe, trial.cell.arm), []).append(trial)
+        return [_mean(recipe, arm, mine) for (recipe, arm), mine in groups.items()]
 
 
 class Watched:
@@ -180,15 +180,15 @@ def _of_trials(folder: Path) -> Iterable[Cell]:
             yield Cell(recipe, method, seed, tuning=False, run=run, jobs=1, by="")
 
 
-def _mean(recipe: str, method: str, trials: Sequence[Trial]) -> Mean:
+def _mean(recipe: str, arm: str, trials: Sequence[Trial]) -> Mean:
     known = [trial.summary for trial in trials if trial.state == DONE and trial.summary is not None]
     metric = next((each.metric for each in known if each.metric is not None), None)
     scores = tuple(each.score for each in known if each.score is not None and each.metric == metric)
-    return Mean(recipe, method, metric, scores, {state: sum(t.state == state for t in trials) for state in STATES})
+    return Mean(recipe, arm, metric, scores, {state: sum(t.state == state for t in trials) for state in STATES})
 
 
 def _left(trials: Sequence[Trial]) -> float | None:
-    """What is not done takes what its like took: of its recipe and method, of its recipe, or of all."""
+    """What is not done takes what its like took: of its recipe, method and point, or of what is known of these."""
     left = 0.0
     for trial in trials:
         if trial.state not in (RUNNING, WAITING):
@@ -207,7 +207,8 @@ def _usual(cell: Cell, trials: Sequence[Trial]) -> float | None:
     """The mean seconds of what is done and like a trial; None where nothing is done."""
     took = [(t.cell, t.summary.seconds) for t in trials if t.state == DONE and t.summary is not None]
     known = [(each, seconds) for each, seconds in took if seconds is not None]
-    same = [s for each, s in known if (each.recipe, each.method) == (cell.recipe, cell.method)]
-    alike = [s for each, s in known if each.recipe == cell.recipe]
-    found = same or alike or [s for _, s in known]
+    alike = [(each, s) for each, s in known if each.recipe == cell.recipe]
+    method = [(each, s) for each, s in alike if each.method == cell.method]
+    same = [(each, s) for each, s in method if each.at == cell.at]
+    found = [s for _, s in same or method or alike or known]
     return fmean(found) if found else None

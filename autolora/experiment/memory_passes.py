@@ -9,7 +9,9 @@ rows, and the difference is that of a row.
 from __future__ import annotations
 
 import copy
-from contextlib import AbstractContextManager, nullcontext
+import logging
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +21,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
+from autolora.allocation.rows import Rows
 from autolora.errors import UserError
 from autolora.lora.frozen import narrow
 from autolora.lora.selection import SelectionLoRA, add_selection
@@ -139,7 +142,7 @@ def at_depth(config: Any, depth: int) -> Any:
 
 def _run(config: Any, auto_class: str, work: Work) -> PassBytes:
     try:
-        with torch.random.fork_rng(devices=[]), FakeTensorMode():
+        with torch.random.fork_rng(devices=[]), FakeTensorMode(), _unlogged():
             model = _built(config, auto_class, work)
             return _counted(model, work)
     except (RuntimeError, NotImplementedError, AssertionError) as error:
@@ -147,6 +150,18 @@ def _run(config: Any, auto_class: str, work: Work) -> PassBytes:
             f"the passes of {config.model_type} cannot be counted without its weights: its code asks for values "
             f"({str(error).splitlines()[0][:200]})"
         ) from error
+
+
+@contextmanager
+def _unlogged() -> Iterator[None]:
+    """Inside, torch writes no traceback of its own of what the error says, too."""
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    level = log.level
+    log.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def _built(config: Any, auto_class: str, work: Work) -> Any:
@@ -168,19 +183,20 @@ def _built(config: Any, auto_class: str, work: Work) -> Any:
 def _gated(model: Any, layers: dict[str, SelectionLoRA], work: Work) -> Any:
     """As `autolora.allocation.gates` measures: hooks with a gate for every example and component."""
     model.gates = []
-    for layer in layers.values():
+    rows = Rows(work.examples, work.examples, frozenset({work.tokens}))
+    for name, layer in layers.items():
         for parameter in layer.trained():
             parameter.requires_grad_(False)
         gate = torch.ones(work.examples, work.rank, requires_grad=True)
         n, m = layer.shape
         model.gates.append((gate, torch.ones(work.rank, n), torch.ones(m, work.rank)))
-        layer.register_forward_hook(_hook(*model.gates[-1]))
+        layer.register_forward_hook(_hook(name, rows, *model.gates[-1]))
     return model
 
 
-def _hook(gate: Tensor, v: Tensor, scaled: Tensor) -> Any:
+def _hook(name: str, rows: Rows, gate: Tensor, v: Tensor, scaled: Tensor) -> Any:
     def hook(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
-        by_row = gate[:, None].expand(-1, inputs[0].shape[-2], -1).reshape(*inputs[0].shape[:-1], -1)
+        by_row = rows.spread(gate, inputs[0].shape[:-1], name)  # a pooler sees (examples, features)
         return output + F.linear((by_row - 1) * F.linear(inputs[0].to(v.dtype), v), scaled).to(output.dtype)
 
     return hook

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from transformers import AutoConfig
 
-from autolora.experiment.memory import Passes, StageMemory, estimate, needed
+from autolora.experiment.memory import STAGES, Passes, StageMemory, estimate, needed
 from autolora.experiment.memory_settings import MemorySettings, Storage, lighter
 from autolora.model.opening import opened
 from autolora.planted.kinds import seeded
@@ -88,11 +88,12 @@ def recipe_memory(
     family = family_of(recipe.task, encoder_decoder=bool(config.is_encoder_decoder))
     settings = settings_of(recipe, config, new_head=family.new_head, on_card=device is not None, cards=cards)
     passes = Passes(config, family.auto_class)
-    stages = estimate(config, family.auto_class, settings, passes)
+    parts = STAGES if recipe.search.selects else STAGES[1:]  # else the search is the beginning of the retraining
+    stages = estimate(config, family.auto_class, settings, passes, parts)
     found = RecipeMemory(recipe.model.name, settings, stages, device)
     if device is None or found.fits:
         return found
-    tried = [(change, estimate(config, family.auto_class, less, passes)) for change, less in lighter(settings)]
+    tried = [(change, estimate(config, family.auto_class, less, passes, parts)) for change, less in lighter(settings)]
     less = [Lighter(change, {name: needed(stage) for name, stage in each.items()}) for change, each in tried]
     worst = max(needed(stage) for stage in stages.values())
     less = sorted((each for each in less if max(each.needed.values()) < worst), key=lambda e: max(e.needed.values()))

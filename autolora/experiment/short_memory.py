@@ -8,6 +8,7 @@ The numbers are those of ``autolora memory`` (`autolora.experiment.memory`), at 
 
 from __future__ import annotations
 
+import shlex
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -69,7 +70,8 @@ def told(run: Run, context: Context, stage: str, error: BaseException) -> str:
     begin = f"{stage}: {short_of_memory(error)}; {_device(context)}"
     try:
         found = _Sizes(context, stage, load_of(error))
-        lines = [begin, found.said(), *found.lower(), found.counted]
+        more = f"more of it, part by part: autolora memory {shlex.quote(str(run.path))}"  # with all that --set said
+        lines = [begin, found.said(), *found.lower(), more]
     except Exception as unknown:  # no number is worth hiding what happened
         lines = [begin, f"what it takes could not be computed here ({type(unknown).__name__}: {unknown})"]
     return "\n".join([*(line for line in lines if line), *_how_to_go_on(run, stage)])
@@ -188,11 +190,6 @@ class _Sizes:
             section, of = _section(self.stage, recipe)
             now = of.gradient_accumulation
             yield f"{section}.gradient_accumulation: {now} -> {now * factor} (smaller pieces, the same batch)", less
-
-    @property
-    def counted(self) -> str:
-        """What has no number here."""
-        return f"more of it, part by part: autolora memory {self.context.recipe.name}"
 
 
 def _section(stage: str, recipe: Recipe) -> tuple[str, Any]:

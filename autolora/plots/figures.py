@@ -14,6 +14,7 @@ from autolora.files import write_atomic
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
 
 DPI = 200
 WIDTH = 5.4  # inches of a figure with one plot
@@ -128,13 +129,24 @@ def save(figure: Figure, path: Path) -> None:
     """Write the figure as PNG; the same figure gives the same bytes.
 
     Args:
-        figure: Without a window.
+        figure: Without a window, on a canvas of Agg's.
         path: The file.
     """
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None}, bbox_inches=_widened(figure))
     write_atomic(path, buffer.getvalue())
     figure.clear()  # a figure and its parts point at each other: they would stay until the next collection
+
+
+def _widened(figure: Figure) -> Bbox | None:
+    """The figure in inches, wider on the left where an axis has long numbers; None where there is room for them."""
+    from matplotlib.transforms import Bbox
+
+    figure.set_dpi(DPI)  # texts are not as wide at every resolution
+    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]  # of Agg's canvas
+    boxes = [axes.yaxis.get_tightbbox(renderer) for axes in figure.axes if axes.get_ylabel()]
+    over = -min((box.x0 for box in boxes if box is not None), default=0.0) / figure.dpi
+    return Bbox.from_extents(-over - 0.04, 0.0, *figure.get_size_inches()) if over > 0 else None
 
 
 def compact(path: Path) -> None:

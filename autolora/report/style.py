@@ -8,22 +8,23 @@ CSS = """\
 }
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 76rem; padding: 1rem 1.25rem 4rem; color: var(--text); background: var(--ground);
-  font: 1rem/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; }
-h1, h2, h3 { line-height: 1.25; overflow-wrap: anywhere; }
+  font: 1rem/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif;
+  overflow-wrap: anywhere; }
+h1, h2, h3 { line-height: 1.25; }
 h1 { font-size: 1.7rem; margin: 0.5rem 0 1rem; }
 main > h2 { font-size: 1.35rem; margin: 2.5rem 0 0.5rem; padding-top: 0.75rem; border-top: 1px solid var(--line); }
 h3 { font-size: 1.08rem; margin: 1.75rem 0 0.25rem; }
 .lead { font-size: 1.2rem; font-weight: 600; }
-p, main > ul { max-width: 50rem; margin: 0.5rem 0; overflow-wrap: anywhere; }
+p, main > ul { max-width: 50rem; margin: 0.5rem 0; }
 a { color: var(--link); }
 nav { background: var(--shade); border: 1px solid var(--line); border-radius: 6px; padding: 0.75rem 1rem;
   margin-bottom: 1.5rem; font-size: 0.9rem; }
 nav h2 { font-size: 1rem; margin: 0 0 0.25rem; }
 nav > ul { columns: 18rem; margin: 0; padding: 0; list-style: none; }
-nav > ul > li { break-inside: avoid; padding-bottom: 0.35rem; overflow-wrap: anywhere; }
+nav > ul > li { break-inside: avoid; padding-bottom: 0.35rem; }
 nav ul ul { padding-left: 1.1rem; }
 figure { margin: 1rem 0; max-width: 100%; }
-figcaption { color: var(--soft); font-size: 0.9rem; margin: 0.3rem 0; overflow-wrap: anywhere; }
+figcaption { color: var(--soft); font-size: 0.9rem; margin: 0.3rem 0; }
 .table { margin: 0.75rem 0; max-width: 100%; }
 .caption { font-weight: 600; font-size: 0.9rem; }
 caption { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
@@ -33,7 +34,7 @@ caption { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-pa
   border: 1px solid var(--line); border-radius: 4px; }
 :focus-visible { outline: 2px solid var(--link); outline-offset: 1px; }
 main:focus { outline: 0; }
-table { border-collapse: collapse; font-size: 0.85rem; font-variant-numeric: tabular-nums; }
+table { border-collapse: collapse; font-size: 0.85rem; font-variant-numeric: tabular-nums; overflow-wrap: normal; }
 th, td { padding: 0.25rem 0.7rem; text-align: left; white-space: nowrap; border-bottom: 1px solid var(--line); }
 tbody tr:last-child td { border-bottom: 0; }
 th { background: var(--shade); font-weight: 600; vertical-align: bottom; position: sticky; top: 0; }
@@ -47,7 +48,7 @@ th[aria-sort="descending"] button::after { content: " \\2193"; color: var(--link
 .gallery figure { flex: 0 1 auto; }
 img { display: block; max-width: 100%; height: auto; background: #ffffff; border-radius: 4px; }
 details { margin: 0.75rem 0; border: 1px solid var(--line); border-radius: 4px; padding: 0.4rem 0.9rem; }
-summary { cursor: pointer; overflow-wrap: anywhere; font-weight: 600; }
+summary { cursor: pointer; font-weight: 600; }
 @media screen and (prefers-color-scheme: dark) {
   img { filter: invert(0.93) hue-rotate(180deg) brightness(1.3); background: #ffffff; }
 }

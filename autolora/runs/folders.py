@@ -44,6 +44,16 @@ def lacking(path: Path) -> list[str]:
     return [name for name in FILES[:2] if not (path / name).is_file()]  # the earliest runs have no manifest
 
 
+def runs_inside(path: Path) -> str:
+    """What a message about a folder that is no run adds: the newest of the runs in it; "" where there are none.
+
+    Args:
+        path: A folder, which need not be there.
+    """
+    runs = sorted(each for each in _children(path) if is_run(each))  # their names begin with the time
+    return f"; runs are in it, the newest is {runs[-1]}" if runs else ""
+
+
 def held_run(path: Path) -> bool:
     """Whether a folder holds a run, or did before it was damaged: it has something of a stage, and files beside it.
 

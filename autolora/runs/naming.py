@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from autolora.errors import UserError
-from autolora.runs.folders import all_run_folders, held_run
+from autolora.runs.folders import all_run_folders, held_run, runs_inside
 
 SHORTEST = 5  # characters of a short name
 _SHOWN = 5  # runs that a message lists
@@ -44,7 +44,8 @@ def find(word: str, root: Path) -> Path:
         if held_run(path):
             return path
     if Path(word).is_dir():
-        raise UserError(f"{word} is no run; name the folder of one, with its recipe.yaml and status.json")
+        more = runs_inside(Path(word))
+        raise UserError(f"{word} is no run; name the folder of one, with its recipe.yaml and status.json{more}")
     paths = [each.relative_to(root).as_posix() for each in all_run_folders(root)]
     short = len(word) >= SHORTEST
     found = [path for path in paths if path.endswith(f"/{word.strip('/')}") or (short and _hash(path).startswith(word))]

@@ -35,7 +35,7 @@ from autolora.lora.ranks import Ranks
 from autolora.recipe.load import dump_recipe
 from autolora.recipe.schema import Recipe
 from autolora.runs.contained import beside, check_contained
-from autolora.runs.folders import RANKS, is_run, lacking, new_folder
+from autolora.runs.folders import RANKS, is_run, lacking, new_folder, runs_inside
 from autolora.runs.inventory import FORMAT, MANIFEST, RECIPE, STATUS, read_run_state, verified
 from autolora.runs.key import is_signed, sign
 from autolora.runs.lock import PATIENCE, HeldError, Holder, Lock
@@ -90,7 +90,7 @@ class Run:
             UserError: The folder is no run, a damaged one, or one of a later version.
         """
         if not is_run(path):
-            raise UserError(f"{path} is not a run: it has no {' and '.join(lacking(path))}")
+            raise UserError(f"{path} is not a run: it has no {' and '.join(lacking(path))}{runs_inside(path)}")
         check_contained(path)
         first = not (path / MANIFEST).exists() and "format" not in read_run_state(path / STATUS)
         found = 1 if first else read_run_state(path / MANIFEST).get("format", 1)

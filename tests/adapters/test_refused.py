@@ -288,6 +288,12 @@ def test_several_adapters_are_named(adapter: Path) -> None:
     assert autolora.compress(folder / "other", 0.5, adapter.parent / "small").total
 
 
+def test_those_of_the_runs_in_a_folder_are_named(adapter: Path) -> None:
+    folder = adapter.parent / "recipe"
+    shutil.copytree(adapter, folder / "run-0" / "adapter")
+    refused(folder, "recipe has 1 adapter in folders of its own: run-0/adapter; name the one")
+
+
 def test_no_adapter_at_all(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"there is no adapter .*hf download"):
         autolora.compress(tmp_path / "org/name", 0.5, tmp_path / "small")

@@ -38,6 +38,14 @@ def test_a_config_is_enough(recipe: Path, call: Call) -> None:
     assert "fits" not in found
 
 
+def test_a_search_without_selection_variables_is_a_part_of_the_retraining(recipe: Path, call: Call) -> None:
+    code, output, _ = call("memory", recipe, "--set", "search.estimator=none", "--set", "retrain.start=searched")
+    assert code == 0
+    assert output.splitlines()[2].split() == ["squeeze", "retrain"]
+    assert "copies" not in output
+    assert "examples at a time: 16\n" in output
+
+
 def test_what_does_not_fit_is_said_with_what_would_lower_it(recipe: Path, call: Call) -> None:
     code, output, _ = call("memory", recipe, "--device-memory", "100MB")
     assert code == 0

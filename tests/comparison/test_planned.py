@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -67,7 +68,7 @@ def test_trials_are_waiting_running_done_and_failed_and_means_and_time_left_are_
             seen.append({state: now.count(state) for state in ("done", "running", "waiting", "failed")})
             assert now.alive
             assert now.running
-            means = {each.method: each for each in now.means()}
+            means = {each.arm: each for each in now.means()}
             assert (means["autolora"].scores, means["autolora"].shown) == ((0.5, 0.7), "0.6000 ± 0.1414")
             assert means["lora:2"].shown == ""
             assert now.left is not None
@@ -88,6 +89,18 @@ def test_trials_are_waiting_running_done_and_failed_and_means_and_time_left_are_
     assert [each.state for each in ended.trials] == ["done", "done", "failed", "failed"]
     assert [each.summary.reason for each in ended.trials if each.summary] == [None, None, "no room"]
     assert list(folder.glob(".compare-*.lock")) == [] or not ended.alive
+
+
+def test_points_of_a_sweep_are_told_apart(tmp_path: Path) -> None:
+    trials, runs = trials_of(tmp_path)
+    swept = []
+    for i, (trial, run) in enumerate(zip(trials, runs, strict=True)):
+        swept.append(replace(trial, run=run, point=f"search.rank={2 + 2 * (i % 2)}"))
+        measure(run, i / 10)
+    Planned(tmp_path / "comparisons" / "tiny", swept, 1).follow(lambda given, **_: runs)(swept)
+    found = {each.arm: each.scores for each in Watched(tmp_path / "comparisons" / "tiny").look(NOW).means()}
+    methods = ["autolora search.rank=2", "autolora search.rank=4", "lora:2 search.rank=2", "lora:2 search.rank=4"]
+    assert found == dict(zip(methods, [(0.0,), (0.1,), (0.2,), (0.3,)], strict=True))
 
 
 def test_a_plan_that_is_none_and_one_that_leads_elsewhere(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from autolora.lora.targets import target_shapes
 from autolora.tasks.token_loss import Pass, token_loss
 from autolora.training.live import LiveBytes
 from autolora.training.recompute import recompute_layers
+from tests.allocation.models import BUILD
 
 CAUSAL = "AutoModelForCausalLM"
 CONFIG = LlamaConfig(
@@ -67,6 +68,25 @@ def test_the_bytes_of_a_pass_are_those_of_the_real_one(options: dict[str, Any]) 
     found = pass_bytes(CONFIG, CAUSAL, work)
     assert peak / 1.25 < found.peak < 1.25 * peak
     assert 0 < found.kept < found.peak
+
+
+@pytest.mark.parametrize("kind", ["regression", "opt", "llama"])  # LoRA at a pooler, flattened positions, neither
+def test_measuring_gates_is_counted_whatever_a_layer_sees_of_the_examples(kind: str) -> None:
+    build, targets = BUILD[kind]
+    model = build()
+    auto_class = CAUSAL if kind != "regression" else "AutoModelForSequenceClassification"
+    work = Work(4, 7, tuple(targets), 3, gates=True)
+    found = pass_bytes(model.config, auto_class, work)
+    assert 0 < found.kept < found.peak
+    assert found.peak > pass_bytes(model.config, auto_class, replace(work, examples=2)).peak
+
+
+def test_a_model_that_asks_for_values_is_one_message(monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
+    torch._logging.set_logs()  # as it is on the command line
+    monkeypatch.setattr("autolora.experiment.memory_passes._counted", lambda *_: torch.ones(3) * torch.ones(2))
+    with pytest.raises(UserError, match="the passes of llama cannot be counted without its weights"):
+        pass_bytes(CONFIG, CAUSAL, WORK)
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_deep_model_is_counted_from_two_shallow_ones() -> None:

@@ -82,6 +82,7 @@ def test_a_search(laboratory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert re.search(r"has [\d,]+ parameters, and 1,024 of LoRA at rank 4; base in float32", text)
     step = read_record(run.path / "search" / "checkpoint.safetensors")["step"]
     assert f"its checkpoint of step {step} is kept" in text
+    assert f"autolora memory {run.path}\n" in text  # the run: its recipe may be a file's, and changed by --set
     resumed = Run.open(run.path)
     run_stages(resumed, Context(resumed.recipe, show=False))
     whole, context = tiny_run(laboratory, tmp_path / "whole", "autolora", *SHORT)

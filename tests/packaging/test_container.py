@@ -60,7 +60,14 @@ def test_nothing_runs_as_root_and_the_hub_is_off() -> None:
     assert words.index("USER") < words.index("ENTRYPOINT")
     assert words[-2:] == ["ENTRYPOINT", "CMD"]
     assert "HF_HUB_OFFLINE=1" in step("ENV")[0]
-    assert step("VOLUME") == ["/home/autolora/runs"]
+
+
+def test_what_is_written_is_kept_together_whoever_runs() -> None:
+    """Runs, and the key that marks them as made here; a user without a name has no other home than this."""
+    (home,) = step("VOLUME")
+    assert f"HOME={home}" in step("ENV")[0].split()
+    assert f"chmod 1777 {home}" in " ".join(step("RUN"))
+    assert step("WORKDIR")[-1] == home
 
 
 def test_what_it_runs_is_a_command_and_a_recipe() -> None:

@@ -136,3 +136,17 @@ def test_nothing_to_draw_is_an_error(tmp_path: Path) -> None:
         pareto.save_png([Panel("t", "y", ())], tmp_path / "x.png", cost="", looks=LOOKS)
     with pytest.raises(UserError, match="no ranks"):
         rank_spread.save_png([], 8, tmp_path / "x.png")
+
+
+@pytest.mark.parametrize("numbers", ["short", "long"])
+def test_nothing_of_an_axis_is_cut_off_on_the_left(tmp_path: Path, numbers: str) -> None:
+    """Of a fixed margin, seven digits and a minus leave the axis' name half a letter."""
+    scale = {"short": 1.0, "long": -1e-4}[numbers]
+    panel = Panel("quickstart", "matthews_correlation", (Point("lora:4", ((1000.0, 7.56 * scale),), 1.0),))
+    pareto.save_png([panel], tmp_path / "pareto.png", cost="seconds", looks=LOOKS)
+    runs = {"lora:4": [[(1, 1.0 * scale), (2, 1.001 * scale)]]}
+    curves.save_png(runs, tmp_path / "curves.png", title="Search", looks=LOOKS)
+    for name in ("pareto", "curves"):
+        with Image.open(tmp_path / f"{name}.png") as image:
+            left = image.convert("L").crop((0, 0, 3, image.height))
+        assert left.getextrema() == (255, 255), name

@@ -217,6 +217,13 @@ def test_a_method_that_trains_nothing_but_the_head_is_at_zero(tmp_path: Path) ->
     assert axes.get_xlim()[0] < 0
 
 
+def test_a_long_name_breaks_wherever_it_stands_and_never_widens_the_page() -> None:
+    """Also in a list inside a fold; cells of tables stand on one line, in a box that scrolls."""
+    assert re.search(r"^body \{[^}]*overflow-wrap: anywhere", CSS, re.M)
+    screen = CSS[: CSS.index("@media print")]
+    assert re.findall(r"^(\S[^{]*?) \{[^}]*overflow-wrap: normal", screen, re.M) == ["table"]
+
+
 def test_folds_are_printed() -> None:
     print_rules = CSS[CSS.index("@media print") :]
     assert re.search(r"details::details-content \{[^}]*content-visibility: visible", print_rules)

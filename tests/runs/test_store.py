@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,9 @@ def test_a_new_run_has_a_recipe_a_manifest_and_a_state_and_a_folder_of_its_own(t
 def test_a_folder_that_is_no_run_cannot_be_opened(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"is not a run: it has no recipe\.yaml and status\.json"):
         Run.open(tmp_path)
+    later = max(opened(tmp_path).path for _ in range(2))
+    with pytest.raises(UserError, match=rf"; runs are in it, the newest is {re.escape(str(later))}$"):
+        Run.open(later.parent)
 
 
 def test_the_ranks_have_the_scaling_of_the_retraining(tmp_path: Path) -> None:
