@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, Gemma3TextConfig, LlamaConfig
 
+from autolora.errors import UserError
 from autolora.experiment.memory import Passes, estimate, needed
 from autolora.experiment.memory_passes import Work, _run, at_depth, depth_of, pass_bytes, row_of
 from autolora.experiment.memory_settings import MemorySettings, lighter
