@@ -69,7 +69,8 @@ def _serve(command: list[str], folder: str, environ: dict[str, str], out: str, e
     from autolora import registry
     from autolora.cli import main
 
-    registry._outside.cache_clear()  # of this path, too
+    for found in (registry._outside, registry._entry_points):
+        found.cache_clear()  # of this path, too
     main(command)
 
 
