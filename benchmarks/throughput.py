@@ -84,7 +84,7 @@ def ours(context: Context, folder: Path, total: int, *, adapted: bool = True) ->
         context: Of the recipe.
         folder: For the run.
         total: Steps.
-        adapted: With LoRA; else the gradient goes through the frozen model to its embeddings, and the head is trained.
+        adapted: With LoRA; else the model is `frozen`.
     """
     run = Run.create(folder, context.recipe)
     method, settings = method_of(run), run.recipe.retrain
@@ -112,7 +112,9 @@ def ours(context: Context, folder: Path, total: int, *, adapted: bool = True) ->
 
 
 def frozen(model: Any, head: Collection[str]) -> Any:
-    """The model with gradients of its head alone, which yet go all the way back to its embeddings.
+    """The model with nothing to be trained but its head, and a vector that is added to what its embeddings give.
+
+    The vector's gradient goes back through every layer.
 
     Args:
         model: Of transformers.
@@ -120,7 +122,9 @@ def frozen(model: Any, head: Collection[str]) -> Any:
     """
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(any(name.startswith(f"{part}.") for part in head))
-    model.get_input_embeddings().register_forward_hook(lambda module, given, output: output.requires_grad_())
+    embeddings = model.get_input_embeddings()
+    embeddings.shift = torch.nn.Parameter(torch.zeros(embeddings.weight.shape[1]))
+    embeddings.register_forward_hook(lambda module, given, output: output + module.shift)
     return model
 
 
