@@ -106,7 +106,7 @@ def test_runs_that_are_carried_are_those_of_one_folder(
     laboratory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(laboratory)
-    recipe = load_recipe(laboratory / "tiny.yaml", ("search.steps=10", "retrain.steps=300"))
+    recipe = load_recipe(laboratory / "tiny.yaml", ("search.steps=10", "retrain.steps=150"))
     found: dict[str, list[Run]] = {}
     notices: list[str] = []
     machines = Machines(laboratory)
