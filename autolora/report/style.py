@@ -76,7 +76,7 @@ summary { cursor: pointer; font-weight: 600; }
   .gallery { display: block; }
   .gallery figure { display: inline-block; vertical-align: top; max-width: 49%; margin: 0.3rem 0; }
   .gallery figure:has(.wide) { max-width: 100%; }
-  .gallery figure, tr { break-inside: avoid; }
-  h2, h3, figcaption { break-after: avoid; }
+  .gallery figure, tr, .table:not(:has(tr:nth-child(15))) { break-inside: avoid; }
+  h2, h3, summary, .caption, figcaption { break-after: avoid; }
 }
 """
