@@ -42,9 +42,8 @@ class Parcel:
         return bool(self.files or self.gone)
 
 
-Stamp = tuple[
-    int, int, int
-]  # when a file was changed, its size, its number on the disk: new with each that is replaced
+# When a file was changed, its size, and its number on the disk, which is another one for each that replaces it.
+Stamp = tuple[int, int, int]
 
 
 class Sender:

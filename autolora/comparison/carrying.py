@@ -84,8 +84,10 @@ class CarriedJob(Job):
         self.held.close()
 
     def _collect(self) -> None:
-        for parcel in self.post.collect():
+        parcels = self.post.collect()
+        for parcel in parcels:
             unpack(parcel, self.run.path)
+        if parcels:
             self.run.save_recipe()  # with a mark of this user: the one that came is of the other machine's
 
 

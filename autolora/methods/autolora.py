@@ -61,9 +61,8 @@ class AutoLora(RankedLora):
     @override
     def search_workload(cls, recipe: Recipe, examples: int) -> tuple[int, int]:
         recipe, measured = cls.effective(recipe), cls.measured_examples(recipe, examples)
-        return recipe.search.total_steps(examples - validation_examples(recipe, examples)), steps_to_measure(
-            measured, recipe
-        )
+        steps = recipe.search.total_steps(examples - validation_examples(recipe, examples))
+        return steps, steps_to_measure(measured, recipe)
 
     @classmethod
     @override
