@@ -18,10 +18,14 @@ from autolora.experiment.line import run_stages
 from autolora.experiment.retrain import retrain
 from autolora.experiment.search import search
 from autolora.files import file_hash
+from autolora.metrics.base import Score
 from autolora.registry import TRACKERS
 from autolora.runs.store import Run
+from autolora.tasks.base import WHOLE
+from autolora.tasks.scored import Scored
 from autolora.trackers import journal as journals
 from autolora.trackers.base import Tracker
+from autolora.trackers.content import _metrics as metrics_of
 from autolora.trackers.follow import following
 from autolora.trackers.follower import Group
 from autolora.trackers.journal import Journal
@@ -131,6 +135,22 @@ def test_everything_is_sent_once(laboratory: Path, tmp_path: Path) -> None:
     assert shapes["search/selection by layer/bert.encoder.layer.1.attention.self.value"] == 4
     assert shapes["search/scores/selection"] == 16
     assert shapes["search/final ranks"] == 4
+
+
+def test_the_parts_of_a_split_stand_beside_the_whole_and_not_in_its_place(tmp_path: Path) -> None:
+    parts = ({"type": WHOLE}, {"type": "Disease"}, {"categories": WHOLE}, {"categories": "unseen"})
+    splits = ("test", "test", "dev", "dev")
+    rows = [
+        {"split": split, **Scored((Score("f1", 0.5 + i / 10, True, 0.0, 1.0),), part).row(), "total rank": 4}
+        for i, (split, part) in enumerate(zip(splits, parts, strict=True))
+    ]
+    (tmp_path / "metrics.json").write_text(json.dumps(rows), encoding="utf-8")
+    assert {name: value for name, value in metrics_of(tmp_path / "metrics.json").items() if name.endswith("f1")} == {
+        "eval/test/f1": 0.5,
+        "eval/test/Disease/f1": 0.6,
+        "eval/dev/f1": 0.7,
+        "eval/dev/unseen/f1": 0.8,
+    }
 
 
 def test_no_result_depends_on_it(laboratory: Path, tmp_path: Path) -> None:
