@@ -62,6 +62,14 @@ def test_two_points_of_one_experiment_are_refused(laboratory: Path) -> None:
         legs(laboratory, "data.splits.train=train,[train]")
 
 
+def test_what_a_baseline_is_called_in_the_plan_is_what_the_user_writes(laboratory: Path, tmp_path: Path) -> None:
+    recipes = [load_recipe(laboratory / "tiny.yaml")]
+    question = Asked(recipes, parse_methods("lora:2:learning_rate=3e-4,lora:4"), [0], tmp_path)
+    assert len(question.checked_plan("lora:2:learning_rate=3e-4", "t")) == 2
+    with pytest.raises(UserError, match="'lora:3' is not one of the methods compared"):
+        question.checked_plan("lora:3", "t")
+
+
 def test_the_recipes_own_point_is_the_trial_that_it_has_alone(laboratory: Path, tmp_path: Path) -> None:
     trials = asked(laboratory, tmp_path, "lora:2", "search.rank=2,4").checked_plan(None, "t")
     alone = plan([load_recipe(laboratory / "tiny.yaml")], [LORA], [0, 1], tmp_path)
