@@ -7,6 +7,7 @@ histograms, pictures, and going on with the tracked run of an interrupted proces
 from __future__ import annotations
 
 import os
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ from typing import Any, ClassVar, Literal
 
 Ended = Literal["success", "failed", "cancelled"]
 BY_LAYER = " by layer/"  # in the names of distributions of a layer, beside those of all layers together
+_PASSWORD = re.compile(r"(?<=://)([^/\s:@]*):[^/\s]*@")
+_IN_QUERY = re.compile(r"(?i)([?&][^=&\s]*(?:token|key|secret|password)[^=&\s]*=)[^&\s'\")]+")
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,18 @@ class Tracker(ABC):
     @abstractmethod
     def close(self) -> None:
         """End it for this process, as `ended` says; what was sent is kept."""
+
+
+def without_secrets(text: str) -> str:
+    """A place or an error's text as it may be shown: addresses without their passwords and tokens.
+
+    >>> without_secrets("postgresql://ann:tulip@db/runs"), without_secrets("http://h:7860/?write_token=9f&x=1")
+    ('postgresql://ann:…@db/runs', 'http://h:7860/?write_token=…&x=1')
+
+    Args:
+        text: Any.
+    """
+    return _IN_QUERY.sub(r"\1…", _PASSWORD.sub(r"\1:…@", text))
 
 
 @contextmanager

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,11 +27,12 @@ from autolora.runs.store import Run
 from autolora.tasks.base import WHOLE
 from autolora.tasks.scored import Scored
 from autolora.trackers import journal as journals
-from autolora.trackers.base import Tracker
+from autolora.trackers.base import About, Tracker
 from autolora.trackers.content import _metrics as metrics_of
-from autolora.trackers.follow import following
-from autolora.trackers.follower import Group
+from autolora.trackers.follow import Tracking, following
+from autolora.trackers.follower import Follower, Group
 from autolora.trackers.journal import Journal
+from autolora.trackers.mlflow import MLflow
 from autolora.trackers.names import parse_trackers
 from autolora.training import loop
 from tests.laboratory import tiny_run
@@ -262,6 +266,59 @@ def test_a_comparison_is_a_group(laboratory: Path, tmp_path: Path) -> None:
     with following(Run.open(run.path), ["recorder"], say=places.append):  # alone, where it was
         pass
     assert places[1] == places[0]
+
+
+def test_a_tracked_run_has_a_name_that_a_folder_can_have(laboratory: Path, tmp_path: Path) -> None:
+    words = [f"lora:2:targets={'+'.join(f'block_{i}_übersetzung' for i in range(n))}" for n in (40, 41)]
+    group = Group("tiny", tmp_path / "tracking")
+    runs = [tiny_run(laboratory, tmp_path, word)[0] for word in words]
+    called = set[str]()
+    for run in runs:
+        follower = Follower(run, "recorder", group)
+        follower.journal = Journal(run.path / "none.jsonl")
+        called.add(follower._called())
+    assert len(called) == 2
+    assert all(len(name.encode()) < 200 and name.isascii() for name in called)
+
+
+def test_passwords_and_tokens_of_a_server_are_not_shown(
+    laboratory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = "postgresql://ann:tul@ip@db.example/runs?write_token=9f&timeout=3"
+    monkeypatch.setattr(Recorder, "place", lambda self: place)
+
+    def no_server(self: Recorder, run_id: str | None) -> str:
+        raise OSError(place)
+
+    monkeypatch.setattr(Recorder, "open", no_server)
+    run, _ = tiny_run(laboratory, tmp_path, "lora:2")
+    said: list[str] = []
+    with following(run, ["recorder"], say=said.append):
+        pass
+    tracking = Tracking(("recorder",), Group("tiny", tmp_path))
+    shown = "postgresql://ann:…@db.example/runs?write_token=…&timeout=3"
+    assert said == [f"tracked by recorder: {shown}"]
+    assert [*tracking.places()] == [("recorder", shown)]
+    assert f"(OSError: {shown})" in " ".join(capsys.readouterr().err.split())
+
+
+def test_mlflow_takes_fields_of_any_name_and_waits_for_no_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[object] = []
+
+    def keep(*given: object) -> None:
+        kept.append((given, os.environ.get("MLFLOW_HTTP_REQUEST_MAX_RETRIES")))
+
+    monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", raising=False)
+    monkeypatch.setitem(sys.modules, "mlflow", SimpleNamespace(log_text=keep))
+    tracker = MLflow(About("tiny", "a", "", {}, tmp_path))
+    tracker._started = SimpleNamespace(store_init_configuration=keep)
+    tracker.config({"data.evaluation.test (hard).path": "x", "n" * 300: 1}, "text")
+    assert kept == [
+        (({"data.evaluation.test _hard_.path": "x", "n" * 250: "1"},), "1"),
+        (("text", "recipe.yaml"), "1"),
+    ]
 
 
 def test_half_a_line_of_a_journal_is_none(tmp_path: Path) -> None:
