@@ -156,7 +156,7 @@ def compare(
         ]
         print_plan(asked, planned, form, words(recipes, given), words([], tables)[2:], resources)
     elif dry_run:
-        _list_plan(asked, planned, Resources(jobs))
+        _list_plan(asked, planned, Resources(jobs, cpus=cpus_per_cell))
     else:
         shown = Shown(baseline, interval, published)
         _show(_run(asked, planned, resources, ray, shown, trackers, trial))
@@ -170,7 +170,7 @@ def _list_plan(asked: Asked, planned: Sequence[Trial], resources: Resources) -> 
     try:
         console = screen(stderr=True)
         if not all(each.done for each in planned):
-            show_plan(console, planned, executor.size)
+            show_plan(console, planned, executor.size, executor.threads)
         for each in planned:
             line(console, plan_line(each))
     finally:
@@ -194,7 +194,7 @@ def _run(
     try:
         console, todo = screen(stderr=True), sum(not each.done for each in planned)
         if todo and trial is None:
-            show_plan(console, planned, executor.size)
+            show_plan(console, planned, executor.size, executor.threads)
         said = _Teller(console, todo)
         return run_comparison(
             asked.recipes,

@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 Given: TypeAlias = tuple[str, str | Path | Sequence[str] | bool | None]  # an option's name, and its value as given
 
 
-def show_plan(console: Console, trials: Sequence[Trial], jobs: int) -> None:
+def show_plan(console: Console, trials: Sequence[Trial], jobs: int, threads: int | None) -> None:
     """Trials, steps, time and disk.
 
     Args:
         console: What it is shown on.
         trials: The plan.
         jobs: How many run at a time.
+        threads: Of each; None for all.
 
     Raises:
         UserError: A recipe cannot be run.
@@ -34,7 +35,7 @@ def show_plan(console: Console, trials: Sequence[Trial], jobs: int) -> None:
     from autolora.tables import render
 
     console.print("timing a few steps and rows of every recipe for the estimate", markup=False)
-    found = estimates(trials, jobs)
+    found = estimates(trials, jobs, threads)
     if faulty := [estimate for estimate in found if estimate.faulty]:
         raise UserError("; ".join(f"{estimate.recipe}: {estimate.problem}" for estimate in faulty))
     console.print(render([estimate.row() for estimate in found], "Plan", console.width))

@@ -75,16 +75,17 @@ class Probe:
     looking: float = 0.0
 
 
-def run_probe(recipes: Sequence[Recipe], jobs: int = 1) -> Probe | UserError | str:
+def run_probe(recipes: Sequence[Recipe], jobs: int = 1, threads: int | None = None) -> Probe | UserError | str:
     """The probe of a recipe, or why there is none: what the user has to mend, or anything else.
 
     Args:
         recipes: One, with the methods that are timed for.
         jobs: How many probes run beside each other.
+        threads: Of each of them; None for an equal share of the machine's.
     """
     context = process_context()
     barrier = context.Barrier(jobs) if jobs > 1 else None
-    threads = max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else None
+    threads = threads or (max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else None)
     processes, waiting = list[BaseProcess](), list[Connection]()
     for _ in range(jobs):
         receiver, sender = context.Pipe(duplex=False)

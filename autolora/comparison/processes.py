@@ -63,6 +63,11 @@ class Processes(Executor):
     def size(self) -> int:
         return self._slots.size
 
+    @property
+    @override
+    def threads(self) -> int | None:
+        return self._threads
+
     @override
     def precision(self) -> Precision:
         return precision("auto", self._device)
