@@ -117,9 +117,9 @@ class Executor(ABC):
         """How many trials run at a time, as of now; at least 1."""
 
     @property
-    @abstractmethod
     def threads(self) -> int | None:
         """How many threads each trial may use; None for all that there are."""
+        return None
 
     @abstractmethod
     def precision(self) -> Precision:
