@@ -16,7 +16,7 @@ from autolora.comparison.plan import Trial, check_plan, trial_key, trials_of
 from autolora.comparison.rate_search import planned_search, search_rates
 from autolora.comparison.select import select, selected_results, selected_trials, selection_trials
 from autolora.comparison.statistics import check_interval
-from autolora.comparison.sweep import Leg
+from autolora.comparison.sweep import Leg, check_rates
 from autolora.comparison.tune import (
     check_rows,
     check_tuning,
@@ -122,6 +122,7 @@ class Asked:
         faults = [*_plan_faults(self.legs, self.methods)]
         if faults:
             raise UserError("\n".join(faults))
+        check_rates(self.swept, self.methods, tuned=bool(self.rates))
         if self.select:
             check_rows(self.recipes, "--select")
         elif self.rates:

@@ -87,6 +87,19 @@ def test_what_a_method_builds_on_is_of_the_same_point(laboratory: Path, tmp_path
     ]
 
 
+def test_a_sweep_of_the_rate_is_refused_where_a_method_trains_at_another(laboratory: Path, tmp_path: Path) -> None:
+    rates = "retrain.weights.learning_rate=1e-4,1e-3"
+    for methods, more, said in (
+        ("lora:2,full", {}, "full trains at a rate of its own, 2e-05"),
+        ("lora:2:learning_rate=3e-4", {}, "as in --methods lora:2:learning_rate=1e-5,lora:2:learning_rate=1e-4"),
+        ("lora:2", {"rates": (1e-4, 1e-3)}, "--tune both say the methods' learning rates"),
+    ):
+        with pytest.raises(UserError, match=said):
+            asked(laboratory, tmp_path, methods, rates, **more).checked_plan(None, "t")
+    assert len(asked(laboratory, tmp_path, "lora:2", rates).checked_plan(None, "t")) == 4
+    assert len(asked(laboratory, tmp_path, "lora:2,full", "retrain.steps=3,4").checked_plan(None, "t")) == 8
+
+
 def test_a_fault_of_every_point_is_said_once(laboratory: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         asked(laboratory, tmp_path, "lora", "search.rank=2,4").checked_plan(None, "t")
