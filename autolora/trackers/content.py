@@ -15,7 +15,7 @@ from autolora.lora.ranks import Ranks
 from autolora.recipe.schema import Recipe
 from autolora.registry import SCORES
 from autolora.runs.store import Run
-from autolora.tasks.base import WHOLE
+from autolora.tasks.base import part_of
 from autolora.trackers.base import BY_LAYER
 from autolora.training.log import MetricLog
 
@@ -135,9 +135,7 @@ def _metrics(path: Path) -> dict[str, float]:
     """The metrics table: ``eval/validation/f1``, and of a part of a split ``eval/validation/Disease/f1``."""
     found: dict[str, float] = {}
     for row in read_json(path) if path.is_file() else []:
-        texts = {name: cell for name, cell in row.items() if isinstance(cell, str)}
-        part = [cell for name, cell in texts.items() if name != "split" and cell != WHOLE]  # see `Scored.part`
-        where = "/".join(["eval", texts.get("split", ""), *part])
+        where = "/".join(["eval", str(row.get("split", "")), *part_of(row)])
         found |= {f"{where}/{name}": float(value) for name, value in row.items() if _number(value)}
     return found
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from huggingface_hub import ModelCard
 
 from autolora.adapters.card_file import is_edited, sealed, write
+from autolora.cards.about import read_about
 from autolora.cards.again import card_of, text_of
+from autolora.cards.metadata import eval_results
 from autolora.cards.parcel import _check_leaks
 from autolora.context.base import Context
 from autolora.errors import UserError
@@ -195,3 +198,11 @@ def test_a_folder_of_this_machine_is_found_and_what_only_looks_like_one_is_not()
             _check_leaks("README.md", text.encode(), folders)
     with pytest.raises(UserError, match="names a folder of this machine"):
         _check_leaks("config.json", rb'"C:\\Users\\ann\\m"', {"your home folder": "C:\\Users\\ann"})
+
+
+def test_the_front_matter_has_the_scores_of_whole_splits_alone(done: tuple[Run, Context]) -> None:
+    run, context = done
+    about = read_about(run, None, context.family, evaluated=True)
+    (row,) = about.rows
+    parted = replace(about, rows=({**row, "domain": "all"}, {**row, "domain": "news", "accuracy": 0.0}))
+    assert [each.metric_value for each in eval_results(parted)] == [each.metric_value for each in eval_results(about)]
