@@ -275,7 +275,8 @@ def test_what_is_timed_has_the_threads_of_a_trial_however_few_trials_are_left(
     asked = list[tuple[int, int | None]]()
     measured = Probe(EXAMPLES, 1.0, 100.0, 0.001, adapter_bytes=2**20, model_bytes=2**24)
     monkeypatch.setattr(estimate, "run_probe", lambda recipes, *given: asked.append(given) or measured)
-    monkeypatch.setattr("os.cpu_count", lambda: 16)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(16), raising=False)
+    monkeypatch.setattr("os.cpu_count", lambda: 128)  # of the whole node
     for resources in (Resources(jobs=8), Resources(jobs=1, cpus=2), Resources()):
         executor = Processes(resources)
         estimates(plan([recipe], parse_methods("lora:2"), [0], tmp_path), executor.size, executor.threads)

@@ -189,6 +189,9 @@ def test_a_method_none_of_whose_rates_has_a_score_is_refused_with_the_reason(rec
         "no learning rate of the grid (0.0001, 0.0003, 0.001) gave it a score: the loss is not finite"
     )
     assert isinstance(found[0], Result)
+    searched = Choice("tiny", LORA, choice(None, None, None).results, RateRange(1e-4, 1e-3))
+    (missing,) = reported_results([recipe], [LORA], [0], settled({"lora:4": searched}), {})
+    assert str(missing.reason).startswith("no learning rate of the range log:0.0001..0.001 (0.0001, 0.0003, 0.001)")
 
 
 @pytest.mark.parametrize(
