@@ -130,18 +130,20 @@ def without_secrets(text: str) -> str:
 
 @contextmanager
 def environment(**values: str) -> Iterator[None]:
-    """Inside, variables of the environment are set that the user has not set.
+    """Inside, variables of the environment are set that the user has not set, or has set to nothing.
 
     Args:
         values: By name.
     """
-    own = {name: value for name, value in values.items() if name not in os.environ}
-    os.environ.update(own)
+    before = {name: os.environ.get(name) for name in values if not os.environ.get(name)}
+    os.environ.update({name: values[name] for name in before})
     try:
         yield
     finally:
-        for name in own:
+        for name, value in before.items():
             os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 def quantiles(values: Sequence[float]) -> dict[str, float]:

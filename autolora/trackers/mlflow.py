@@ -44,7 +44,7 @@ class MLflow(Tracker):
             import mlflow
             from accelerate.tracking import MLflowTracker
 
-            own = URI not in os.environ
+            own = not os.environ.get(URI)
             if own:
                 self._store.mkdir(parents=True, exist_ok=True)
             mlflow.set_tracking_uri(self.place())

@@ -27,13 +27,14 @@ from autolora.runs.store import Run
 from autolora.tasks.base import WHOLE
 from autolora.tasks.scored import Scored
 from autolora.trackers import journal as journals
-from autolora.trackers.base import About, Tracker
+from autolora.trackers.base import About, Tracker, environment
 from autolora.trackers.content import _metrics as metrics_of
 from autolora.trackers.follow import Tracking, following
 from autolora.trackers.follower import Follower, Group
 from autolora.trackers.journal import Journal
 from autolora.trackers.mlflow import MLflow
 from autolora.trackers.names import parse_trackers
+from autolora.trackers.trackio import Trackio
 from autolora.training import loop
 from tests.laboratory import tiny_run
 
@@ -321,6 +322,30 @@ def test_mlflow_takes_fields_of_any_name_and_waits_for_no_server(
     ]
 
 
+def test_a_variable_that_is_set_to_nothing_is_not_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("AUTOLORA_TEST_EMPTY", ""), ("AUTOLORA_TEST_GIVEN", "mine")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("AUTOLORA_TEST_NONE", raising=False)
+    names = ("AUTOLORA_TEST_EMPTY", "AUTOLORA_TEST_GIVEN", "AUTOLORA_TEST_NONE")
+    with environment(**dict.fromkeys(names, "ours")):
+        assert [os.environ.get(name) for name in names] == ["ours", "mine", "ours"]
+    assert [os.environ.get(name) for name in names] == ["", "mine", None]
+    for name in ("MLFLOW_TRACKING_URI", "TRACKIO_DIR", "TRACKIO_SERVER_URL", "TRACKIO_SPACE_ID"):
+        monkeypatch.setenv(name, "")
+    seen: list[object] = []
+    started = SimpleNamespace(start=lambda: None, active_run=SimpleNamespace(info=SimpleNamespace(run_id="7")))
+    accelerate = SimpleNamespace(MLflowTracker=lambda **given: seen.append(given["logging_dir"]) or started)
+    monkeypatch.setitem(sys.modules, "mlflow", SimpleNamespace(set_tracking_uri=seen.append))
+    monkeypatch.setitem(sys.modules, "accelerate.tracking", accelerate)
+    about = About("tiny", "a", "", {}, tmp_path)
+    assert MLflow(about).open(None) == "7"
+    store = tmp_path / "mlflow"
+    assert seen == [f"sqlite:///{(store / 'mlflow.db').as_posix()}", (store / "artifacts").as_uri()]
+    monkeypatch.setitem(sys.modules, "trackio", SimpleNamespace())
+    Trackio(about)._enter()
+    assert (tmp_path / "trackio").is_dir()
+
+
 def test_half_a_line_of_a_journal_is_none(tmp_path: Path) -> None:
     kept = Journal(tmp_path / "t.jsonl")
     kept.begin("id", "tracking")
@@ -338,6 +363,9 @@ def test_half_a_line_of_a_journal_is_none(tmp_path: Path) -> None:
 def test_what_is_not_installed_is_said_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Recorder, "modules", ("json", "a_package_that_is_not_there"))
     with pytest.raises(UserError, match=r"pip install 'autolora\[trackers\]'"):
+        parse_trackers("recorder")
+    monkeypatch.setattr(Recorder, "modules", ("a_package_that_is_not_there.inner",))
+    with pytest.raises(UserError, match=r"a_package_that_is_not_there\.inner is not installed"):
         parse_trackers("recorder")
     with pytest.raises(UserError, match="did you mean 'tensorboard'"):
         parse_trackers(["tensorbord"])
