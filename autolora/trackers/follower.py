@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -88,6 +89,8 @@ class Follower:
                 f"{self.name} tracks {self.run.path} no more ({said}); the run goes on without it. "
                 f"What is missing there is sent later by: autolora run {self.run.path} --resume --track {self.name}"
             )
+            with suppress(Exception), unmoved():  # or what it has open would take in this process's next run
+                self.close("cancelled")
 
     def record(self, log: str, record: Mapping[str, object]) -> None:
         """Send a record of a log that has not been sent.
@@ -118,9 +121,10 @@ class Follower:
         Args:
             ended: How the run has ended for it.
         """
-        if self.tracker is not None:
-            self.tracker.ended = ended
-            self.tracker.close()
+        tracker, self.tracker = self.tracker, None
+        if tracker is not None:
+            tracker.ended = ended
+            tracker.close()
 
     def _renew(self, stage: str) -> None:
         """A tracked run of its own for what the run is now; the stages before are sent again."""

@@ -47,6 +47,7 @@ class Recorder(Tracker):
     modules = ("json",)
     sent: ClassVar[list[tuple[str, str, Any, int]]] = []  # of all tracked runs: id, kind, content, step
     opened: ClassVar[list[str | None]] = []
+    closed: ClassVar[list[tuple[str, str]]] = []
     fail_at: ClassVar[int | None] = None
     fails_to_open: ClassVar[bool] = False
     name = ""
@@ -80,7 +81,7 @@ class Recorder(Tracker):
         self._keep("picture", (name, path.read_bytes()[:4]), step)
 
     def close(self) -> None:
-        pass
+        self.closed.append((self.name, self.ended))
 
 
 @pytest.fixture(autouse=True)
@@ -88,6 +89,7 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> type[Recorder]:
     monkeypatch.setitem(TRACKERS._own, "recorder", f"{__name__}:Recorder")
     monkeypatch.setattr(Recorder, "sent", [])
     monkeypatch.setattr(Recorder, "opened", [])
+    monkeypatch.setattr(Recorder, "closed", [])
     monkeypatch.setattr(Recorder, "fail_at", None)
     monkeypatch.setattr(Recorder, "fails_to_open", False)
     return Recorder
@@ -320,6 +322,19 @@ def test_mlflow_takes_fields_of_any_name_and_waits_for_no_server(
         (({"data.evaluation.test _hard_.path": "x", "n" * 250: "1"},), "1"),
         (("text", "recipe.yaml"), "1"),
     ]
+
+
+def test_what_a_tracker_that_fails_has_open_is_closed_before_the_next_run(
+    laboratory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (tiny_run(laboratory, tmp_path, "lora:2", seed=seed)[0] for seed in (1, 2))
+    monkeypatch.setattr(Recorder, "fail_at", 0)
+    with following(first, ["recorder"]):
+        assert Recorder.closed == [(first.path.name, "cancelled")]
+    monkeypatch.setattr(Recorder, "fail_at", None)
+    with following(second, ["recorder"]):
+        pass
+    assert Recorder.closed == [(first.path.name, "cancelled"), (second.path.name, "success")]
 
 
 def test_a_variable_that_is_set_to_nothing_is_not_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
