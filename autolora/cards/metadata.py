@@ -12,7 +12,7 @@ from autolora.cards.about import About
 from autolora.recipe.method import label
 from autolora.recipe.schema import Data
 from autolora.registry import METRICS
-from autolora.tasks.base import WHOLE
+from autolora.tasks.base import part_of
 
 UNKNOWN = "unknown"  # a licence of the hub's list, for what nobody has said
 OTHER_TASK = "other"  # a task that the hub has no name for
@@ -52,7 +52,7 @@ def eval_results(about: About) -> Iterator[EvalResult]:
         about: The run; before its evaluation there are none.
     """
     for row in about.rows:
-        if row.get("type", WHOLE) != WHOLE or row.get("categories", WHOLE) != WHOLE:
+        if part_of(row):
             continue
         split = str(row["split"])
         source = about.recipe.data.source_of(split)

@@ -184,7 +184,8 @@ def _with_base(text: str, base_model: str) -> str:
 def _check_leaks(name: str, content: bytes, folders: Mapping[str, str]) -> None:
     text = content.decode("utf-8", "replace")
     for what, folder in folders.items():
-        if len(folder) > 1 and (folder in text or folder in text.replace("\\\\", "\\")):
+        named = re.compile(rf"(?<![\w.~-]){re.escape(folder)}(?![\w-])")  # not the middle of acme/rootcause
+        if len(folder) > 1 and (named.search(text) or named.search(text.replace("\\\\", "\\"))):
             raise UserError(
                 f"{name} names a folder of this machine, {folder} ({what}), and would be read by everybody; take it "
                 f"out{' with --base-model OWNER/NAME' if what == 'model.name' else ''}"

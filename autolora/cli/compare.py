@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,7 +11,8 @@ from rich.console import Console
 
 from autolora.cli import completion
 from autolora.cli.commands import parsed_by
-from autolora.cli.compare_plan import plan_line, print_plan, show_plan, words
+from autolora.cli.compare_asked import ask
+from autolora.cli.compare_plan import Given, plan_line, print_plan, show_plan, words
 from autolora.cli.options import (
     BaselineOption,
     DataRootOption,
@@ -34,14 +35,14 @@ from autolora.cli.placing import (
     check_placing,
 )
 from autolora.console import line, screen
-from autolora.errors import FAILED, UserError
+from autolora.errors import FAILED
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from autolora.comparison.asked import Asked
+    from autolora.comparison.compare import Comparison
+    from autolora.comparison.executor import Resources
     from autolora.comparison.outcome import Captioned
     from autolora.comparison.plan import Trial
-    from autolora.recipe.schema import Recipe
     from autolora.runs.store import Run
 
 MethodsOption = Annotated[
@@ -92,6 +93,15 @@ ScopedSetOption = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class Shown:
+    """What the tables are to show: the baseline's label, interval and test, figures that others published."""
+
+    baseline: str | None
+    interval: str
+    published: bool
+
+
 @parsed_by(RayCommand)
 def compare(
     recipes: Annotated[
@@ -124,92 +134,97 @@ def compare(
     trust_remote_code: TrustOption = False,
 ) -> None:
     """Compare methods over seeds: every trial is a run, done once and reused; the tables at the end."""
-    from autolora.recipe.method import parse_methods
-    from autolora.recipe.sweeping import Point, asked_sweep, parse_sweep, seeds_of
-    from autolora.recipe.tuning import asked_rates
     from autolora.trackers.names import parse_trackers
 
     check_placing(ray, form, dry_run=dry_run, trial=trial, gpus=gpus_per_cell)
     trackers = parse_trackers(track)
     options = Options.given(set_, data_root, model, None, output, trust_remote_code)
-    chosen = [] if methods is None else parse_methods(methods)
-    varied = parse_sweep(sweep or ())
-    numbers = seeds_of(varied, seeds)
-    rates = asked_rates(tune, trials)
-    asked_sweep(varied, select=select, tuned=bool(rates))
-    read = _recipes(recipes, options)
-    if methods is None:
-        from autolora.comparison.defaults import default_methods, own_methods
-
-        chosen = own_methods(read) if varied.fields else parse_methods(default_methods(read))
-    from autolora.comparison.compare import checked_plan
-    from autolora.comparison.compare import compare as run_comparison
-    from autolora.comparison.sweep import legs_of
-
-    def at(point: Point) -> list[Recipe]:
-        return _recipes(recipes, replace(options, overrides=(*options.overrides, *point.overrides)))
-
-    legs = legs_of(varied, at) if varied.fields else []
-    _allow([*read, *(recipe for leg in legs for recipe in leg.recipes)], options)
-    planned = checked_plan(
-        read, chosen, numbers, options.runs, baseline=baseline, interval=interval, rates=rates, legs=legs, select=select
-    )
+    asked = ask(recipes, options, methods, seeds, sweep or (), select=select, tune=tune, trials=trials)
+    planned = asked.checked_plan(baseline, interval)
     from autolora.comparison.executor import Resources
 
     resources = Resources(jobs, gpus_per_cell, cpus_per_cell)
     if form != "text":
-        from autolora.comparison.asked import Asked
-
-        asked = Asked(read, chosen, numbers, options.runs, rates, tuple(legs), select)
-        given: list[tuple[str, str | Path | list[str] | bool | None]] = [
+        given: list[Given] = [
             *(("--methods", methods), ("--seeds", seeds), ("--sweep", sweep), ("--select", select), ("--tune", tune)),
             *(("--trials", None if trials is None else str(trials)), ("--set", set_), ("--data-root", data_root)),
             *(("--model", model), ("--output", output), ("--track", track), ("--trust-remote-code", trust_remote_code)),
         ]
-        tables: list[tuple[str, str | Path | list[str] | bool | None]] = [
+        tables: list[Given] = [
             *(("--baseline", baseline), ("--interval", interval if interval != "t" else None)),
             ("--published", published),
         ]
         print_plan(asked, planned, form, words(recipes, given), words([], tables)[2:], resources)
-        return
+    elif dry_run:
+        _list_plan(asked, planned, Resources(jobs, cpus=cpus_per_cell))
+    else:
+        shown = Shown(baseline, interval, published)
+        _show(_run(asked, planned, resources, ray, shown, trackers, trial))
+
+
+def _list_plan(asked: Asked, planned: Sequence[Trial], resources: Resources) -> None:
+    """What would be run, with time and disk."""
     from autolora.comparison.engines import executor_for
 
-    executor = executor_for(Resources(jobs) if dry_run else resources, options.runs, None if dry_run else ray)
+    executor = executor_for(resources, asked.root)
     try:
         console = screen(stderr=True)
-        todo = [each for each in planned if not each.done]
+        if not all(each.done for each in planned):
+            show_plan(console, planned, executor.size, executor.threads)
+        for each in planned:
+            line(console, plan_line(each))
+    finally:
+        executor.close()
+
+
+def _run(
+    asked: Asked,
+    planned: Sequence[Trial],
+    resources: Resources,
+    ray: str | None,
+    shown: Shown,
+    trackers: Sequence[str],
+    trial: str | None,
+) -> Comparison:
+    """Run what is not there yet, and tell of each trial."""
+    from autolora.comparison.compare import compare as run_comparison
+    from autolora.comparison.engines import executor_for
+
+    executor = executor_for(resources, asked.root, ray)
+    try:
+        console, todo = screen(stderr=True), sum(not each.done for each in planned)
         if todo and trial is None:
-            show_plan(console, planned, executor.size)
-        if dry_run:
-            for each in planned:
-                line(console, plan_line(each))
-            return
-        said = _Teller(console, len(todo))
-        found = run_comparison(
-            read,
-            chosen,
-            numbers,
-            options.runs,
-            baseline=baseline,
-            interval=interval,
-            published=published,
+            show_plan(console, planned, executor.size, executor.threads)
+        said = _Teller(console, todo)
+        return run_comparison(
+            asked.recipes,
+            asked.methods,
+            asked.seeds,
+            asked.root,
+            baseline=shown.baseline,
+            interval=shown.interval,
+            published=shown.published,
             show=executor.size == 1 and ray is None,
             on_begin=said.begin,
             on_end=said.end,
             on_notice=said.notice,
             trials=planned,
-            rates=rates,
+            rates=asked.rates,
             track=trackers,
-            legs=legs,
-            select=select,
+            legs=asked.swept,
+            select=asked.select,
             executor=executor,
             trial=trial,
         )
     finally:
         executor.close()
-    show_tables(found.tables)
+
+
+def _show(found: Comparison) -> None:
+    """The tables, and where they are; ends the command where a trial has failed."""
     from autolora.runs.folders import TRIALS
 
+    show_tables(found.tables)
     stdout = screen()
     for path in found.files:
         if path.suffix in (".md", ".tex") or path.name == TRIALS:
@@ -229,36 +244,6 @@ def show_tables(tables: Sequence[Captioned]) -> None:
         console.print(render(table.narrow, table.caption, console.width))
         for note in table.notes:
             line(console, note)
-
-
-def _recipes(targets: list[str], options: Options) -> list[Recipe]:
-    """The recipes, with the overrides for all of them and those for one (``glue-mini/cola:search.steps=200``)."""
-    from autolora.recipe.load import read_recipe
-    from autolora.recipe.shipped import find_recipe
-
-    scoped = [(text.partition("=")[0].rpartition(":")[0], text) for text in options.overrides]
-    recipes: list[Recipe] = []
-    used: set[str] = set()
-    for target in targets:
-        path = find_recipe(target)
-        name = read_recipe(path).name
-        mine = [(scope, text) for scope, text in scoped if scope in ("", name)]
-        used |= {scope for scope, _ in mine}
-        overrides = tuple(text.removeprefix(f"{scope}:") for scope, text in mine)
-        recipes.append(replace(options, overrides=overrides).read(path))
-    if unused := [scope for scope, _ in scoped if scope not in used]:
-        names = ", ".join(recipe.name for recipe in recipes)
-        raise UserError(f"--set {unused[0]}:…: none of the recipes is called {unused[0]!r}; they are: {names}")
-    return recipes
-
-
-def _allow(recipes: Sequence[Recipe], options: Options) -> None:
-    """Make sure of the code that comes with the models, and say once which it is."""
-    from autolora.model.remote_code import allow_code
-
-    said = [allow_code(recipe.model, allowed=options.trust) for recipe in recipes]
-    for text in dict.fromkeys(filter(None, said)):
-        line(screen(stderr=True), text)
 
 
 class _Teller:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 from rich.console import Console
 
@@ -11,20 +12,21 @@ from autolora.console import line, say
 from autolora.errors import UserError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from autolora.comparison.asked import Asked
     from autolora.comparison.executor import Resources
     from autolora.comparison.plan import Trial
 
+Given: TypeAlias = tuple[str, str | Path | Sequence[str] | bool | None]  # an option's name, and its value as given
 
-def show_plan(console: Console, trials: Sequence[Trial], jobs: int) -> None:
+
+def show_plan(console: Console, trials: Sequence[Trial], jobs: int, threads: int | None) -> None:
     """Trials, steps, time and disk.
 
     Args:
         console: What it is shown on.
         trials: The plan.
         jobs: How many run at a time.
+        threads: Of each; None for all.
 
     Raises:
         UserError: A recipe cannot be run.
@@ -33,7 +35,7 @@ def show_plan(console: Console, trials: Sequence[Trial], jobs: int) -> None:
     from autolora.tables import render
 
     console.print("timing a few steps and rows of every recipe for the estimate", markup=False)
-    found = estimates(trials, jobs)
+    found = estimates(trials, jobs, threads)
     if faulty := [estimate for estimate in found if estimate.faulty]:
         raise UserError("; ".join(f"{estimate.recipe}: {estimate.problem}" for estimate in faulty))
     console.print(render([estimate.row() for estimate in found], "Plan", console.width))
@@ -77,7 +79,6 @@ def print_plan(
         resources: Of each trial.
     """
     import json
-    from pathlib import Path
 
     from autolora.comparison.plan_formats import plan_json, slurm_script
     from autolora.comparison.scheduled import schedule
@@ -100,7 +101,7 @@ def print_plan(
     say(script.rstrip())
 
 
-def words(recipes: Sequence[str], options: Sequence[tuple[str, str | Path | Sequence[str] | bool | None]]) -> list[str]:
+def words(recipes: Sequence[str], options: Sequence[Given]) -> list[str]:
     """The command line of a comparison, from its options as they were given.
 
     Args:

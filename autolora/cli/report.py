@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -82,12 +82,23 @@ def write_pages(
     from autolora.report.lean import Lean
 
     light = Lean()  # of each run what is shown of it: thousands of manifests would not fit into memory
-    results = [light(result) for target in runs for result in _results(target)]
+    results = [light(result) for result in _each_once(result for target in runs for result in _results(target))]
     tuning = _choosing(runs)
     arms = read_arms(runs[0]) if len(runs) == 1 and _trials_file(runs[0]).is_file() else None
     tables = outcome(results, baseline, interval, published=published, tuning=tuning, arms=arms)
     names = ", ".join(dict.fromkeys(result.recipe for result in results))
     return write_report(results, folder, tables, title or f"autolora: {names}", arms)
+
+
+def _each_once(results: Iterable[Result]) -> Iterator[Result]:
+    """Without runs that are named again: by a folder that they lie in, or by another comparison that has them."""
+    seen: set[tuple[Path, str]] = set()
+    for result in results:
+        key = None if result.run is None else (result.run.resolve(), result.method)
+        if key is None or key not in seen:
+            yield result
+        if key is not None:
+            seen.add(key)
 
 
 def _trials_file(folder: Path) -> Path:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from autolora.comparison.groups import AVERAGE, scores_by_task, tasks_of
+from autolora.comparison.groups import scores_by_task, tasks_of
 from autolora.comparison.summary import differences
 from autolora.errors import UserError
 from autolora.files import read_json
@@ -137,7 +137,7 @@ def sweep_rows(results: Sequence[Result], arms: Arms, interval: str) -> list[Row
     rows: list[Row] = []
     tasks = tasks_of(results)
     for task in scores_by_task(results):
-        among = tasks if task.task == AVERAGE and task.is_average else [task.task]
+        among = tasks if task.is_average else [task.task]
         for method in arms.methods:
             reference = arms.reference(method, among)
             labels = {arm.label for arm in arms.of(method)}

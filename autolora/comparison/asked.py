@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from autolora.comparison.choices import Tuning, tuning_table
-from autolora.comparison.outcome import Captioned
+from autolora.comparison.outcome import Captioned, spelt
 from autolora.comparison.plan import Trial, check_plan, trial_key, trials_of
 from autolora.comparison.rate_search import planned_search, search_rates
 from autolora.comparison.select import select, selected_results, selected_trials, selection_trials
 from autolora.comparison.statistics import check_interval
-from autolora.comparison.sweep import Leg
+from autolora.comparison.sweep import Leg, check_rates
 from autolora.comparison.tune import (
     check_rows,
     check_tuning,
@@ -116,12 +116,13 @@ class Asked:
             raise UserError(
                 "--baseline: a sweep compares every setting with the recipe's own, method by method; leave it out"
             )
-        if baseline is not None and baseline not in words:
+        if baseline is not None and spelt(baseline, words) not in words:
             raise UserError(f"--baseline: {baseline!r} is not one of the methods compared: {', '.join(words)}")
         check_interval(interval)
         faults = [*_plan_faults(self.legs, self.methods)]
         if faults:
             raise UserError("\n".join(faults))
+        check_rates(self.swept, self.methods, tuned=bool(self.rates))
         if self.select:
             check_rows(self.recipes, "--select")
         elif self.rates:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from autolora.comparison.groups import has_score
 from autolora.comparison.outcome import SELECTION, TUNING_COST, Captioned
-from autolora.recipe.method import label
+from autolora.recipe.method import label, shortest
 from autolora.recipe.schema import MethodSettings, Recipe
 from autolora.recipe.tuning import FIELD, RateRange, parse_tune
 from autolora.runs.results import Result
@@ -53,7 +53,7 @@ class Choice:
         Of a search: how many were tried, the best score, and the range.
         """
         found = self.results.values()
-        scores: dict[str, Cell] = {f"{rate:g}": shown_score(result) for rate, result in self.results.items()}
+        scores: dict[str, Cell] = {shortest(rate): shown_score(result) for rate, result in self.results.items()}
         if self.searched is not None:
             best = None if self.rate is None else shown_score(self.results[self.rate])
             scores = {"range": self.searched.label, "tried": len(self.results), "best score": best}
@@ -63,7 +63,7 @@ class Choice:
             "metric": next((result.metric for result in found if result.metric), None),
             "seed": next(iter(found)).seed,
             **scores,
-            "chosen": None if self.rate is None else f"{self.rate:g}",
+            "chosen": None if self.rate is None else shortest(self.rate),
             TUNING_COST: round(sum(map(cost_of, found))),
         }
 

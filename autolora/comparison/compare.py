@@ -6,7 +6,7 @@ found.rows("differences")
 
 from __future__ import annotations
 
-import re
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -29,6 +29,8 @@ from autolora.runs.store import Run
 from autolora.tables import Row
 from autolora.trackers.follow import Tracking, following
 from autolora.trackers.follower import FOLDER, Group
+
+LONGEST, SHORTENED = 200, 80  # characters of a folder's name; those that are kept of one that is longer
 
 
 @dataclass(frozen=True)
@@ -180,22 +182,18 @@ def checked_plan(
 
 
 def comparison_folder(root: Path, recipes: Sequence[Recipe], fields: Sequence[str] = ()) -> Path:
-    """Where the tables go: one place for the same recipes, whatever the methods and seeds.
+    """Where the tables go: one place for the same recipes, whatever the methods and seeds, and for no others.
 
     Args:
         root: Where runs are.
         recipes: What is compared on, in any order.
         fields: What is swept, whatever the values.
     """
-    folder = _folder(root, recipes)
-    return folder.with_name(f"{folder.name}-by-{'-'.join(sorted(fields))}") if fields else folder
-
-
-def _folder(root: Path, recipes: Sequence[Recipe]) -> Path:
     names = sorted(recipe.name for recipe in recipes)
-    if len(names) == 1:
-        return root / COMPARISONS / names[0]
-    folders = {name.rpartition("/")[0] for name in names}
-    ends = "-".join(name.rpartition("/")[2] for name in names)
-    front = folders.pop() if len(folders) == 1 else "several"
-    return root / COMPARISONS / re.sub(r"^/", "", f"{front}/{ends}")
+    fronts = {name.rpartition("/")[0] for name in names}
+    stem = "+".join(name.rpartition("/")[2] for name in names)  # a plus is in no recipe's name
+    by = f"-by-{'-'.join(sorted(fields))}" if fields else ""
+    if len(fronts) > 1 or len(stem + by) > LONGEST:
+        stem = f"{stem[:SHORTENED]}-{hashlib.sha256(' '.join([*names, by]).encode()).hexdigest()[:8]}"
+    by = by if len(stem + by) <= LONGEST else ""
+    return root / COMPARISONS / (fronts.pop() if len(fronts) == 1 else "several") / f"{stem}{by}"

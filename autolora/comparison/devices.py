@@ -1,4 +1,7 @@
-"""Which GPU each of several trials on one machine has: ``Slots(visible(os.environ), jobs=4, share=1.0)``.
+"""Which GPU each of several trials on one machine has, and which share of its cores.
+
+    Slots(visible(os.environ), jobs=4, share=1.0)
+    share_of_cores(4)
 
 A GPU is called as CUDA_VISIBLE_DEVICES calls it, by number, UUID or name of a MIG instance, and a trial's process is
 told of its own alone. What the user's own CUDA_VISIBLE_DEVICES leaves out is given to nobody.
@@ -7,6 +10,7 @@ told of its own alone. What the user's own CUDA_VISIBLE_DEVICES leaves out is gi
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -26,6 +30,22 @@ def visible(environ: Mapping[str, str], count: Callable[[], int]) -> list[str]:
     names = [name.strip() for name in given.split(",") if name.strip()]
     # A process sees one MIG instance, whatever it is given: all that are named are there if one is.
     return names if found and all(name.startswith("MIG-") for name in names) else names[:found]
+
+
+def cores() -> int:
+    """How many CPU cores this process may use: of a batch system's node often fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def share_of_cores(jobs: int) -> int | None:
+    """The threads of each of several trials at a time; None for one, which torch gives what there is.
+
+    Args:
+        jobs: How many run at a time.
+    """
+    return max(1, cores() // jobs) if jobs > 1 else None
 
 
 class Slots:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from autolora.comparison.groups import TaskScores
-from autolora.comparison.statistics import TOO_FEW
+from autolora.comparison.statistics import NO_SPREAD, TOO_FEW
 from autolora.metrics.base import Score
 from autolora.tables import Cell, Row
 
@@ -24,7 +24,7 @@ class Effect:
     Args:
         method: Its label.
         mean: Of the paired differences, in the unit of the metric; None where no seed has both.
-        low: The lower end of its interval; None where there are too few seeds for one.
+        low: The lower end of its interval; None where there is none, of too few seeds for instance.
         high: The upper end.
         seeds: How many both have.
         verdict: As in the table.
@@ -43,9 +43,9 @@ class Effect:
         return self.verdict in (BETTER, WORSE)
 
     @property
-    def too_few(self) -> bool:
+    def untested(self) -> bool:
         """Whether there is no test of it."""
-        return self.verdict == TOO_FEW
+        return self.verdict in (TOO_FEW, NO_SPREAD)
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class TaskEffects:
     """Every other method against the baseline.
 
     Args:
-        task: Its name, or "average".
+        task: Its name, or what the average is called.
         tasks: How many tasks it is the average of; 1 for a task.
         baseline: A method's label.
         metric: Its name, or those of the tasks.

@@ -123,12 +123,13 @@ class Estimate:
         return {"recipe": self.recipe, **{name: in_words(seconds) for name, seconds in parts.items()}}
 
 
-def estimates(trials: Sequence[Trial], jobs: int = 1) -> list[Estimate]:
+def estimates(trials: Sequence[Trial], jobs: int = 1, threads: int | None = None) -> list[Estimate]:
     """One for each recipe, in order. What is wrong with data or model is said, not raised.
 
     Args:
         trials: From `autolora.comparison.plan.plan`.
         jobs: How many will run at a time.
+        threads: Of each of them, however few they are; None for what there is.
     """
     found: list[Estimate] = []
     precisions = settle(trials)
@@ -145,7 +146,7 @@ def estimates(trials: Sequence[Trial], jobs: int = 1) -> list[Estimate]:
         if not is_local(data) and data.hub in unreachable:
             found.append(Estimate(*counts, None, None, None, None, f"as {unreachable[data.hub]}"))
             continue
-        mine_found = [_estimate(counts, each, precisions, at_once) for each in _by_pace(todo)]
+        mine_found = [_estimate(counts, each, precisions, at_once, threads) for each in _by_pace(todo)]
         if not is_local(data) and data.hub is not None and any(each.problem and not each.faulty for each in mine_found):
             unreachable[data.hub] = name
         found.append(_together(mine_found))
@@ -168,10 +169,14 @@ def wall_seconds(found: Sequence[Estimate], jobs: int) -> float:
 
 
 def _estimate(
-    counts: tuple[str, int, int], todo: Sequence[Trial], precisions: Mapping[str, Precision], jobs: int
+    counts: tuple[str, int, int],
+    todo: Sequence[Trial],
+    precisions: Mapping[str, Precision],
+    jobs: int,
+    threads: int | None,
 ) -> Estimate:
     ordered = sorted(todo, key=lambda trial: trial.tuning)  # of reported trials all splits are read
-    result = run_probe([_at(trial.recipe, settled(trial.recipe, precisions)) for trial in ordered], jobs)
+    result = run_probe([_at(trial.recipe, settled(trial.recipe, precisions)) for trial in ordered], jobs, threads)
     if isinstance(result, Probe):
         return _of(counts, todo, result, whole=not ordered[0].tuning)
     return Estimate(*counts, None, None, None, None, str(result), faulty=isinstance(result, UserError))

@@ -116,6 +116,11 @@ class Executor(ABC):
     def size(self) -> int:
         """How many trials run at a time, as of now; at least 1."""
 
+    @property
+    def threads(self) -> int | None:
+        """How many threads each trial may use; None for all that there are."""
+        return None
+
     @abstractmethod
     def precision(self) -> Precision:
         """What passes are in where the recipe leaves it to the machine.

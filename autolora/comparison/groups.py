@@ -68,7 +68,8 @@ def scores_by_task(results: Sequence[Result]) -> list[TaskScores]:
     found = [TaskScores(task, _by_method(mine, methods)) for task, mine in by_task(results).items()]
     if len(tasks) > 1 and len({task.higher_is_better for task in found if _has_scores(task)}) < 2:
         averages = {method: _average(method, found, len(tasks)) for method in methods}
-        found.append(TaskScores(AVERAGE, averages, is_average=True))
+        name = AVERAGE if AVERAGE not in tasks else f"{AVERAGE} of all tasks"  # a recipe may be called so
+        found.append(TaskScores(name, averages, is_average=True))
     return found
 
 

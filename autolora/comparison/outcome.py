@@ -20,7 +20,9 @@ from autolora.comparison.published import PublishedRow, published_rows
 from autolora.comparison.recovered import CAPTION, recovery
 from autolora.comparison.summary import as_json, differences, failures, summary
 from autolora.comparison.wide import glue_wide, task_name
+from autolora.errors import UserError
 from autolora.files import write_atomic, write_json
+from autolora.recipe.method import label, parse_method
 from autolora.runs.folders import TRIALS
 from autolora.runs.results import Result
 from autolora.tables import Row, to_markdown, write_table
@@ -30,6 +32,8 @@ DIFFERENCES = "differences"
 SWEEP = "settings"  # the table of differences of a sweep
 SELECTION = "selection"
 TUNING_COST = "tuning s"
+# Tables that not every comparison of the same recipes has, and the list of a sweep's settings.
+OPTIONAL = frozenset({DIFFERENCES, "published", "failures", "tuning", "recovery", SELECTION, SWEEP, Path(FILE).stem})
 PASSES = ("forward passes", "backward passes")
 OURS = ("autolora", "squeeze")  # what is compared with the others, and with each other where there are none
 
@@ -84,6 +88,23 @@ def default_baseline(methods: Sequence[str]) -> str | None:
     return next((named[name] for name in ("lora-matched", "lora", *others, *OURS) if name in named), None)
 
 
+def spelt(method: str, labels: Sequence[str]) -> str:
+    """A method's label, however the user has spelt the method; what is none of the labels is left as it is.
+
+    >>> spelt("lora:4:learning_rate=3e-4", ["autolora", "lora:4:learning_rate=0.0003"])
+    'lora:4:learning_rate=0.0003'
+
+    Args:
+        method: As the user has written it.
+        labels: Of the methods that are compared.
+    """
+    try:
+        found = method if method in labels else label(parse_method(method))
+    except UserError:
+        return method
+    return found if found in labels else method
+
+
 def outcome(
     results: Sequence[Result],
     baseline: str | None = None,
@@ -97,7 +118,7 @@ def outcome(
 
     Args:
         results: Of every trial, successful or not.
-        baseline: A method's label; None for `default_baseline`.
+        baseline: One of the methods, see `spelt`; None for `default_baseline`.
         interval: "t" or "bootstrap".
         published: Add the figures that others published for these tasks.
         tuning: How the methods' learning rates, or the settings of a sweep, were chosen, where they were.
@@ -107,7 +128,8 @@ def outcome(
         UserError: There is no such baseline or interval, a recipe, method and seed come twice, or a log is damaged.
     """
     methods, tasks = methods_of(results), tasks_of(results)
-    baseline = None if arms is not None else baseline or default_baseline(methods)
+    baseline = spelt(baseline, methods) if baseline else default_baseline(methods)
+    baseline = None if arms is not None else baseline
     rows = [_rounded(row) for row in summary(results)]
     tables = []
     if len(tasks) > 1:
@@ -183,8 +205,7 @@ def write_outcome(
     written = []
     for table in tables:
         written += write_table(table.rows, folder, table.stem)
-    optional = {"published", "failures", "tuning", "recovery", SELECTION, SWEEP, Path(FILE).stem}
-    for stale in optional - {table.stem for table in tables}:  # of an earlier time
+    for stale in OPTIONAL - {table.stem for table in tables}:  # of an earlier time
         for path in folder.glob(f"{stale}.*"):
             path.unlink()
     fixed = [table for table in tables if table.stem != "costs"]

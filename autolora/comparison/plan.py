@@ -151,7 +151,9 @@ def trial_key(recipe: Recipe) -> str:
     Args:
         recipe: With method and seed in it.
     """
-    values = recipe.model_dump(mode="json", exclude={"description": True, "data": {"root"}, "eval": {"submission"}})
+    values = recipe.model_dump(
+        mode="json", exclude={"description": True, "card": True, "data": {"root"}, "eval": {"submission"}}
+    )
     for stage in ("search", "retrain"):
         for field in ("checkpoint_every", "log_every"):
             values[stage].pop(field)

@@ -22,6 +22,8 @@ SCRIPT = """\
 #                    others are at
 # What was cut off goes on from its last checkpoint when its task comes again.
 set -euo pipefail
+script=$0
+[[ $script == /* ]] || script=$PWD/$script
 cd {folder}
 trials=(
 {trials}
@@ -101,7 +103,7 @@ def _submit(sizes: Sequence[int], limit: str) -> list[str]:
     for number, size in enumerate(sizes):
         last = begin + size - 1
         after = ' --dependency=afterany:"${job%%;*}"' if number else ""
-        lines.append(f'job=$(sbatch --parsable --array={begin}-{last}{limit}{after} "$0")')
+        lines.append(f'job=$(sbatch --parsable --array={begin}-{last}{limit}{after} "$script")')
         begin += size
     return [*lines, 'echo "the tables are written by job $job"']
 

@@ -8,7 +8,6 @@ each with the threads of a trial: they share the memory's bandwidth as the trial
 
 from __future__ import annotations
 
-import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +23,7 @@ import torch
 from peft import PeftModel
 
 from autolora.comparison.child import end_with_parent
+from autolora.comparison.devices import share_of_cores
 from autolora.comparison.probe_rows import seconds_of_loss, seconds_of_rows
 from autolora.comparison.probe_steps import finetuning, seconds_of_measuring, seconds_of_step, spread
 from autolora.comparison.processes import process_context, start
@@ -75,16 +75,17 @@ class Probe:
     looking: float = 0.0
 
 
-def run_probe(recipes: Sequence[Recipe], jobs: int = 1) -> Probe | UserError | str:
+def run_probe(recipes: Sequence[Recipe], jobs: int = 1, threads: int | None = None) -> Probe | UserError | str:
     """The probe of a recipe, or why there is none: what the user has to mend, or anything else.
 
     Args:
         recipes: One, with the methods that are timed for.
         jobs: How many probes run beside each other.
+        threads: Of each of them; None for an equal share of the machine's.
     """
     context = process_context()
     barrier = context.Barrier(jobs) if jobs > 1 else None
-    threads = max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else None
+    threads = threads or share_of_cores(jobs)
     processes, waiting = list[BaseProcess](), list[Connection]()
     for _ in range(jobs):
         receiver, sender = context.Pipe(duplex=False)

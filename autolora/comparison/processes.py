@@ -17,7 +17,7 @@ import psutil  # which accelerate brings
 import torch
 from typing_extensions import override
 
-from autolora.comparison.devices import Slots, visible
+from autolora.comparison.devices import Slots, share_of_cores, visible
 from autolora.comparison.executor import LONGEST_END, Ending, Executor, Job, Resources, Task
 from autolora.comparison.worker import BUSY, work
 from autolora.errors import RunError, UserError
@@ -54,14 +54,18 @@ class Processes(Executor):
         if resources.gpus is not None and not devices:
             raise UserError("--gpus-per-cell: no GPU is seen here by torch (autolora doctor says why); leave it out")
         self._slots = Slots(devices, resources.jobs or 1, resources.gpus)
-        share = max(1, (os.cpu_count() or 1) // self.size) if self.size > 1 else None
-        self._threads = resources.cpus or share
+        self._threads = resources.cpus or share_of_cores(self.size)
         self._context = process_context()
 
     @property
     @override
     def size(self) -> int:
         return self._slots.size
+
+    @property
+    @override
+    def threads(self) -> int | None:
+        return self._threads
 
     @override
     def precision(self) -> Precision:

@@ -77,6 +77,11 @@ class RayTasks(Executor):
         """What the nodes have room for now, of which others may have taken a part: Ray lets the rest wait."""
         return self._jobs or max(1, self._capacity())
 
+    @property
+    @override
+    def threads(self) -> int:
+        return self._cpus
+
     @override
     def precision(self) -> Precision:
         found: dict[str, Precision] = self._on_each(ray_node.precision_here, self._needed)

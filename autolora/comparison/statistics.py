@@ -29,6 +29,7 @@ from autolora.errors import UserError
 INTERVALS = ("t", "bootstrap")
 NO_DIFFERENCE = "no difference found"
 TOO_FEW = "too few seeds"
+NO_SPREAD = "no t-test: the same for every seed"
 
 _ROUNDING = 1e-12  # differences of scores closer than this are equal: 0.7 - 0.6 is 0.6 - 0.5
 _RESAMPLES = 9999
@@ -207,20 +208,28 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return adjusted
 
 
-def verdict(difference: float | None, p: float | None, alpha: float = 0.05, *, higher_is_better: bool = True) -> str:
+def verdict(
+    difference: float | None,
+    p: float | None,
+    alpha: float = 0.05,
+    *,
+    higher_is_better: bool = True,
+    seeds: int | None = None,
+) -> str:
     """In words what a difference of means with the adjusted `p` says at level `alpha`.
 
-    "too few seeds" where there is no p, "no difference found" where p ≥ alpha (which is not "no difference"), else
-    "better" or "worse" than the baseline.
+    Where there is no p: "too few seeds", or of three seeds or more `NO_SPREAD` (see `t_test`). "no difference found"
+    where p ≥ alpha (which is not "no difference"), else "better" or "worse" than the baseline.
 
     Args:
         difference: Of the means, method less baseline.
         p: Adjusted for the number of comparisons.
         alpha: The level, between 0 and 1.
         higher_is_better: Of the metric.
+        seeds: How many the difference is over; None where that is not known.
     """
     if p is None or difference is None:
-        return TOO_FEW
+        return NO_SPREAD if difference is not None and (seeds or 0) > 2 else TOO_FEW
     if p >= alpha:
         return NO_DIFFERENCE
     return "better" if (difference > 0) == higher_is_better else "worse"

@@ -41,7 +41,7 @@ def differences(
     difference, low, high: mean and interval of the paired differences over the seeds that both have. p: of the paired
     test (see `autolora.comparison.statistics`). "p (Holm)": corrected over all methods compared with the baseline
     within that task (and within the average); tasks are not corrected for each other. verdict: "no difference found"
-    where that p is at least `alpha`, "better", "worse", or "too few seeds".
+    where that p is at least `alpha`, "better", "worse", or why there is no test.
     Raises UserError for a baseline, an interval or a confidence that there is not.
     """
     check_interval(interval)
@@ -64,7 +64,9 @@ def differences(
                     "seeds": difference.seeds,
                     "p": difference.p,
                     "p (Holm)": p,
-                    "verdict": verdict(difference.mean, p, alpha, higher_is_better=group.higher_is_better),
+                    "verdict": verdict(
+                        difference.mean, p, alpha, higher_is_better=group.higher_is_better, seeds=difference.seeds
+                    ),
                 }
             )
     return rows

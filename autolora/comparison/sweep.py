@@ -12,9 +12,12 @@ from dataclasses import dataclass, field, replace
 from autolora.comparison.arms import Arm, Arms
 from autolora.comparison.plan import trial_key
 from autolora.errors import Fault, RecipeError, UserError
-from autolora.recipe.method import label
+from autolora.methods.base import method_class
+from autolora.recipe.method import label, shortest
 from autolora.recipe.schema import MethodSettings, Recipe
 from autolora.recipe.sweeping import Point, Sweep
+
+RATE = "retrain.weights.learning_rate"
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,35 @@ def legs_of(sweep: Sweep, read: Callable[[Point], Sequence[Recipe]]) -> list[Leg
         raise RecipeError([*faults])
     _check_different(legs)
     return legs
+
+
+def check_rates(legs: Sequence[Leg], methods: Sequence[MethodSettings], *, tuned: bool) -> None:
+    """Make sure that settings of the learning rate are those that methods train at.
+
+    Args:
+        legs: Of the sweep.
+        methods: What is compared.
+        tuned: Whether a rate is chosen for the methods.
+
+    Raises:
+        UserError: A method trains at the same rate at all points.
+    """
+    if len({recipe.retrain.weights.learning_rate for leg in legs for recipe in leg.recipes[:1]}) < 2:
+        return
+    if tuned:
+        raise UserError(f"--sweep {RATE} and --tune both say the methods' learning rates; leave one out")
+    for method in methods:
+        for recipe in legs[0].recipes:
+            mine = [each for leg in legs for each in leg.recipes if each.name == recipe.name]
+            own = [each.model_copy(update={"method": method}) for each in mine]
+            rates = {method_class(method.name).weights_in(each).learning_rate for each in own}
+            if len(rates) == 1:
+                word = label(method.model_copy(update={"learning_rate": None}))
+                raise UserError(
+                    f"--sweep {RATE}: {label(method)} trains at a rate of its own, {shortest(rates.pop())}, whatever "
+                    f"the recipe says; name its rates instead, as in --methods {word}:learning_rate=1e-5,"
+                    f"{word}:learning_rate=1e-4"
+                )
 
 
 def arms_of(legs: Sequence[Leg], methods: Sequence[MethodSettings]) -> Arms:

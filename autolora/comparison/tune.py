@@ -24,7 +24,7 @@ from autolora.comparison.plan import Trial, trial_key, trials_of, with_needs
 from autolora.errors import UserError
 from autolora.recipe.data import HELD_OUT
 from autolora.recipe.fields import MAX_SEED
-from autolora.recipe.method import label
+from autolora.recipe.method import label, shortest
 from autolora.recipe.schema import MethodSettings, Recipe
 from autolora.runs.results import Result, read_result
 from autolora.runs.store import Run
@@ -234,4 +234,6 @@ def at_rate(recipe: Recipe, method: MethodSettings, rate: float) -> Recipe:
 def _refused(tuning: Tuning, recipe: Recipe, method: MethodSettings) -> str:
     results = tuning.choices[recipe.name, method].results
     why = next((f": {result.reason}" for result in results.values() if result.reason), "")
-    return f"no learning rate of the grid ({', '.join(f'{rate:g}' for rate in results)}) gave it a score{why}"
+    searched = tuning.choices[recipe.name, method].searched
+    of = "the grid" if searched is None else f"the range {searched.label}"
+    return f"no learning rate of {of} ({', '.join(map(shortest, results))}) gave it a score{why}"

@@ -8,12 +8,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from autolora.doctor.finding import Finding
 
 SECONDS = 3.0  # for an answer of the hub
 VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
-PROXIES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
+PORTS = {"http": 80, "https": 443}  # a proxy of another kind, socks5 for instance, has 1080
 ELSE = "use bundled models, local folders, or what is in the cache"
 
 
@@ -39,18 +40,27 @@ def hub() -> Iterator[Finding]:
         yield Finding("hub", "note", text, f"unset it to fetch models and data; else {ELSE}")
         return
     begun = time.monotonic()
-    if (fault := _unreachable(constants.ENDPOINT)) is None:
-        text = f"{constants.ENDPOINT} answers, after {time.monotonic() - begun:.1f} s"
+    host, port, proxied = _way(constants.ENDPOINT)
+    if (fault := _unreachable(host, port)) is None:
+        who = f"the proxy {host}:{port} on the way to {constants.ENDPOINT}" if proxied else constants.ENDPOINT
+        text = f"{who} answers, after {time.monotonic() - begun:.1f} s"
         yield Finding("hub", "ok", f"{text}; {_logged_in()}")
     else:
         yield Finding("hub", "note", f"{constants.ENDPOINT} cannot be reached: {fault}", ELSE)
 
 
-def _unreachable(endpoint: str) -> str | None:
-    """Why; None where something listens there, or at the proxy on the way there."""
-    proxy = next((value for name in PROXIES if (value := os.environ.get(name))), None)
-    parts = urlsplit(proxy or endpoint)
-    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+def _way(endpoint: str) -> tuple[str, int, bool]:
+    """Where a request for the hub goes first, and whether that is a proxy, as huggingface_hub finds it."""
+    parts, proxies = urlsplit(endpoint), getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    proxied = bool(proxy) and not proxy_bypass(parts.hostname or "")
+    if proxy and proxied:
+        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    return parts.hostname or "", parts.port or PORTS.get(parts.scheme, 1080), proxied
+
+
+def _unreachable(host: str, port: int) -> str | None:
+    """Why; None where something listens there."""
     found: list[str | None] = []
 
     def ask() -> None:

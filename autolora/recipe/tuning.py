@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from autolora.errors import UserError
 from autolora.recipe.fields import MAX_RATE
 from autolora.recipe.messages import show
+from autolora.recipe.method import shortest
 from autolora.words import did_you_mean
 
 FIELD = "learning_rate"
@@ -42,7 +43,7 @@ class RateRange:
     @property
     def label(self) -> str:
         """As it is written on a command line."""
-        return f"{'log:' if self.log else ''}{self.low:g}..{self.high:g}"
+        return f"{'log:' if self.log else ''}{shortest(self.low)}..{shortest(self.high)}"
 
 
 Rates = tuple[float, ...] | RateRange  # a grid, ascending, empty where nothing is tuned; or what is searched

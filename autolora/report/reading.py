@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from autolora.comparison.effects import BETTER, WORSE, Effect, TaskEffects, metric_of
 from autolora.comparison.groups import methods_of, scores_by_task
-from autolora.comparison.statistics import mean
+from autolora.comparison.statistics import TOO_FEW, mean
 from autolora.runs.results import Result
 
 _NAMED = 3  # methods or tasks that a sentence names; the others are counted
@@ -29,9 +29,10 @@ def lead(found: Sequence[TaskEffects], results: Sequence[Result]) -> str:
         return _without_average(found)
     focus, baseline = found[0], found[0].baseline
     said = f"{_capital(_where(focus))}, over {seeds_of(focus)}"
-    known = [effect for effect in focus.effects if not effect.too_few]
+    known = [effect for effect in focus.effects if not effect.untested]
     if not known:
-        return f"With {seeds_of(focus)}, too few, no method can be told apart from {baseline} {_where(focus)}."
+        few = "too few" if any(effect.verdict == TOO_FEW for effect in focus.effects) else "all of which differ alike"
+        return f"With {seeds_of(focus)}, {few}, no method can be told apart from {baseline} {_where(focus)}."
     apart = {word: mine for word in (BETTER, WORSE) if (mine := [e for e in _apart(focus) if e.verdict == word])}
     parts, than = [], f" than {baseline}"
     for word, mine in apart.items():
@@ -44,7 +45,9 @@ def lead(found: Sequence[TaskEffects], results: Sequence[Result]) -> str:
     elif rest:
         parts.append(f"{_verb(_count(len(rest), 'other'), len(rest))} not told apart from it")
     if unknown := len(focus.effects) - len(known):
-        parts.append(f"of {unknown} more there are too few seeds to say")
+        short = [effect for effect in focus.effects if effect.verdict == TOO_FEW]
+        why = "there are too few seeds to say" if len(short) == unknown else "there is no test"
+        parts.append(f"of {unknown} more {why}")
     return f"{said}, {_joined(parts, ', and ')}."
 
 
@@ -101,8 +104,9 @@ def _chance(tasks: Sequence[TaskEffects]) -> str:
     if not drawn:
         return f"no method has a seed in common with {baseline}"
     said = f"no difference to {baseline} is told apart from chance"
-    if all(effect.too_few for effect in drawn):
+    if all(effect.untested for effect in drawn):
         few = "with one seed" if max(effect.seeds for effect in drawn) == 1 else "with so few seeds"
+        few = few if any(effect.verdict == TOO_FEW for effect in drawn) else "where all seeds differ alike"
         said = f"{few} a difference has no interval, and none is told apart from chance"
     if len(tasks) > 1:
         return said

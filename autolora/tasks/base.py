@@ -27,13 +27,24 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedTokenizerBase
 
+    from autolora.tables import Row
     from autolora.training.batches import Example, TensorBatch
     from autolora.training.sampling import Sampled
 
-WHOLE = "all"
+WHOLE = "all"  # of a split's parts, in the rows of a metrics table
 Purpose = Literal["train", "eval"]
 # Sequences with labels as `collate` takes them, and for each of them which example of the split it is a reference of.
 TeacherForced = tuple[list["Example"], list[int]]
+
+
+def part_of(row: Row) -> tuple[str, ...]:
+    """Which part of its split a row of a metrics table is about; nothing where it is about the whole.
+
+    Args:
+        row: See `autolora.tasks.scored.Scored.part`.
+    """
+    texts = ((name, cell) for name, cell in row.items() if isinstance(cell, str))
+    return tuple(cell for name, cell in texts if name != "split" and cell != WHOLE)
 
 
 class Task(Family):

@@ -7,6 +7,7 @@ histograms, pictures, and going on with the tracked run of an interrupted proces
 from __future__ import annotations
 
 import os
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ from typing import Any, ClassVar, Literal
 
 Ended = Literal["success", "failed", "cancelled"]
 BY_LAYER = " by layer/"  # in the names of distributions of a layer, beside those of all layers together
+_PASSWORD = re.compile(r"(?<=://)([^/\s:@]*):[^/\s]*@")
+_IN_QUERY = re.compile(r"(?i)([?&][^=&\s]*(?:token|key|secret|password)[^=&\s]*=)[^&\s'\")]+")
 
 
 @dataclass(frozen=True)
@@ -113,20 +116,34 @@ class Tracker(ABC):
         """End it for this process, as `ended` says; what was sent is kept."""
 
 
+def without_secrets(text: str) -> str:
+    """A place or an error's text as it may be shown: addresses without their passwords and tokens.
+
+    >>> without_secrets("postgresql://ann:tulip@db/runs"), without_secrets("http://h:7860/?write_token=9f&x=1")
+    ('postgresql://ann:…@db/runs', 'http://h:7860/?write_token=…&x=1')
+
+    Args:
+        text: Any.
+    """
+    return _IN_QUERY.sub(r"\1…", _PASSWORD.sub(r"\1:…@", text))
+
+
 @contextmanager
 def environment(**values: str) -> Iterator[None]:
-    """Inside, variables of the environment are set that the user has not set.
+    """Inside, variables of the environment are set that the user has not set, or has set to nothing.
 
     Args:
         values: By name.
     """
-    own = {name: value for name, value in values.items() if name not in os.environ}
-    os.environ.update(own)
+    before = {name: os.environ.get(name) for name in values if not os.environ.get(name)}
+    os.environ.update({name: values[name] for name in before})
     try:
         yield
     finally:
-        for name in own:
+        for name, value in before.items():
             os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 def quantiles(values: Sequence[float]) -> dict[str, float]:

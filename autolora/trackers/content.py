@@ -15,6 +15,7 @@ from autolora.lora.ranks import Ranks
 from autolora.recipe.schema import Recipe
 from autolora.registry import SCORES
 from autolora.runs.store import Run
+from autolora.tasks.base import part_of
 from autolora.trackers.base import BY_LAYER
 from autolora.training.log import MetricLog
 
@@ -131,10 +132,10 @@ def _of_ranks(run: Run, stage: str) -> dict[str, Sequence[float]]:
 
 
 def _metrics(path: Path) -> dict[str, float]:
-    """The metrics table: ``eval/validation/accuracy``."""
+    """The metrics table: ``eval/validation/f1``, and of a part of a split ``eval/validation/Disease/f1``."""
     found: dict[str, float] = {}
     for row in read_json(path) if path.is_file() else []:
-        where = "/".join(["eval", str(row.get("split", "")), *(str(row["group"]) for _ in [0] if row.get("group"))])
+        where = "/".join(["eval", str(row.get("split", "")), *part_of(row)])
         found |= {f"{where}/{name}": float(value) for name, value in row.items() if _number(value)}
     return found
 

@@ -17,7 +17,7 @@ from functools import partial
 
 from autolora.registry import TRACKERS
 from autolora.runs.store import Run
-from autolora.trackers.base import About, Ended
+from autolora.trackers.base import About, Ended, without_secrets
 from autolora.trackers.follower import Follower, Group
 from autolora.trackers.names import check_trackers
 
@@ -69,10 +69,11 @@ class Tracking:
     group: Group | None = None
 
     def places(self) -> Iterator[tuple[str, str]]:
-        """Each tracker, and where it writes."""
+        """Each tracker, and where it writes, as it may be shown."""
         for name in self.names if self.group else ():
             assert self.group is not None
-            yield name, TRACKERS.load(name)(About("", "", self.group.name, {}, self.group.folder.absolute())).place()
+            made = TRACKERS.load(name)(About("", "", self.group.name, {}, self.group.folder.absolute()))
+            yield name, without_secrets(made.place())
 
 
 UNTRACKED = Tracking()

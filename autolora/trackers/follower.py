@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,11 +17,12 @@ from autolora.registry import TRACKERS
 from autolora.runs.folders import TRACKING, TUNING
 from autolora.runs.status import STAGES
 from autolora.runs.store import Run
-from autolora.trackers.base import About, Ended, Tracker
+from autolora.trackers.base import About, Ended, Tracker, without_secrets
 from autolora.trackers.content import Sent, flat, of_record, of_stage, records_of
 from autolora.trackers.journal import Journal, digest_of
 
 FOLDER = TRACKING  # in a run's folder
+LONGEST = 150  # characters of recipe and method in a tracked run's name, which may be that of a folder
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class Follower:
         def opened() -> None:
             self.journal = Journal(self.run.path / FOLDER / f"{self.name}.jsonl")
             made = self._made()
-            say(f"tracked by {self.name}: {made.place()}")
+            say(f"tracked by {self.name}: {without_secrets(made.place())}")
             self._open(made)
             self._catch_up(*(stage for stage in STAGES if self.run.stage_state(stage) == "success"))
 
@@ -80,12 +83,14 @@ class Follower:
                 action()
         except Exception as error:
             self.broken = True
-            lines = [line for line in str(error).splitlines() if line.strip()]
+            lines = [line for line in without_secrets(str(error)).splitlines() if line.strip()]
             said = f"{type(error).__name__}: {lines[0].strip()[:300]}" if lines else type(error).__name__
             warn(
                 f"{self.name} tracks {self.run.path} no more ({said}); the run goes on without it. "
                 f"What is missing there is sent later by: autolora run {self.run.path} --resume --track {self.name}"
             )
+            with suppress(Exception), unmoved():  # or what it has open would take in this process's next run
+                self.close("cancelled")
 
     def record(self, log: str, record: Mapping[str, object]) -> None:
         """Send a record of a log that has not been sent.
@@ -116,9 +121,10 @@ class Follower:
         Args:
             ended: How the run has ended for it.
         """
-        if self.tracker is not None:
-            self.tracker.ended = ended
-            self.tracker.close()
+        tracker, self.tracker = self.tracker, None
+        if tracker is not None:
+            tracker.ended = ended
+            tracker.close()
 
     def _renew(self, stage: str) -> None:
         """A tracked run of its own for what the run is now; the stages before are sent again."""
@@ -143,8 +149,9 @@ class Follower:
         recipe, name = self.run.recipe, self.run.path.name
         if self.group is not None:
             tuning = "tuning-" if self.run.path.parent.name == TUNING else ""
-            name = f"{recipe.name}-{label(recipe.method)}-{recipe.seed}-{tuning}{name[:15]}"  # when it was begun
-        plain = "".join(c if c.isalnum() or c in "._-" else "-" for c in name)
+            what = _bounded(f"{recipe.name}-{label(recipe.method)}")
+            name = f"{what}-{recipe.seed}-{tuning}{name[:15]}"  # when it was begun
+        plain = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in name)
         return plain + (f"-{self.journal.number}" if self.journal.number > 1 else "")
 
     def _folder(self) -> Path:
@@ -182,3 +189,10 @@ class Follower:
         except Exception:
             self.journal.note(what, before)
             raise
+
+
+def _bounded(text: str) -> str:
+    """A text, or the beginning of a longer one with what tells it from others that begin alike."""
+    if len(text) <= LONGEST:
+        return text
+    return f"{text[: LONGEST - 9]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

@@ -44,7 +44,7 @@ class MLflow(Tracker):
             import mlflow
             from accelerate.tracking import MLflowTracker
 
-            own = URI not in os.environ
+            own = not os.environ.get(URI)
             if own:
                 self._store.mkdir(parents=True, exist_ok=True)
             mlflow.set_tracking_uri(self.place())
@@ -66,8 +66,9 @@ class MLflow(Tracker):
     def config(self, values: Mapping[str, Any], text: str) -> None:
         import mlflow
 
-        self._started.store_init_configuration({name: _short(value) for name, value in values.items()})
-        mlflow.log_text(text, "recipe.yaml")
+        with environment(**QUIET):
+            self._started.store_init_configuration({_name(name): _short(value) for name, value in values.items()})
+            mlflow.log_text(text, "recipe.yaml")
 
     @override
     def scalars(self, values: Mapping[str, float], step: int) -> None:
@@ -94,8 +95,8 @@ class MLflow(Tracker):
 
 
 def _name(name: str) -> str:
-    """As MLflow allows one: letters, digits, and _ - . space : /."""
-    return "".join(c if c.isalnum() or c in "_-. :/" else "_" for c in name)
+    """As MLflow allows one: letters, digits, and _ - . space : /, 250 of them at most."""
+    return "".join(c if c.isalnum() or c in "_-. :/" else "_" for c in name)[:250]
 
 
 def _short(value: Any) -> str:

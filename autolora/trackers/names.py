@@ -20,7 +20,7 @@ def check_trackers(names: Sequence[str]) -> None:
     """
     for name in names:
         kind = TRACKERS.load(name)
-        missing = [module for module in kind.modules if importlib.util.find_spec(module) is None]
+        missing = [module for module in kind.modules if not _is_there(module)]
         if missing:
             raise UserError(
                 f"--track {name}: {' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed; run: "
@@ -41,3 +41,11 @@ def parse_trackers(given: str | Sequence[str] | None) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(name.strip() for text in texts for name in text.split(",") if name.strip()))
     check_trackers(names)
     return names
+
+
+def _is_there(module: str) -> bool:
+    """Whether a module could be imported; of one within a package that package is."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):  # of the package around it; of one that has no loader
+        return False

@@ -12,7 +12,7 @@ from typing import Any
 
 from typing_extensions import override
 
-from autolora.trackers.base import Tracker
+from autolora.trackers.base import Tracker, environment
 
 FOLDER = "TRACKIO_DIR"  # which is read when trackio is imported
 
@@ -52,7 +52,7 @@ class Trackio(Tracker):
 
     def _enter(self) -> None:
         """Import trackio for this folder; anew where it was imported for another."""
-        if FOLDER in os.environ:
+        if os.environ.get(FOLDER):
             return
         wanted = (self.about.folder / "trackio").absolute()
         loaded = sys.modules.get("trackio.utils")
@@ -60,11 +60,8 @@ class Trackio(Tracker):
             for module in [name for name in sys.modules if name.partition(".")[0] == "trackio"]:
                 del sys.modules[module]
         wanted.mkdir(parents=True, exist_ok=True)
-        os.environ[FOLDER] = str(wanted)
-        try:
+        with environment(**{FOLDER: str(wanted)}):
             import trackio  # noqa: F401
-        finally:
-            del os.environ[FOLDER]
 
     @override
     def config(self, values: Mapping[str, Any], text: str) -> None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from huggingface_hub import ModelCard
 
 from autolora.adapters.card_file import is_edited, sealed, write
+from autolora.cards.about import read_about
 from autolora.cards.again import card_of, text_of
+from autolora.cards.metadata import eval_results
+from autolora.cards.parcel import _check_leaks
 from autolora.context.base import Context
 from autolora.errors import UserError
 from autolora.experiment.evaluate import evaluate
@@ -183,3 +187,22 @@ def test_what_a_card_cannot_say_is_a_fault_of_the_recipe(
 def test_a_recipe_that_says_nothing_of_cards_is_dumped_as_before(laboratory: Path, tmp_path: Path) -> None:
     run, _ = tiny_run(laboratory, tmp_path, "lora:2")
     assert "card" not in run.recipe.model_dump(mode="json")
+
+
+def test_a_folder_of_this_machine_is_found_and_what_only_looks_like_one_is_not() -> None:
+    folders = {"your home folder": "/root"}
+    for text in ("acme/rooted", "https://x.org/root/a", "/rootfs", "a/root-b"):
+        _check_leaks("README.md", text.encode(), folders)
+    for text in ("Made in /root.", "/root/runs", '"/root"', "file:///root/x", "(/root)"):
+        with pytest.raises(UserError, match="names a folder of this machine, /root"):
+            _check_leaks("README.md", text.encode(), folders)
+    with pytest.raises(UserError, match="names a folder of this machine"):
+        _check_leaks("config.json", rb'"C:\\Users\\ann\\m"', {"your home folder": "C:\\Users\\ann"})
+
+
+def test_the_front_matter_has_the_scores_of_whole_splits_alone(done: tuple[Run, Context]) -> None:
+    run, context = done
+    about = read_about(run, None, context.family, evaluated=True)
+    (row,) = about.rows
+    parted = replace(about, rows=({**row, "domain": "all"}, {**row, "domain": "news", "accuracy": 0.0}))
+    assert [each.metric_value for each in eval_results(parted)] == [each.metric_value for each in eval_results(about)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import sys
 import tomllib
@@ -123,8 +124,8 @@ def test_the_hub_is_asked_only_where_the_environment_lets_it(monkeypatch: pytest
 
 def test_a_hub_that_answers_and_one_that_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    for name in network.PROXIES:
-        monkeypatch.delenv(name, raising=False)
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{port}")
@@ -134,6 +135,27 @@ def test_a_hub_that_answers_and_one_that_does_not(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(socket, "create_connection", lambda *_, **__: __import__("time").sleep(5))
     (found,) = network.hub()
     assert "is not found within 0.2 s" in found.text
+
+
+def test_a_proxy_is_asked_instead_however_it_is_written_and_but_for_what_goes_by_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", "https://hub.invalid")
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        for written in (f"127.0.0.1:{port}", f"http://ann:tulip@127.0.0.1:{port}"):
+            monkeypatch.setenv("https_proxy", written)
+            (found,) = network.hub()
+            assert found.state == "ok"
+            assert f"the proxy 127.0.0.1:{port} on the way to https://hub.invalid answers" in found.text
+            assert "tulip" not in found.text
+    monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("http_proxy", "127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    assert network._way(constants.ENDPOINT) == ("127.0.0.1", port, False)
 
 
 def test_the_command_says_it_in_words_and_in_json(call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

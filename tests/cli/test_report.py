@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from autolora.cli.report import _each_once
 from tests.cli.support import Call, autolora, imported, read, said, succeed
+from tests.comparison.support import cell
 
 pytestmark = pytest.mark.usefixtures("small_pictures")
 
@@ -95,3 +97,18 @@ def test_a_format_that_there_is_not_is_answered_with_the_nearest(call: Call, fin
     code, out, err = call("export", finished, "--format", "llamafactory")
     assert (code, out) == (2, "")
     assert "did you mean 'llama-factory'?" in err
+
+
+def test_a_run_that_is_named_again_by_its_folder_or_another_comparison_counts_once(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    again = tmp_path / "b" / ".." / "a"
+    (tmp_path / "b").mkdir()
+    named = [
+        cell("tiny", "lora:2", 0, 0.5, run=tmp_path / "a"),
+        cell("tiny", "lora:2", 0, 0.5, run=again),
+        cell("tiny", "lora:2 search.rank=4", 0, 0.5, run=again),  # of a sweep
+        cell("tiny", "lora:2", 0, 0.5, run=tmp_path / "b"),
+        cell("tiny", "svd", 0, None, run=None),
+        cell("tiny", "svd", 1, None, run=None),
+    ]
+    assert list(_each_once(named)) == [named[0], *named[2:]]

@@ -41,7 +41,13 @@ def test_where_lower_is_better_sign_and_ends_are_turned_and_the_verdict_stays() 
     assert 0 < (fewer.low or 0) < (fewer.high or 0)
     assert (fewer.verdict, fewer.told_apart) == ("better", True)
     assert (more.mean, more.low, more.high, more.seeds) == (pytest.approx(-0.1), None, None, 1)
-    assert (more.too_few, more.told_apart) == (True, False)
+    assert (more.untested, more.told_apart) == (True, False)
+
+
+def test_a_recipe_called_average_has_its_own_effects() -> None:
+    results = cells({("average", "a"): [0.1], ("average", "b"): [0.2], ("t", "a"): [0.3], ("t", "b"): [0.7]})
+    effects_of = {task.task: [round(effect.mean or 0, 6) for effect in task.effects] for task in found(results, "a")}
+    assert effects_of == {"average of all tasks": [0.25], "average": [0.1], "t": [0.4]}
 
 
 def test_no_difference_is_a_positive_zero() -> None:

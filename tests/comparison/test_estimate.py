@@ -15,10 +15,12 @@ from torch import nn
 
 from autolora.comparison import estimate, probe_rows, probe_steps
 from autolora.comparison.estimate import Estimate, Times, _of, _search_of, estimates, wall_seconds
+from autolora.comparison.executor import Resources
 from autolora.comparison.plan import Trial, plan
 from autolora.comparison.probe import Probe, _together, probe, run_probe
 from autolora.comparison.probe_rows import NEW_TOKENS
 from autolora.comparison.probe_steps import spread
+from autolora.comparison.processes import Processes
 from autolora.errors import UserError
 from autolora.experiment.preflight import load_recipe
 from autolora.methods.autolora import LOSSES
@@ -54,7 +56,7 @@ def counted(
 ) -> Estimate:
     """The estimate, where a plain step takes a second, a search step a hundred, and loading a thousandth."""
     measured = Probe(EXAMPLES, 1.0, 100.0, 0.001, adapter_bytes=2**20, model_bytes=2**24)
-    monkeypatch.setattr(estimate, "run_probe", lambda recipes, jobs: measured)
+    monkeypatch.setattr(estimate, "run_probe", lambda recipes, jobs, threads: measured)
     (found,) = estimates(plan([recipe], parse_methods(methods), seeds, root))
     return found
 
@@ -265,3 +267,17 @@ def test_a_few_tokens_are_decoded_and_the_rest_is_reckoned(monkeypatch: pytest.M
 @pytest.mark.parametrize(("count", "parts", "expected"), [(9, 3, [1, 4, 7]), (2, 3, [0, 1]), (1, 3, [0])])
 def test_what_is_timed_lies_in_the_middle_of_equal_parts(count: int, parts: int, expected: list[int]) -> None:
     assert spread(count, parts) == expected
+
+
+def test_what_is_timed_has_the_threads_of_a_trial_however_few_trials_are_left(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = list[tuple[int, int | None]]()
+    measured = Probe(EXAMPLES, 1.0, 100.0, 0.001, adapter_bytes=2**20, model_bytes=2**24)
+    monkeypatch.setattr(estimate, "run_probe", lambda recipes, *given: asked.append(given) or measured)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(16), raising=False)
+    monkeypatch.setattr("os.cpu_count", lambda: 128)  # of the whole node
+    for resources in (Resources(jobs=8), Resources(jobs=1, cpus=2), Resources()):
+        executor = Processes(resources)
+        estimates(plan([recipe], parse_methods("lora:2"), [0], tmp_path), executor.size, executor.threads)
+    assert asked == [(1, 2), (1, 2), (1, None)]

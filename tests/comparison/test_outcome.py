@@ -7,6 +7,7 @@ import pytest
 
 from autolora.comparison.estimate import in_words
 from autolora.comparison.outcome import default_baseline, outcome, write_outcome
+from autolora.errors import UserError
 from tests.comparison.support import cell
 
 METHODS = ("autolora", "lora:4", "lora-matched")
@@ -73,6 +74,34 @@ def test_every_table_has_its_files_and_an_earlier_times_failures_go(tmp_path: Pa
     before = {path: path.read_bytes() for path in written}
     write_outcome(outcome(RESULTS), RESULTS, tmp_path)
     assert {path: path.read_bytes() for path in written} == before
+
+
+def test_differences_of_an_earlier_time_go_where_there_are_none_now(tmp_path: Path) -> None:
+    write_outcome(outcome(RESULTS), RESULTS, tmp_path)
+    assert len(list(tmp_path.glob("differences.*"))) == 3
+    alone = [result for result in RESULTS if result.method == "autolora"]
+    written = write_outcome(outcome(alone), alone, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in written}
+
+
+@pytest.mark.parametrize(
+    ("said", "known"),
+    [
+        ("lora:4:learning_rate=3e-4", "lora:4:learning_rate=0.0003"),
+        ("squeeze:8", "squeeze:k=8"),
+        ("squeeze:budget=0.25", "squeeze:budget=fraction=0.25"),
+        ("lora:4 search.rank=8", "lora:4 search.rank=8"),  # an arm of a sweep
+    ],
+)
+def test_a_baseline_may_be_spelt_as_the_methods_were(said: str, known: str) -> None:
+    results = [cell("rte", method, seed, 0.5 + seed / 10) for method in ("autolora", known) for seed in (0, 1)]
+    (table,) = [table for table in outcome(results, said) if table.stem == "differences"]
+    assert [(row["method"], row["baseline"]) for row in table.rows] == [("autolora", known)]
+
+
+def test_a_baseline_that_is_not_compared_is_refused() -> None:
+    with pytest.raises(UserError, match="there is no 'lora:16'"):
+        outcome(RESULTS, "lora:16")
 
 
 @pytest.mark.parametrize(

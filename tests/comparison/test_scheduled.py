@@ -152,9 +152,11 @@ def test_bash_submits_the_stages_each_behind_the_other(laboratory: Path, tmp_pat
     (tmp_path / "sbatch").chmod(0o755)
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     environment.pop(SLURM, None)
-    subprocess.run(["bash", script], env=environment, check=True, capture_output=True)
+    (tmp_path / "elsewhere").mkdir()
+    relative = f"../{script.name}"
+    subprocess.run(["bash", relative], cwd=tmp_path / "elsewhere", env=environment, check=True, capture_output=True)
     first, second, tables = (tmp_path / "said").read_text().splitlines()
-    assert first == f"--parsable --array=0-3%3 {script}"
+    assert first == f"--parsable --array=0-3%3 {tmp_path}/elsewhere/{relative}"  # not from the comparison's folder
     assert second.startswith("--parsable --array=4-5%3 --dependency=afterany:")
     assert tables.startswith("--parsable --array=6-6%3 --dependency=afterany:")
     assert ";" not in second + tables

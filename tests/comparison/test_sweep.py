@@ -62,6 +62,14 @@ def test_two_points_of_one_experiment_are_refused(laboratory: Path) -> None:
         legs(laboratory, "data.splits.train=train,[train]")
 
 
+def test_what_a_baseline_is_called_in_the_plan_is_what_the_user_writes(laboratory: Path, tmp_path: Path) -> None:
+    recipes = [load_recipe(laboratory / "tiny.yaml")]
+    question = Asked(recipes, parse_methods("lora:2:learning_rate=3e-4,lora:4"), [0], tmp_path)
+    assert len(question.checked_plan("lora:2:learning_rate=3e-4", "t")) == 2
+    with pytest.raises(UserError, match="'lora:3' is not one of the methods compared"):
+        question.checked_plan("lora:3", "t")
+
+
 def test_the_recipes_own_point_is_the_trial_that_it_has_alone(laboratory: Path, tmp_path: Path) -> None:
     trials = asked(laboratory, tmp_path, "lora:2", "search.rank=2,4").checked_plan(None, "t")
     alone = plan([load_recipe(laboratory / "tiny.yaml")], [LORA], [0, 1], tmp_path)
@@ -77,6 +85,19 @@ def test_what_a_method_builds_on_is_of_the_same_point(laboratory: Path, tmp_path
     assert [(trial.method, trial.recipe.search.rank, trial.point) for trial in trials[:4]] == [
         (method, rank, f"search.rank={rank}") for rank in (2, 4) for method in ("autolora", "lora-matched")
     ]
+
+
+def test_a_sweep_of_the_rate_is_refused_where_a_method_trains_at_another(laboratory: Path, tmp_path: Path) -> None:
+    rates = "retrain.weights.learning_rate=1e-4,1e-3"
+    for methods, more, said in (
+        ("lora:2,full", {}, "full trains at a rate of its own, 2e-05"),
+        ("lora:2:learning_rate=3e-4", {}, "as in --methods lora:2:learning_rate=1e-5,lora:2:learning_rate=1e-4"),
+        ("lora:2", {"rates": (1e-4, 1e-3)}, "--tune both say the methods' learning rates"),
+    ):
+        with pytest.raises(UserError, match=said):
+            asked(laboratory, tmp_path, methods, rates, **more).checked_plan(None, "t")
+    assert len(asked(laboratory, tmp_path, "lora:2", rates).checked_plan(None, "t")) == 4
+    assert len(asked(laboratory, tmp_path, "lora:2,full", "retrain.steps=3,4").checked_plan(None, "t")) == 8
 
 
 def test_a_fault_of_every_point_is_said_once(laboratory: Path, tmp_path: Path) -> None:

@@ -183,6 +183,18 @@ def test_a_task_without_the_baseline_has_too_few_seeds() -> None:
     assert row["verdict"] == "too few seeds"
 
 
+def test_seeds_that_all_differ_alike_are_not_called_too_few() -> None:
+    scores = {"base": [0.5, 0.6, 0.7], "alike": [0.6, 0.7, 0.8], "two": [0.6, 0.7, None]}
+    rows = differences(cells({("t", method): found for method, found in scores.items()}), "base")
+    assert [(row["method"], row["p"], row["verdict"]) for row in rows] == [
+        ("alike", None, "no t-test: the same for every seed"),
+        ("two", None, "too few seeds"),
+    ]
+    (row,) = differences(cells({("t", m): scores[m] for m in ("base", "alike")}), "base", "bootstrap")
+    assert row["p"] == 0.25
+    assert row["verdict"] == "no difference found"
+
+
 def test_an_unknown_baseline_names_the_methods() -> None:
     with pytest.raises(UserError, match=r"lora:4, autolora; there is no 'lora'"):
         differences(TWO, "lora")

@@ -17,7 +17,7 @@ from autolora.errors import UserError
 from autolora.experiment.preflight import load_recipe
 from autolora.recipe.method import parse_method, parse_methods
 from autolora.recipe.schema import Recipe
-from autolora.recipe.tuning import parse_tune, tuned_rates
+from autolora.recipe.tuning import RateRange, parse_tune, tuned_rates
 from autolora.runs.results import Result
 from tests.comparison.support import cell
 
@@ -82,6 +82,16 @@ def test_a_winner_at_the_edge_of_the_grid_is_said(scores: tuple[float, ...], end
 def test_nothing_is_said_where_the_winner_has_neighbours_or_there_is_none(scores: tuple[float | None, ...]) -> None:
     (about,) = table(choice(*scores)).notes
     assert "on 10% of the training split, held out, with seed 9, which is not reported" in about
+
+
+def test_a_rate_is_shown_with_every_digit_that_it_was_trained_with() -> None:
+    rates = (1e-4, 10**-3.5, 10**-3.5 * (1 + 1e-9))
+    results = {rate: cell("tiny", "lora:4", 9, score) for rate, score in zip(rates, (0.1, 0.2, 0.3), strict=True)}
+    row = Choice("tiny", LORA, results).row()
+    assert float(str(row["chosen"])) == rates[2]
+    assert [row[name] for name in row if name[0].isdecimal()] == [0.1, 0.2, 0.3]
+    searched = Choice("tiny", LORA, results, RateRange(rates[1], rates[2]))
+    assert parse_tune(f"learning_rate={searched.row()['range']}") == searched.searched
 
 
 def test_the_table_has_the_scores_the_choice_and_the_cost() -> None:
@@ -179,6 +189,9 @@ def test_a_method_none_of_whose_rates_has_a_score_is_refused_with_the_reason(rec
         "no learning rate of the grid (0.0001, 0.0003, 0.001) gave it a score: the loss is not finite"
     )
     assert isinstance(found[0], Result)
+    searched = Choice("tiny", LORA, choice(None, None, None).results, RateRange(1e-4, 1e-3))
+    (missing,) = reported_results([recipe], [LORA], [0], settled({"lora:4": searched}), {})
+    assert str(missing.reason).startswith("no learning rate of the range log:0.0001..0.001 (0.0001, 0.0003, 0.001)")
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,15 @@ def test_two_seeds_that_differ_by_the_same_have_none_either() -> None:
     assert below.startswith("With so few seeds a difference has no interval")
 
 
+def test_seeds_that_all_differ_alike_are_not_called_too_few() -> None:
+    results = [cell("rte", m, seed, v + seed / 10) for m, v in (("base", 0.5), ("a", 0.6)) for seed in range(4)]
+    head, below = sentences(results)
+    assert head == "With 4 seeds, all of which differ alike, no method can be told apart from base on rte."
+    assert below.startswith("Where all seeds differ alike a difference has no interval")
+    more = [cell("rte", "up", seed, 0.7 + seed / 5) for seed in range(4)]
+    assert sentences([*results, *more])[0].endswith("and of 1 more there is no test.")
+
+
 def test_no_seed_in_common() -> None:
     _, below = sentences([cell("rte", "base", 0, 0.5), cell("rte", "a", 1, 0.6)])
     assert below == "No method has a seed in common with base."

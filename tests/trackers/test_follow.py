@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,14 +21,20 @@ from autolora.experiment.line import run_stages
 from autolora.experiment.retrain import retrain
 from autolora.experiment.search import search
 from autolora.files import file_hash
+from autolora.metrics.base import Score
 from autolora.registry import TRACKERS
 from autolora.runs.store import Run
+from autolora.tasks.base import WHOLE
+from autolora.tasks.scored import Scored
 from autolora.trackers import journal as journals
-from autolora.trackers.base import Tracker
-from autolora.trackers.follow import following
-from autolora.trackers.follower import Group
+from autolora.trackers.base import About, Tracker, environment
+from autolora.trackers.content import _metrics as metrics_of
+from autolora.trackers.follow import Tracking, following
+from autolora.trackers.follower import Follower, Group
 from autolora.trackers.journal import Journal
+from autolora.trackers.mlflow import MLflow
 from autolora.trackers.names import parse_trackers
+from autolora.trackers.trackio import Trackio
 from autolora.training import loop
 from tests.laboratory import tiny_run
 
@@ -38,6 +47,7 @@ class Recorder(Tracker):
     modules = ("json",)
     sent: ClassVar[list[tuple[str, str, Any, int]]] = []  # of all tracked runs: id, kind, content, step
     opened: ClassVar[list[str | None]] = []
+    closed: ClassVar[list[tuple[str, str]]] = []
     fail_at: ClassVar[int | None] = None
     fails_to_open: ClassVar[bool] = False
     name = ""
@@ -71,7 +81,7 @@ class Recorder(Tracker):
         self._keep("picture", (name, path.read_bytes()[:4]), step)
 
     def close(self) -> None:
-        pass
+        self.closed.append((self.name, self.ended))
 
 
 @pytest.fixture(autouse=True)
@@ -79,6 +89,7 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> type[Recorder]:
     monkeypatch.setitem(TRACKERS._own, "recorder", f"{__name__}:Recorder")
     monkeypatch.setattr(Recorder, "sent", [])
     monkeypatch.setattr(Recorder, "opened", [])
+    monkeypatch.setattr(Recorder, "closed", [])
     monkeypatch.setattr(Recorder, "fail_at", None)
     monkeypatch.setattr(Recorder, "fails_to_open", False)
     return Recorder
@@ -131,6 +142,22 @@ def test_everything_is_sent_once(laboratory: Path, tmp_path: Path) -> None:
     assert shapes["search/selection by layer/bert.encoder.layer.1.attention.self.value"] == 4
     assert shapes["search/scores/selection"] == 16
     assert shapes["search/final ranks"] == 4
+
+
+def test_the_parts_of_a_split_stand_beside_the_whole_and_not_in_its_place(tmp_path: Path) -> None:
+    parts = ({"type": WHOLE}, {"type": "Disease"}, {"categories": WHOLE}, {"categories": "unseen"})
+    splits = ("test", "test", "dev", "dev")
+    rows = [
+        {"split": split, **Scored((Score("f1", 0.5 + i / 10, True, 0.0, 1.0),), part).row(), "total rank": 4}
+        for i, (split, part) in enumerate(zip(splits, parts, strict=True))
+    ]
+    (tmp_path / "metrics.json").write_text(json.dumps(rows), encoding="utf-8")
+    assert {name: value for name, value in metrics_of(tmp_path / "metrics.json").items() if name.endswith("f1")} == {
+        "eval/test/f1": 0.5,
+        "eval/test/Disease/f1": 0.6,
+        "eval/dev/f1": 0.7,
+        "eval/dev/unseen/f1": 0.8,
+    }
 
 
 def test_no_result_depends_on_it(laboratory: Path, tmp_path: Path) -> None:
@@ -244,6 +271,96 @@ def test_a_comparison_is_a_group(laboratory: Path, tmp_path: Path) -> None:
     assert places[1] == places[0]
 
 
+def test_a_tracked_run_has_a_name_that_a_folder_can_have(laboratory: Path, tmp_path: Path) -> None:
+    words = [f"lora:2:targets={'+'.join(f'block_{i}_übersetzung' for i in range(n))}" for n in (40, 41)]
+    group = Group("tiny", tmp_path / "tracking")
+    runs = [tiny_run(laboratory, tmp_path, word)[0] for word in words]
+    called = set[str]()
+    for run in runs:
+        follower = Follower(run, "recorder", group)
+        follower.journal = Journal(run.path / "none.jsonl")
+        called.add(follower._called())
+    assert len(called) == 2
+    assert all(len(name.encode()) < 200 and name.isascii() for name in called)
+
+
+def test_passwords_and_tokens_of_a_server_are_not_shown(
+    laboratory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = "postgresql://ann:tul@ip@db.example/runs?write_token=9f&timeout=3"
+    monkeypatch.setattr(Recorder, "place", lambda self: place)
+
+    def no_server(self: Recorder, run_id: str | None) -> str:
+        raise OSError(place)
+
+    monkeypatch.setattr(Recorder, "open", no_server)
+    run, _ = tiny_run(laboratory, tmp_path, "lora:2")
+    said: list[str] = []
+    with following(run, ["recorder"], say=said.append):
+        pass
+    tracking = Tracking(("recorder",), Group("tiny", tmp_path))
+    shown = "postgresql://ann:…@db.example/runs?write_token=…&timeout=3"
+    assert said == [f"tracked by recorder: {shown}"]
+    assert [*tracking.places()] == [("recorder", shown)]
+    assert f"(OSError: {shown})" in " ".join(capsys.readouterr().err.split())
+
+
+def test_mlflow_takes_fields_of_any_name_and_waits_for_no_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[object] = []
+
+    def keep(*given: object) -> None:
+        kept.append((given, os.environ.get("MLFLOW_HTTP_REQUEST_MAX_RETRIES")))
+
+    monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", raising=False)
+    monkeypatch.setitem(sys.modules, "mlflow", SimpleNamespace(log_text=keep))
+    tracker = MLflow(About("tiny", "a", "", {}, tmp_path))
+    tracker._started = SimpleNamespace(store_init_configuration=keep)
+    tracker.config({"data.evaluation.test (hard).path": "x", "n" * 300: 1}, "text")
+    assert kept == [
+        (({"data.evaluation.test _hard_.path": "x", "n" * 250: "1"},), "1"),
+        (("text", "recipe.yaml"), "1"),
+    ]
+
+
+def test_what_a_tracker_that_fails_has_open_is_closed_before_the_next_run(
+    laboratory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (tiny_run(laboratory, tmp_path, "lora:2", seed=seed)[0] for seed in (1, 2))
+    monkeypatch.setattr(Recorder, "fail_at", 0)
+    with following(first, ["recorder"]):
+        assert Recorder.closed == [(first.path.name, "cancelled")]
+    monkeypatch.setattr(Recorder, "fail_at", None)
+    with following(second, ["recorder"]):
+        pass
+    assert Recorder.closed == [(first.path.name, "cancelled"), (second.path.name, "success")]
+
+
+def test_a_variable_that_is_set_to_nothing_is_not_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("AUTOLORA_TEST_EMPTY", ""), ("AUTOLORA_TEST_GIVEN", "mine")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("AUTOLORA_TEST_NONE", raising=False)
+    names = ("AUTOLORA_TEST_EMPTY", "AUTOLORA_TEST_GIVEN", "AUTOLORA_TEST_NONE")
+    with environment(**dict.fromkeys(names, "ours")):
+        assert [os.environ.get(name) for name in names] == ["ours", "mine", "ours"]
+    assert [os.environ.get(name) for name in names] == ["", "mine", None]
+    for name in ("MLFLOW_TRACKING_URI", "TRACKIO_DIR", "TRACKIO_SERVER_URL", "TRACKIO_SPACE_ID"):
+        monkeypatch.setenv(name, "")
+    seen: list[object] = []
+    started = SimpleNamespace(start=lambda: None, active_run=SimpleNamespace(info=SimpleNamespace(run_id="7")))
+    accelerate = SimpleNamespace(MLflowTracker=lambda **given: seen.append(given["logging_dir"]) or started)
+    monkeypatch.setitem(sys.modules, "mlflow", SimpleNamespace(set_tracking_uri=seen.append))
+    monkeypatch.setitem(sys.modules, "accelerate.tracking", accelerate)
+    about = About("tiny", "a", "", {}, tmp_path)
+    assert MLflow(about).open(None) == "7"
+    store = tmp_path / "mlflow"
+    assert seen == [f"sqlite:///{(store / 'mlflow.db').as_posix()}", (store / "artifacts").as_uri()]
+    monkeypatch.setitem(sys.modules, "trackio", SimpleNamespace())
+    Trackio(about)._enter()
+    assert (tmp_path / "trackio").is_dir()
+
+
 def test_half_a_line_of_a_journal_is_none(tmp_path: Path) -> None:
     kept = Journal(tmp_path / "t.jsonl")
     kept.begin("id", "tracking")
@@ -261,6 +378,9 @@ def test_half_a_line_of_a_journal_is_none(tmp_path: Path) -> None:
 def test_what_is_not_installed_is_said_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Recorder, "modules", ("json", "a_package_that_is_not_there"))
     with pytest.raises(UserError, match=r"pip install 'autolora\[trackers\]'"):
+        parse_trackers("recorder")
+    monkeypatch.setattr(Recorder, "modules", ("a_package_that_is_not_there.inner",))
+    with pytest.raises(UserError, match=r"a_package_that_is_not_there\.inner is not installed"):
         parse_trackers("recorder")
     with pytest.raises(UserError, match="did you mean 'tensorboard'"):
         parse_trackers(["tensorbord"])
