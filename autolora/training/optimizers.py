@@ -160,8 +160,31 @@ def _multiplier(optimizer: torch.optim.Optimizer, settings: Schedule, total: int
     warmup = round(settings.warmup * total)
     scheduler = get_scheduler(_SCHEDULES[settings.schedule], optimizer, warmup, total)
     multiplier: Callable[[int], float] = scheduler.lr_lambdas[0]
-    # The libraries' schedules give 0 in the first warm-up step, which would waste it: count steps from 1 there.
-    return lambda step: multiplier(step + 1 if step < warmup else step)
+    # The libraries' schedules give 0 in the first warm-up step, which would waste it: steps count from 1 there. (And
+    # where nothing comes after the warm-up, they give 0 in its last.)
+    return lambda step: (step + 1) / warmup if step < warmup else multiplier(step)
+
+
+def check_held(optimizer: Any, named: Mapping[str, nn.Parameter], advice: str) -> None:
+    """Make sure that an optimiser has parameters in its groups, where `mend` can replace them.
+
+    Args:
+        optimizer: As the caller has it.
+        named: The parameters by name.
+        advice: What to do otherwise, a phrase.
+
+    Raises:
+        UserError: It is none, or lacks some of them.
+    """
+    if not hasattr(optimizer, "param_groups") or not hasattr(optimizer, "state"):
+        raise UserError(f"optimizer: must be one of torch's, got a {type(optimizer).__name__}; {advice}")
+    held = {id(each) for group in optimizer.param_groups for each in group["params"]}
+    if missing := [name for name, each in named.items() if id(each) not in held]:
+        raise UserError(
+            f"the optimizer ({type(optimizer).__name__}) does not hold {missing[0]} among its param_groups"
+            f"{f' (nor {len(missing) - 1} others)' if len(missing) > 1 else ''}, so a squeeze could not hand it the "
+            f"new factors: give the optimizer all that requires gradients, or {advice}"
+        )
 
 
 def mend(optimizer: torch.optim.Optimizer, replaced: Mapping[nn.Parameter, nn.Parameter | None]) -> None:

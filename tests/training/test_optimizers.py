@@ -58,6 +58,13 @@ def test_a_stage_of_one_step_learns(schedule: str) -> None:
     assert _optimizer(1, schedule=schedule, warmup=0.06).learning_rate(0) == 0.5
 
 
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
+@pytest.mark.parametrize("total", [1, 2, 9])
+def test_where_nothing_comes_after_the_warm_up_its_last_step_is_at_the_peak(schedule: str, total: int) -> None:
+    optimizer = _optimizer(total, schedule=schedule, warmup=0.97)
+    assert [optimizer.learning_rate(step) for step in range(total)] == [0.5 * (i + 1) / total for i in range(total)]
+
+
 @pytest.mark.parametrize(("decoupled", "kind"), [(True, torch.optim.AdamW), (False, torch.optim.Adam)])
 def test_steps_are_those_of_torchs_optimiser(decoupled: bool, kind: type[torch.optim.Adam]) -> None:
     ours = _optimizer(schedule="linear", warmup=0.1, weight_decay=0.1, decoupled=decoupled)
