@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from autolora.lora.ranks import Ranks
 
+# Values of `init_lora_weights` that leave the base model's weights as they are, whatever the rank.
+HARMLESS_STARTS = (True, False, None, "gaussian", "eva", "orthogonal")
+
 # What PEFT trains in full beside `modules_to_save`, by task family (PeftModelForSequenceClassification and its like).
 ADDED = {
     "SEQ_CLS": ("classifier", "score"),
@@ -71,6 +74,15 @@ def lora_config(
         fan_in_fan_out=fan_in_fan_out,
         bias="none",
     )
+
+
+def changes_base(start: object) -> bool:
+    """Whether PEFT changes the base model's weights where it makes or loads an adapter, by the adapter's rank.
+
+    Args:
+        start: A configuration's `init_lora_weights`.
+    """
+    return not any(start is each or (isinstance(start, str) and start == each) for each in HARMLESS_STARTS)
 
 
 def exact_type(model: nn.Module, config: LoraConfig) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, AdamW
 from transformers import get_scheduler
 
+from autolora.errors import UserError
 from autolora.recipe.schema import Schedule, Weights
 from autolora.training.bits import bits_optimizer, load_state
 from autolora.training.finite import norm
