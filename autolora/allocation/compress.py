@@ -20,7 +20,7 @@ from autolora.allocation.components import Components, adapter_of
 from autolora.errors import UserError
 from autolora.lora.adapter import PREFIX, lora_layers
 from autolora.lora.config import anchored, changes_base, exact_targets
-from autolora.lora.ranks import Ranks
+from autolora.lora.ranks import SCALINGS, Ranks
 
 Replaced = dict[nn.Parameter, nn.Parameter | None]
 """The old parameters, and what took their places; None where the layer has no LoRA any more."""
@@ -72,7 +72,7 @@ def ranks_of(layers: Mapping[str, Layer], kept: Mapping[str, Sequence[int]], **r
     """
     rank = max(each.rank for each in layers.values())
     scalings = {name: each.scaling for name, each in layers.items()}
-    differ = {"scalings": scalings} if len(set(scalings.values())) > 1 else {}  # what one lora_alpha cannot say
+    differ = {SCALINGS: scalings} if len(set(scalings.values())) > 1 else {}  # what one lora_alpha cannot say
     return Ranks(
         {name: len(kept[name]) for name in layers},
         initial_rank=rank,

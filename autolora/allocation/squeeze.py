@@ -12,6 +12,7 @@ Each singular component of each layer's update is valued by the Fisher informati
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Integral
 from typing import Any, cast
 
 import torch
@@ -121,9 +122,9 @@ def checked_count(examples: object) -> int:
     Raises:
         UserError: It is no number from 1.
     """
-    if isinstance(examples, bool) or not isinstance(examples, int) or examples < 1:
+    if isinstance(examples, bool) or not isinstance(examples, Integral) or int(examples) < 1:
         raise UserError(f"examples: must be a whole number from 1, got {examples!r}")
-    return examples
+    return int(examples)
 
 
 def _components(model: PeftModel) -> dict[str, Components]:

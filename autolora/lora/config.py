@@ -60,7 +60,7 @@ def lora_config(
         )
     stabilised = ranks.scaling == "rank_stabilised"  # PEFT takes the root itself
     alphas = {name: ranks.lora_alpha if stabilised else ranks.alpha(name) for name in kept}
-    uniform = len({ranks[name] for name in kept}) == 1
+    uniform = len({ranks[name] for name in kept}) == len(set(alphas.values())) == 1
     return LoraConfig(
         r=ranks[kept[0]] if uniform else ranks.initial_rank,
         lora_alpha=alphas[kept[0]] if uniform else ranks.lora_alpha,  # type: ignore[arg-type]  # PEFT takes any number
