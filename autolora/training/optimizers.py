@@ -175,10 +175,15 @@ def check_held(optimizer: Any, named: Mapping[str, nn.Parameter], advice: str) -
         advice: What to do otherwise, a phrase.
 
     Raises:
-        UserError: It is none, or lacks some of them.
+        UserError: It is none, lacks some of them, or cannot have them replaced.
     """
     if not hasattr(optimizer, "param_groups") or not hasattr(optimizer, "state"):
         raise UserError(f"optimizer: must be one of torch's, got a {type(optimizer).__name__}; {advice}")
+    if isinstance(getattr(optimizer, "optimizer", optimizer), torch.optim.LBFGS):
+        raise UserError(
+            "the optimizer is an LBFGS, whose history is of all its parameters together, so a squeeze could not hand "
+            f"it some new ones; {advice}"
+        )
     held = {id(each) for group in optimizer.param_groups for each in group["params"]}
     if missing := [name for name, each in named.items() if id(each) not in held]:
         raise UserError(
@@ -192,13 +197,13 @@ def mend(optimizer: torch.optim.Optimizer, replaced: Mapping[nn.Parameter, nn.Pa
     """Put new parameters where the old ones were in an optimiser's groups, and forget the state of the old ones.
 
     Args:
-        optimizer: Any of torch's, or a wrapper with ``param_groups`` and ``state``; changed in place.
+        optimizer: That `check_held` takes: torch's, or a wrapper with ``param_groups`` and ``state``; changed in place.
         replaced: New parameters by old ones; None where one is gone. What it does not name keeps its state.
     """
     for group in optimizer.param_groups:
         names = group.get("param_names")
         kept = [i for i, parameter in enumerate(group["params"]) if replaced.get(parameter, parameter) is not None]
-        group["params"] = [replaced.get(group["params"][i], group["params"][i]) for i in kept]
+        group["params"][:] = [replaced.get(group["params"][i], group["params"][i]) for i in kept]  # some keep the list
         if names is not None:
             group["param_names"] = [names[i] for i in kept]
     for parameter in replaced:

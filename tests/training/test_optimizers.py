@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from autolora.errors import UserError
 from autolora.recipe.schema import Schedule, Weights
-from autolora.training.optimizers import ScheduledOptimizer, mend
+from autolora.training.optimizers import ScheduledOptimizer, check_held, mend
 
 TOTAL = 100
 
@@ -181,3 +182,18 @@ def test_an_optimizer_is_mended_in_its_groups() -> None:
     new.sum().backward()
     optimizer.step()
     assert torch.allclose(new, torch.tensor(0.9))
+
+
+def test_an_optimiser_that_cannot_be_mended_is_refused() -> None:
+    weight = torch.nn.Parameter(torch.zeros(2))
+    check_held(torch.optim.SGD([weight], lr=0.1), {"a": weight}, "make a new one")
+    with pytest.raises(UserError, match=r"^the optimizer is an LBFGS, whose history .*; make a new one$"):
+        check_held(torch.optim.LBFGS([weight]), {"a": weight}, "make a new one")
+
+
+def test_who_keeps_the_list_of_a_group_sees_what_is_mended() -> None:
+    old, new = (torch.nn.Parameter(torch.zeros(2)) for _ in range(2))
+    optimizer = torch.optim.SGD([old], lr=0.1)
+    kept = optimizer.param_groups[0]["params"]
+    mend(optimizer, {old: new})
+    assert kept[0] is new
