@@ -17,6 +17,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
+from typing import Any
 
 from torch import Tensor
 
@@ -49,6 +50,7 @@ class Budget:
         if len(self.given) != 1:
             names = ", ".join(each.name for each in fields(self))
             raise UserError(f"a budget is one of {names}, got {self.given or 'none'}")
+        value: Any
         ((name, value),) = self.given.items()
         whole = name in ("parameters", "rank")
         right = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
