@@ -7,6 +7,7 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -56,7 +57,8 @@ def batches(count: int, seed: int) -> list[Pair]:
 def find(model: nn.Module, **more: object) -> autolora.Ranks:
     settings = autolora.Search(steps=12, rank=4, lora_dropout=0.0)
     options = {"settings": settings, "target_modules": ["first", "second"], "trainable": ["head"], **more}
-    return autolora.find_ranks(model, batches(5, 1), batches(3, 2), loss, **options)  # type: ignore[arg-type]
+    given = {"train_batches": batches(5, 1), "validation_batches": batches(3, 2), "loss": loss, **options}
+    return autolora.find_ranks(model, **given)  # type: ignore[arg-type]
 
 
 def test_ranks_are_found_for_a_model_and_batches_of_ones_own() -> None:
@@ -73,6 +75,25 @@ def test_ranks_are_found_for_a_model_and_batches_of_ones_own() -> None:
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert all(parameter.requires_grad for parameter in model.parameters())
     assert not any(module.training for module in model.modules())
+
+
+def test_running_means_and_generators_are_as_they_were() -> None:
+    model = nn.Sequential(nn.Linear(6, 10), nn.BatchNorm1d(10), nn.Linear(10, 1), nn.Flatten(0))
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    torch.manual_seed(7)
+    drawn = torch.rand(3)
+    torch.manual_seed(7)
+    find(model, target_modules=["0"], trainable=["2"])
+    assert torch.equal(torch.rand(3), drawn)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
+def test_a_caller_without_gradients_finds_the_same(context: Any) -> None:
+    model, train, validation = Net(), batches(5, 1), batches(3, 2)
+    with context():
+        found = find(model, train_batches=train, validation_batches=validation)
+    assert found == find(Net())
 
 
 def test_the_same_call_finds_the_same_and_another_seed_something_else() -> None:
@@ -132,6 +153,9 @@ def test_an_iterator_that_ends_is_said() -> None:
     assert isinstance(model.first, nn.Linear)  # put back all the same
 
 
+SHORTENED = autolora.Search.model_validate({"steps": 2, "weights": {"max_grad_norm": 1.0}})
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -140,6 +164,8 @@ def test_an_iterator_that_ends_is_said() -> None:
         ({"trainable": ["haed"]}, "trainable: the model has no module 'haed'"),
         ({"train_batches": iter(batches(2, 1)), "settings": autolora.Search(epochs=1)}, EPOCHS_NEED_A_LENGTH),
         ({"train_batches": []}, "train_batches has no batch in it"),
+        ({"loss": lambda model, batch: model(batch[0])}, "loss must give a batch's mean loss, a scalar"),
+        ({"settings": SHORTENED}, "Search.weights.max_grad_norm: the search differentiates through its steps"),
     ],
 )
 def test_what_does_not_fit_is_refused(change: dict[str, object], message: str) -> None:

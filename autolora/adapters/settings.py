@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from autolora.errors import UserError
+from autolora.lora.config import changes_base
 from autolora.lora.stored import SHAPES
 from autolora.words import did_you_mean
 
@@ -43,7 +44,6 @@ REFUSED = {  # with what they are
     "kasa_config": "KaSA, which changes the weights of the base model by the rank",
     "megatron_config": "a Megatron adapter",
 }
-HARMLESS_STARTS = (True, False, None, "gaussian", "eva", "orthogonal")
 SWITCHES = ("use_rslora", "use_dora", "lora_bias", "ensure_weight_tying")
 
 
@@ -94,7 +94,7 @@ def _values(config: Mapping[str, Any]) -> Iterator[str]:
     if not SHAPES["alpha_pattern"](config.get("rank_pattern") or {}):
         yield "rank_pattern must be ranks by regular expression"
     start = config.get("init_lora_weights", True)
-    if not any(start is each or (isinstance(each, str) and start == each) for each in HARMLESS_STARTS):
+    if changes_base(start):
         yield (
             f"init_lora_weights is {str(start)[:80]!r}: PEFT changes the weights of the base model by it when it loads "
             "the adapter, and by another rank it would change them differently; save the adapter with save_pretrained("

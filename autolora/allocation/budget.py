@@ -16,6 +16,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from numbers import Integral, Real
+from typing import Any
 
 from torch import Tensor
 
@@ -48,12 +50,15 @@ class Budget:
         if len(self.given) != 1:
             names = ", ".join(each.name for each in fields(self))
             raise UserError(f"a budget is one of {names}, got {self.given or 'none'}")
+        value: Any
         ((name, value),) = self.given.items()
         whole = name in ("parameters", "rank")
-        right = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+        right = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
         if not right or not math.isfinite(value) or not value > 0 or (name == "fraction" and value > 1):
             rule = {"fraction": "a number above 0 and up to 1", "tolerance": "a number above 0"}
             raise UserError(f"budget {name}: must be {rule.get(name, 'a whole number from 1')}, got {value!r}")
+        if type(value) not in (int, float):  # NumPy's, which JSON does not know
+            object.__setattr__(self, name, int(value) if whole else float(value))
 
     @property
     def given(self) -> dict[str, float]:

@@ -27,6 +27,10 @@ from torch import Tensor, nn
 from autolora.errors import RunError, UserError
 from autolora.lora.selection import SelectionLoRA
 
+# PEFT's layers whose A and B are linear, and what they adapt is no linear layer: parameters (all experts in one), and
+# the three projections of an attention in one.
+_OTHERS = ("ParamWrapper", "MultiheadAttention")
+
 
 @dataclass(frozen=True)
 class Factors:
@@ -116,7 +120,7 @@ def factors_of(name: str, layer: nn.Module) -> Factors:
 
 
 def adapter_of(name: str, layer: LoraLayer) -> str:
-    """The name of the one adapter of a PEFT layer, which must be s B A on a linear layer and not merged.
+    """The name of the one adapter of a PEFT layer, which must be s B A on a linear layer, at work and not merged.
 
     Args:
         name: The layer's, for messages.
@@ -130,9 +134,11 @@ def adapter_of(name: str, layer: LoraLayer) -> str:
         raise UserError(f"{name}: there must be one adapter, and active, got {found or 'none'} on a linear layer")
     if layer.merged:
         raise UserError(f"{name}: the adapter is merged into the weights; call unmerge_adapter() first")
+    if layer.disable_adapters:
+        raise UserError(f"{name}: the adapter is disabled; call enable_adapter_layers(), or leave disable_adapter()")
     adapter = found[0]
     variant = layer.lora_variant.get(adapter) is not None or layer.lora_bias.get(adapter)
-    if variant or not isinstance(layer.lora_A[adapter], nn.Linear):
+    if variant or type(layer).__name__ in _OTHERS or not isinstance(layer.lora_A[adapter], nn.Linear):
         raise UserError(f"{name}: only a plain LoRA on a linear layer can be decomposed; this one is a variant of it")
     return adapter
 

@@ -19,8 +19,8 @@ from torch import nn
 from autolora.allocation.components import Components, adapter_of
 from autolora.errors import UserError
 from autolora.lora.adapter import PREFIX, lora_layers
-from autolora.lora.config import anchored, exact_targets
-from autolora.lora.ranks import Ranks
+from autolora.lora.config import anchored, changes_base, exact_targets
+from autolora.lora.ranks import SCALINGS, Ranks
 
 Replaced = dict[nn.Parameter, nn.Parameter | None]
 """The old parameters, and what took their places; None where the layer has no LoRA any more."""
@@ -42,6 +42,26 @@ class Layer(Protocol):
         """(n, m), input and output features."""
 
 
+def check_config(config: LoraConfig) -> None:
+    """Make sure that an adapter with fewer components can be saved and loaded by the same configuration.
+
+    Args:
+        config: The adapter's.
+
+    Raises:
+        UserError: A setting of it depends on the rank, or on which layers have LoRA.
+    """
+    if config.bias == "lora_only":
+        raise UserError("an adapter with bias='lora_only' cannot be squeezed: a layer without LoRA would lose its bias")
+    if changes_base(config.init_lora_weights):
+        raise UserError(
+            f"an adapter with init_lora_weights={str(config.init_lora_weights)[:80]!r} cannot be squeezed: PEFT "
+            "changes the base model's weights by it when it makes or loads one, and by another rank it would change "
+            "them differently; train with another init_lora_weights, or make a plain LoRA of it first: "
+            "save_pretrained(…, path_initial_model_for_weight_conversion=…), loaded on the pretrained model"
+        )
+
+
 def ranks_of(layers: Mapping[str, Layer], kept: Mapping[str, Sequence[int]], **rule: object) -> Ranks:
     """The ranks of kept components, at the scaling of the layers.
 
@@ -52,7 +72,7 @@ def ranks_of(layers: Mapping[str, Layer], kept: Mapping[str, Sequence[int]], **r
     """
     rank = max(each.rank for each in layers.values())
     scalings = {name: each.scaling for name, each in layers.items()}
-    differ = {"scalings": scalings} if len(set(scalings.values())) > 1 else {}  # what one lora_alpha cannot say
+    differ = {SCALINGS: scalings} if len(set(scalings.values())) > 1 else {}  # what one lora_alpha cannot say
     return Ranks(
         {name: len(kept[name]) for name in layers},
         initial_rank=rank,
@@ -72,15 +92,14 @@ def compress(adapted: PeftModel, components: Mapping[str, Components], kept: Map
         kept: Indices of the components that stay, by the same names.
 
     Raises:
-        UserError: No component is kept, or the adapter trains biases along.
+        UserError: No component is kept, or as `check_config`.
     """
     if not any(kept.values()):
         raise UserError("no component is kept: the budget is smaller than one component of any layer; raise it")
     layers = lora_layers(adapted)
     (adapter,) = {adapter_of(name, layer) for name, layer in layers.items()}
     config = cast(LoraConfig, adapted.peft_config[adapter])
-    if config.bias == "lora_only":
-        raise UserError("an adapter with bias='lora_only' cannot be squeezed: a layer without LoRA would lose its bias")
+    check_config(config)
     replaced: Replaced = {}
     for name, layer in layers.items():
         if kept[name]:
@@ -137,5 +156,7 @@ def rewrite(config: LoraConfig, adapted: nn.Module, ranks: Mapping[str, int], sc
     uniform = len(set(ranks.values())) == len(set(scalings.values())) == 1  # said without patterns: not all read them
     config.rank_pattern = {} if uniform else {anchored(name): rank for name, rank in ranks.items()}
     config.alpha_pattern = {} if uniform else {anchored(name): scalings[name] * rank for name, rank in ranks.items()}
+    config.init_lora_weights = True  # others are for a beginning, and some take certain ranks only
+    config.eva_config = None
     config.exclude_modules = config.layers_to_transform = config.layers_pattern = None
     config.target_modules = exact_targets(adapted, list(ranks))

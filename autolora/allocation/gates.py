@@ -18,7 +18,7 @@ Closing a set D of gates raises the loss per unit by about Σ_examples (Σ_{i in
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -108,7 +108,7 @@ def measure_gates(
         seed: Of the draws.
 
     Raises:
-        UserError: There is no batch, or a layer's inputs cannot be told apart by example.
+        UserError: There is no batch, a layer's inputs cannot be told apart by example, or nothing depends on the gates.
         RunError: A loss or a derivative is not finite.
     """
     found: list[Tensor] = []
@@ -122,6 +122,12 @@ def measure_gates(
             units, scale = units + sampled.units, sampled.scale
     if not units:
         raise UserError("there is no example to measure the components on")
+    if sum(map(len, components.values())) and not any(bool(each.any()) for each in found):
+        raise UserError(
+            "the prediction depends on none of the components: every derivative to their gates is zero, and nothing "
+            "can be chosen by that; make sure that the model calls its LoRA layers (nn.MultiheadAttention takes the "
+            "weights of its out_proj, and leaves the layer out), and that its prediction is what the likelihood says"
+        )
     return Gates(torch.cat(found), {name: len(each) for name, each in components.items()}, units, scale)
 
 
@@ -144,7 +150,9 @@ def _derivatives(
         if not sampled.loss.isfinite():
             raise RunError("the loss of the model's own prediction is not finite: the training has diverged")
         # A layer that this batch does not reach, an expert's for instance, has a derivative of zero.
-        grads = torch.autograd.grad(sampled.loss, list(gates.values()), materialize_grads=True)
+        grads = [torch.zeros_like(gate) for gate in gates.values()]
+        if sampled.loss.requires_grad:
+            grads = list(torch.autograd.grad(sampled.loss, list(gates.values()), materialize_grads=True))
     found = torch.cat([grad.cpu().double() for grad in grads], dim=1)
     if not found.isfinite().all():
         raise RunError("a derivative of the model's own prediction is not finite: the training has diverged")
@@ -197,23 +205,35 @@ def closed(
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Inside, the model is in evaluation mode, without autocast; afterwards every module has its mode again.
 
+    All of it is computed module by module: compiled code would know nothing of hooks that are put on now, and
+    nn.TransformerEncoderLayer's fast path for evaluation nothing of what PEFT puts in its parts' places.
+
     Args:
         model: Any module; one that accelerate prepared has its own forward, without the autocast around it.
     """
     modes = {module: module.training for module in model.modules()}
     device = next((parameter.device.type for parameter in model.parameters()), "cpu")
     wrapped, original = model.__dict__.get("forward"), model.__dict__.get("_original_forward")
+    fast = torch.backends.mha.get_fastpath_enabled()
     model.eval()
     try:
         if wrapped is not None and original is not None:
             model.forward = original
-        with torch.autocast(device, enabled=False):
+        torch.backends.mha.set_fastpath_enabled(False)
+        with torch.autocast(device, enabled=False), _uncompiled(model):
             yield
     finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
         if wrapped is not None and original is not None:
             model.forward = wrapped
         for module, mode in modes.items():
             module.training = mode
+
+
+def _uncompiled(model: nn.Module) -> AbstractContextManager[object]:
+    """Inside, what of a model is compiled is run as it is written; without such a part nothing is imported for that."""
+    compiled = any(each._compiled_call_impl is not None or hasattr(each, "_orig_mod") for each in model.modules())
+    return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
 
 
 def _hook(

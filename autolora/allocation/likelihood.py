@@ -95,7 +95,7 @@ class Predictive:
             draws: A CPU generator.
 
         Raises:
-            UserError: The prediction is no tensor.
+            UserError: The prediction is no tensor, or has another shape than the likelihood says.
         """
         prediction = self.predict(batch)
         if callable(self.likelihood):
@@ -133,6 +133,12 @@ class Predictive:
         return getattr(output, "logits", output)
 
     def _categorical(self, logits: Tensor, batch: Any, draws: torch.Generator) -> Sampled:
+        if logits.ndim < 2 or logits.shape[-1] < 2:
+            raise UserError(
+                f"a prediction of shape {tuple(logits.shape)} is not categorical: the last dimension has the logits of "
+                "two classes or more; of a single logit say likelihood=lambda logit: "
+                "torch.distributions.Bernoulli(logits=logit), of means 'gaussian'"
+            )
         counts = _counts(logits, batch)
         if self.causal:
             packed = packed_examples(batch)

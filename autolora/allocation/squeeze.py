@@ -12,30 +12,32 @@ Each singular component of each layer's update is valued by the Fisher informati
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Integral
 from typing import Any, cast
 
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel
 from torch import Tensor, nn
 
 from autolora.allocation.budget import Budget, choose, smallest
-from autolora.allocation.components import Components, components_of
-from autolora.allocation.compress import compress, ranks_of
+from autolora.allocation.components import Components, adapter_of, components_of
+from autolora.allocation.compress import check_config, compress, ranks_of
 from autolora.allocation.evidence import Evidence
 from autolora.allocation.gates import evaluating, measure_gates
 from autolora.allocation.likelihood import Likelihood, Predictive
 from autolora.allocation.rises import Rises
 from autolora.allocation.rows import Rows, rows_of
 from autolora.errors import UserError
-from autolora.lora.adapter import lora_layers
+from autolora.lora.adapter import lora_layers, lora_parameters
 from autolora.lora.ranks import Ranks
 from autolora.registry import SCORES
-from autolora.training.optimizers import mend
+from autolora.training.optimizers import check_held, mend
 
 Loss = Callable[[Any, Any], Tensor]
 """``loss(model, batch)``: the mean loss of a batch, a scalar."""
 
 
+@torch.inference_mode(False)  # what is made in it could not be trained
 def squeeze(
     model: PeftModel,
     batches: Iterable[Any],
@@ -78,10 +80,14 @@ def squeeze(
 
     Raises:
         UserError: The model has no plain LoRA, nothing is trained yet, the budget keeps nothing, the likelihood cannot
-            be inferred, or a batch does not fit.
+            be inferred, a batch does not fit, or the optimiser does not hold what is trained of the LoRA.
     """
-    bound = Budget.of(budget)
+    bound, examples = Budget.of(budget), checked_count(examples)
     components = _components(model)
+    if optimizer is not None:
+        check_held(
+            optimizer, lora_parameters(model), "leave optimizer= out, and make a new optimizer after the squeeze"
+        )
     layers = cast("dict[str, nn.Module]", lora_layers(model))
     predictive = Predictive(model, model.get_base_model(), likelihood)
     used = _first(batches, examples)
@@ -107,12 +113,28 @@ def squeeze(
     return ranks
 
 
+def checked_count(examples: object) -> int:
+    """How many examples the components are valued on.
+
+    Args:
+        examples: As the caller has it.
+
+    Raises:
+        UserError: It is no number from 1.
+    """
+    if isinstance(examples, bool) or not isinstance(examples, Integral) or int(examples) < 1:
+        raise UserError(f"examples: must be a whole number from 1, got {examples!r}")
+    return int(examples)
+
+
 def _components(model: PeftModel) -> dict[str, Components]:
     if not isinstance(model, PeftModel):
         raise UserError(f"squeeze takes a model with LoRA, from peft.get_peft_model; got a {type(model).__name__}")
     layers = lora_layers(model)
     if not layers:
         raise UserError("the model has no LoRA layer to squeeze")
+    for adapter in {adapter_of(name, layer) for name, layer in layers.items()}:
+        check_config(cast(LoraConfig, model.peft_config[adapter]))
     found = components_of(cast("dict[str, nn.Module]", layers))
     if not any(len(each) for each in found.values()):
         raise UserError("every update is zero, nothing has been trained yet: squeeze after some of the training")
@@ -121,11 +143,15 @@ def _components(model: PeftModel) -> dict[str, Components]:
 
 def _first(batches: Iterable[Any], examples: int) -> list[tuple[Any, Rows]]:
     """The first batches with at least so many examples, and their rows."""
+    if isinstance(batches, Tensor | Mapping):
+        raise UserError(f"batches: must be a list of batches, or a DataLoader, got one {type(batches).__name__}")
     found: list[tuple[Any, Rows]] = []
     count = 0
     for batch in batches:
-        found.append((batch, rows_of(batch)))
-        count += found[-1][1].count
+        if not (rows := rows_of(batch)).count:
+            continue
+        found.append((batch, rows))
+        count += rows.count
         if count >= examples:
             break
     if not count:
@@ -140,10 +166,19 @@ def _mean_loss(model: nn.Module, batches: Sequence[Any], loss: Loss) -> Callable
     @torch.no_grad()
     def mean() -> float:
         with evaluating(model):
-            losses = [float(loss(model, batch)) for batch in batches]
+            losses = [_number(loss(model, batch)) for batch in batches]
         return sum(loss * count for loss, count in zip(losses, counts, strict=True)) / sum(counts)
 
     return mean
+
+
+def _number(loss: object) -> float:
+    if isinstance(loss, Tensor) and loss.numel() == 1:
+        return float(loss)
+    if isinstance(loss, int | float):
+        return float(loss)
+    shape = f"of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else ""
+    raise UserError(f"loss= must give a batch's mean loss, one number; got a {type(loss).__name__} {shape}".rstrip())
 
 
 def _own_loss(model: nn.Module, batch: Any) -> Tensor:

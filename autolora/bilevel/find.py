@@ -25,7 +25,7 @@ from autolora.training.batches import Batch
 from autolora.training.compute import Compute
 from autolora.training.finite import Watch
 from autolora.training.gradients import Gradients
-from autolora.training.seeds import derive, seed_torch
+from autolora.training.seeds import derive, seed_torch, unmoved
 
 BATCH_FIELDS = ("batch_size", "gradient_accumulation", "validation_batch_size", "validation_fraction")
 
@@ -35,6 +35,8 @@ Loss = Callable[[Any, Any], Tensor]
 """``loss(model, batch)``: the mean loss of a batch, a scalar."""
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def find_ranks(
     model: nn.Module,
     train_batches: Iterable[Any],
@@ -50,7 +52,8 @@ def find_ranks(
 ) -> Ranks:
     """Search the ranks of a model's layers by bilevel optimisation (paper, section 3).
 
-    The model is given back as it was: its layers, its weights, which of them require gradients, and its mode.
+    The model is given back as it was: its layers, weights and buffers, which of them require gradients, and its mode.
+    So are the generators of Python, NumPy and torch.
 
     Args:
         model: Any module with linear layers (nn.Linear or transformers' Conv1D), on its device.
@@ -67,14 +70,15 @@ def find_ranks(
         on_step: Told of every step done (from 1) and its losses, scalars on the device.
 
     Raises:
-        UserError: A name matches no layer, the batches end too early, or the settings speak of batches.
+        UserError: A name matches no layer, the batches end too early, the loss is no scalar, or the settings speak of
+            batches or shortened gradients.
         RunError: A loss, a gradient or what is trained is not finite.
     """
     settings = settings or Search()
     _check_settings(settings)
     total = _total_steps(settings, train_batches)
     train, validation = _Batches(train_batches, "train"), _Batches(validation_batches, "validation")
-    with _given_back(model, trainable) as layers:
+    with unmoved(range(torch.cuda.device_count())), _given_back(model, trainable) as layers:
         seed_torch(derive(seed, "model"))
         layers |= add_selection(
             model,
@@ -88,7 +92,7 @@ def find_ranks(
             model.get_submodule(name).requires_grad_(True)
         model.train()
         exact = settings.meta_learning and settings.estimator == "exact"
-        gradients = Gradients(partial(loss, model), compute, double_backward=exact)
+        gradients = Gradients(partial(_scalar, loss, model), compute, double_backward=exact)
         search = BilevelSearch(model, layers, gradients, train, validation, settings, total=total, seed=seed)
         watch = Watch("find_ranks", ADVICE)
         for step in range(total):
@@ -97,6 +101,14 @@ def find_ranks(
             on_step(step + 1, losses)
         watch.look()
         return search.ranks()
+
+
+def _scalar(loss: Loss, model: nn.Module, batch: Any) -> Tensor:
+    found: object = loss(model, batch)
+    if isinstance(found, Tensor) and found.ndim == 0:
+        return found
+    got = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
+    raise UserError(f"loss must give a batch's mean loss, a scalar tensor; got {got}")
 
 
 class _Batches:
@@ -138,6 +150,12 @@ def _given_back(model: nn.Module, trainable: Sequence[str]) -> Iterator[dict[str
     required = {parameter: parameter.requires_grad for parameter in model.parameters()}
     modes = {module: module.training for module in model.modules()}
     values = {p: p.detach().clone() for name in trainable for p in known[name].parameters()}
+    # Running means and such move in training mode, wherever they are.
+    buffers = [
+        (module, name, buffer, buffer.detach().clone())
+        for module in modes
+        for name, buffer in module.named_buffers(recurse=False)
+    ]
     layers: dict[str, SelectionLoRA] = {}
     try:
         yield layers
@@ -151,6 +169,8 @@ def _given_back(model: nn.Module, trainable: Sequence[str]) -> Iterator[dict[str
         with torch.no_grad():
             for parameter, value in values.items():
                 parameter.copy_(value)
+            for module, name, buffer, value in buffers:
+                module._buffers[name] = buffer.copy_(value)
 
 
 def _check_settings(settings: Search) -> None:
@@ -159,6 +179,11 @@ def _check_settings(settings: Search) -> None:
     said = [field for field in BATCH_FIELDS if field in settings.model_fields_set]
     if said:
         raise UserError(f"Search.{said[0]} does not apply here: the batches are given as they are; leave it out")
+    if settings.weights.max_grad_norm is not None:
+        raise UserError(
+            "Search.weights.max_grad_norm: the search differentiates through its steps, which are not those of "
+            "shortened gradients; leave it out"
+        )
 
 
 def _total_steps(settings: Search, batches: Iterable[Any]) -> int:

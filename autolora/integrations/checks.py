@@ -6,15 +6,17 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel
 from peft.tuners.lora import LoraLayer
 from torch import nn
 
 from autolora.allocation.budget import Budget
 from autolora.allocation.components import adapter_of
+from autolora.allocation.compress import check_config
 from autolora.allocation.likelihood import Likelihood, Predictive
 from autolora.errors import UserError
-from autolora.lora.adapter import lora_layers
+from autolora.lora.adapter import lora_layers, lora_parameters
+from autolora.training.optimizers import check_held
 
 
 def check(model: Any, budget: Budget, likelihood: Likelihood | None) -> PeftModel:
@@ -40,8 +42,8 @@ def check(model: Any, budget: Budget, likelihood: Likelihood | None) -> PeftMode
     if not layers:
         raise UserError("the model has no LoRA layer to squeeze")
     adapters = {adapter_of(name, layer) for name, layer in layers.items()}
-    if any(getattr(model.peft_config[adapter], "bias", "none") == "lora_only" for adapter in adapters):
-        raise UserError("an adapter with bias='lora_only' cannot be squeezed: a layer without LoRA would lose its bias")
+    for adapter in adapters:
+        check_config(cast(LoraConfig, model.peft_config[adapter]))
     base = model.get_base_model()
     if getattr(base, "is_quantized", False) or getattr(base, "hf_quantizer", None) is not None:
         raise UserError(
@@ -99,15 +101,7 @@ def check_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer | None) -
     Raises:
         UserError: It has not.
     """
-    held = {id(each) for group in getattr(optimizer, "param_groups", []) for each in group["params"]}
-    missing = [name for name, each in model.named_parameters() if each.requires_grad and "lora_" in name]
-    missing = [name for name in missing if id(model.get_parameter(name)) not in held]
-    if missing:
-        raise UserError(
-            f"the optimizer ({type(optimizer).__name__}) does not hold {missing[0]} among its param_groups"
-            f"{f' (nor {len(missing) - 1} others)' if len(missing) > 1 else ''}, so a squeeze could not hand it the "
-            "new factors: give the optimizer all that requires gradients, and make a new trainer to resume a training"
-        )
+    check_held(optimizer, lora_parameters(model), "make a new trainer to resume a training")
 
 
 def step_of(at: float, total: int) -> int:

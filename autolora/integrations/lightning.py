@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from autolora.allocation.budget import Budget
 from autolora.allocation.likelihood import Likelihood
-from autolora.allocation.squeeze import Loss, squeeze
+from autolora.allocation.squeeze import Loss, checked_count, squeeze
 from autolora.errors import UserError
 from autolora.integrations.batches import training_batches, undisturbed
 from autolora.integrations.checks import check, check_labels, check_optimizer, checked_share, step_of
@@ -65,7 +65,7 @@ class SqueezeCallback(Callback):
     ) -> None:
         self.budget, self.at = Budget.of(budget), checked_share(at)
         SCORES.load(score)
-        self.score, self.examples, self.batches, self.inputs = score, examples, batches, inputs
+        self.score, self.examples, self.batches, self.inputs = score, checked_count(examples), batches, inputs
         self.batch_size, self.likelihood, self.loss, self.seed = batch_size, likelihood, loss, seed
         self.ranks: Ranks | None = None
         self._step, self._done = 0, False

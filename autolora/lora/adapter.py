@@ -72,6 +72,15 @@ def lora_layers(adapted: nn.Module) -> dict[str, LoraLayer]:
     return {base_name(name): layer for name, layer in adapted.named_modules() if isinstance(layer, LoraLayer)}
 
 
+def lora_parameters(adapted: nn.Module) -> dict[str, nn.Parameter]:
+    """What is trained of a LoRA, by its name in PEFT's wrapping.
+
+    Args:
+        adapted: In PEFT's wrapping.
+    """
+    return {name: each for name, each in adapted.named_parameters() if each.requires_grad and "lora_" in name}
+
+
 def base_name(name: str) -> str:
     """A module's or parameter's name in the model itself, from its name in PEFT's wrapping or already without it."""
     return name.removeprefix(PREFIX)

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from autolora.lora.ranks import Ranks
 
+# Values of `init_lora_weights` that leave the base model's weights as they are, whatever the rank.
+HARMLESS_STARTS = (True, False, None, "gaussian", "eva", "orthogonal")
+
 # What PEFT trains in full beside `modules_to_save`, by task family (PeftModelForSequenceClassification and its like).
 ADDED = {
     "SEQ_CLS": ("classifier", "score"),
@@ -57,7 +60,7 @@ def lora_config(
         )
     stabilised = ranks.scaling == "rank_stabilised"  # PEFT takes the root itself
     alphas = {name: ranks.lora_alpha if stabilised else ranks.alpha(name) for name in kept}
-    uniform = len({ranks[name] for name in kept}) == 1
+    uniform = len({ranks[name] for name in kept}) == len(set(alphas.values())) == 1
     return LoraConfig(
         r=ranks[kept[0]] if uniform else ranks.initial_rank,
         lora_alpha=alphas[kept[0]] if uniform else ranks.lora_alpha,  # type: ignore[arg-type]  # PEFT takes any number
@@ -71,6 +74,15 @@ def lora_config(
         fan_in_fan_out=fan_in_fan_out,
         bias="none",
     )
+
+
+def changes_base(start: object) -> bool:
+    """Whether PEFT changes the base model's weights where it makes or loads an adapter, by the adapter's rank.
+
+    Args:
+        start: A configuration's `init_lora_weights`.
+    """
+    return not any(start is each or (isinstance(start, str) and start == each) for each in HARMLESS_STARTS)
 
 
 def exact_type(model: nn.Module, config: LoraConfig) -> None:

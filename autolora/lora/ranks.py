@@ -8,7 +8,8 @@
 | s_l | what layer l's update B A is multiplied by, by its scaling, see below | float |
 | n_l, m_l | input and output features of layer l (`shapes`) | ints |
 
-s_l is α / k (scaling "constant"), α / r_l ("per_rank"), or α / √r_l ("rank_stabilised", rsLoRA's).
+s_l is α / k (scaling "constant"), α / r_l ("per_rank"), or α / √r_l ("rank_stabilised", rsLoRA's); where the layers of
+a LoRA that was cut down had scalings that one α cannot say, it is what `rule` has of them ("scalings").
 
     ranks = Ranks({"bert.encoder.layer.0.attention.self.query": 3}, initial_rank=8, lora_alpha=16.0)
     ranks.save(Path("ranks.json"))
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from peft import LoraConfig
 
 FORMAT = 2  # of the JSON file; 1, without a number in it, had no shapes, no scaling and no kept components
+SCALINGS = "scalings"  # in the rule of ranks whose layers have scalings of their own: s_l by full module name
 STORED = "stored_rank"  # in the rule of ranks whose adapter is written at another one
 Scaling = Literal["constant", "per_rank", "rank_stabilised"]
 _FIRST_FORMAT_RULE = ("constraint", "threshold", "selection", "metric", "grid", "share", "budget")
@@ -118,7 +120,8 @@ class Ranks(Mapping[str, int]):
         Args:
             name: The layer's full name.
         """
-        return self.alpha_at(self.by_name[name])
+        own = self.rule.get(SCALINGS, {}).get(name)
+        return self.alpha_at(self.by_name[name]) if own is None else own * self.by_name[name]
 
     def alpha_at(self, rank: int) -> float:
         """The same for a layer of any rank.
@@ -148,7 +151,8 @@ class Ranks(Mapping[str, int]):
         """
         if rank is not None and scaling == "constant":
             lora_alpha = lora_alpha * self.initial_rank / rank
-        return replace(self, lora_alpha=lora_alpha, scaling=scaling)
+        rule = {key: value for key, value in self.rule.items() if key != SCALINGS}
+        return replace(self, lora_alpha=lora_alpha, scaling=scaling, rule=rule)
 
     def at(self, rank: int) -> Ranks:
         """Every layer with LoRA at one rank, and the scaling that it has: one for all.
@@ -262,8 +266,16 @@ def _faults(ranks: Ranks) -> Iterator[str]:
         if found and found.keys() != ranks.by_name.keys():
             other = sorted(found.keys() ^ ranks.by_name.keys())[0]
             yield f"ranks and {what} are of different layers: {other}"
+    yield from _scaling_faults(ranks)
     yield from _shape_faults(ranks.shapes)
     yield from _kept_faults(ranks)
+
+
+def _scaling_faults(ranks: Ranks) -> Iterator[str]:
+    own = ranks.rule.get(SCALINGS, {})
+    right = isinstance(own, Mapping) and own.keys() <= ranks.by_name.keys()
+    if not right or any(isinstance(s, bool) or not isinstance(s, int | float) for s in own.values()):
+        yield f"the scalings in the rule are numbers by layer, got {str(own)[:80]!r}"
 
 
 def _shape_faults(shapes: Mapping[str, Sequence[int]]) -> Iterator[str]:

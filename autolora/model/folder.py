@@ -7,9 +7,11 @@ from pathlib import Path
 from autolora.errors import UserError
 from autolora.model.bundled import bundled_folder
 from autolora.model.explain import ADAPTER, adapter_fault
-from autolora.model.weight_files import WEIGHTS
+from autolora.model.weight_files import INDEX, WEIGHTS, has_all_shards
 from autolora.planted.kinds import is_planted
 from autolora.words import did_you_mean
+
+CONFIG = "config.json"
 
 
 def model_folder(name: str, revision: str | None = None) -> Path | None:
@@ -32,7 +34,7 @@ def _cached_folder(name: str, revision: str | None) -> Path | None:
     from huggingface_hub.errors import HFValidationError
 
     try:
-        cached = [try_to_load_from_cache(name, file, revision=revision) for file in ("config.json", WEIGHTS)]
+        cached = {file: try_to_load_from_cache(name, file, revision=revision) for file in (CONFIG, WEIGHTS, INDEX)}
     except HFValidationError:
         raise UserError(
             f"{name!r} is neither a hub id (owner/name) nor a local folder (which starts with '.', '/' or '~')"
@@ -40,8 +42,8 @@ def _cached_folder(name: str, revision: str | None) -> Path | None:
     adapter = try_to_load_from_cache(name, ADAPTER, revision=revision)
     if isinstance(adapter, str) and (fault := adapter_fault(Path(adapter).parent)):
         raise UserError(f"{name}: {fault}")
-    here = [Path(file).parent for file in cached if isinstance(file, str)]
-    return here[0] if len(here) == len(cached) else None
+    here = {file: Path(path).parent for file, path in cached.items() if isinstance(path, str)}
+    return here[CONFIG] if CONFIG in here and (WEIGHTS in here or has_all_shards(here.get(INDEX))) else None
 
 
 def _local_folder(folder: Path) -> Path:
@@ -51,6 +53,6 @@ def _local_folder(folder: Path) -> Path:
         raise UserError(f"there is no model folder {folder}{f'; {near}' if near else ''}")
     if fault := adapter_fault(folder):
         raise UserError(fault)
-    if not (folder / "config.json").is_file():
+    if not (folder / CONFIG).is_file():
         raise UserError(f"the model folder {folder} has no config.json")
     return folder

@@ -21,6 +21,18 @@ def checkpoint_dtypes(folder: Path) -> set[str]:
     return {dtype for file in _files(folder) for shape, dtype in header(file).values() if len(shape) > 1}
 
 
+def has_all_shards(folder: Path | None) -> bool:
+    """Whether a folder has every weight file that its index names; not so without an index, or a damaged one.
+
+    Args:
+        folder: Of the hub's cache, which may be fetching them; None: there is none.
+    """
+    try:
+        return folder is not None and (folder / INDEX).is_file() and bool(_shards(folder))
+    except UserError:
+        return False
+
+
 def _files(folder: Path) -> list[Path]:
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, AdamW
 from transformers import get_scheduler
 
+from autolora.errors import UserError
 from autolora.recipe.schema import Schedule, Weights
 from autolora.training.bits import bits_optimizer, load_state
 from autolora.training.finite import norm
@@ -160,21 +161,49 @@ def _multiplier(optimizer: torch.optim.Optimizer, settings: Schedule, total: int
     warmup = round(settings.warmup * total)
     scheduler = get_scheduler(_SCHEDULES[settings.schedule], optimizer, warmup, total)
     multiplier: Callable[[int], float] = scheduler.lr_lambdas[0]
-    # The libraries' schedules give 0 in the first warm-up step, which would waste it: count steps from 1 there.
-    return lambda step: multiplier(step + 1 if step < warmup else step)
+    # The libraries' schedules give 0 in the first warm-up step, which would waste it: steps count from 1 there. (And
+    # where nothing comes after the warm-up, they give 0 in its last.)
+    return lambda step: (step + 1) / warmup if step < warmup else multiplier(step)
+
+
+def check_held(optimizer: Any, named: Mapping[str, nn.Parameter], advice: str) -> None:
+    """Make sure that an optimiser has parameters in its groups, where `mend` can replace them.
+
+    Args:
+        optimizer: As the caller has it.
+        named: The parameters by name.
+        advice: What to do otherwise, a phrase.
+
+    Raises:
+        UserError: It is none, lacks some of them, or cannot have them replaced.
+    """
+    if not hasattr(optimizer, "param_groups") or not hasattr(optimizer, "state"):
+        raise UserError(f"optimizer: must be one of torch's, got a {type(optimizer).__name__}; {advice}")
+    if isinstance(getattr(optimizer, "optimizer", optimizer), torch.optim.LBFGS):
+        raise UserError(
+            "the optimizer is an LBFGS, whose history is of all its parameters together, so a squeeze could not hand "
+            f"it some new ones; {advice}"
+        )
+    held = {id(each) for group in optimizer.param_groups for each in group["params"]}
+    if missing := [name for name, each in named.items() if id(each) not in held]:
+        raise UserError(
+            f"the optimizer ({type(optimizer).__name__}) does not hold {missing[0]} among its param_groups"
+            f"{f' (nor {len(missing) - 1} others)' if len(missing) > 1 else ''}, so a squeeze could not hand it the "
+            f"new factors: give the optimizer all that requires gradients, or {advice}"
+        )
 
 
 def mend(optimizer: torch.optim.Optimizer, replaced: Mapping[nn.Parameter, nn.Parameter | None]) -> None:
     """Put new parameters where the old ones were in an optimiser's groups, and forget the state of the old ones.
 
     Args:
-        optimizer: Any of torch's, or a wrapper with ``param_groups`` and ``state``; changed in place.
+        optimizer: That `check_held` takes: torch's, or a wrapper with ``param_groups`` and ``state``; changed in place.
         replaced: New parameters by old ones; None where one is gone. What it does not name keeps its state.
     """
     for group in optimizer.param_groups:
         names = group.get("param_names")
         kept = [i for i, parameter in enumerate(group["params"]) if replaced.get(parameter, parameter) is not None]
-        group["params"] = [replaced.get(group["params"][i], group["params"][i]) for i in kept]
+        group["params"][:] = [replaced.get(group["params"][i], group["params"][i]) for i in kept]  # some keep the list
         if names is not None:
             group["param_names"] = [names[i] for i in kept]
     for parameter in replaced:

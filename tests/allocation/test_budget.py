@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import random
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -79,11 +81,15 @@ def test_a_score_that_is_no_number_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("given", "limit"),
-    [(0.5, 50), (0.1, 10), (1, 100), ({"fraction": 0.29}, 29), ({"parameters": 33}, 33), ({"rank": 2}, 20)],
+    [
+        *[(0.5, 50), (0.1, 10), (1, 100), ({"fraction": 0.29}, 29), ({"parameters": 33}, 33), ({"rank": 2}, 20)],
+        *[(np.float32(0.5), 50), ({"parameters": np.int64(33)}, 33)],
+    ],
 )
 def test_a_budget_says_how_many_parameters(given: Any, limit: int) -> None:
     assert Budget.of(given).limit({"a": 3, "b": 7}, 100) == limit
     assert Budget.of(Budget.of(given)).limit({"a": 3, "b": 7}, 100) == limit
+    json.dumps(Budget.of(given).given)  # as ranks.json has it
 
 
 @pytest.mark.parametrize(

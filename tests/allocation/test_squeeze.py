@@ -189,6 +189,9 @@ def test_what_other_configurations_say_is_kept(tmp_path: Path) -> None:
     before = outputs(model, batch)
     ranks = autolora.squeeze(model, batches(), budget=1.0)
     assert ranks.rule["scalings"] == scalings
+    fresh = get_peft_model(copy.deepcopy(clean), ranks.to_lora_config())
+    found = {name: layer.scaling["default"] for name, layer in lora_layers(fresh).items()}
+    assert found == pytest.approx(scalings)  # not one for all
     assert {name: layer.scaling["default"] for name, layer in lora_layers(model).items()} == scalings
     assert (outputs(model, batch) - before).abs().max() < 1e-5
     autolora.squeeze(model, batches(), budget=0.4)

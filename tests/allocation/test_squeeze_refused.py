@@ -11,7 +11,7 @@ from torch import nn
 
 import autolora
 from autolora.errors import UserError
-from tests.allocation.models import BUILD, adapted, batches, plain, with_lora
+from tests.allocation.models import BUILD, adapted, batches, plain, randomise, with_lora
 
 
 def untrained() -> Any:
@@ -30,9 +30,77 @@ def several() -> Any:
     return model
 
 
+class Experts(nn.Module):
+    """Weights that are no module's, so that PEFT adapts them as parameters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights = nn.Parameter(torch.randn(2, 6, 3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (x @ self.weights).sum(0)
+
+
+def experts() -> Any:
+    config = LoraConfig(r=2, target_modules=[], target_parameters=["0.weights"])
+    found = get_peft_model(nn.Sequential(Experts()), config)  # type: ignore[arg-type]
+    randomise(found)
+    return found
+
+
+class Attention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(6, 2, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.attention(x, x, x)[0]
+        return found
+
+
+def disabled() -> Any:
+    model = plain()
+    model.base_model.disable_adapter_layers()
+    return model
+
+
+def one_output() -> Any:
+    return with_lora(nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 1)), ["0"])
+
+
+GAUSSIAN: dict[str, Any] = {"batches": [torch.randn(5, 4, 6)], "likelihood": "gaussian"}
+FLAT: dict[str, Any] = {**GAUSSIAN, "batches": [torch.randn(5, 6)]}
+OTHERS = torch.optim.SGD([nn.Parameter(torch.zeros(2))], lr=0.1)
+
+
 @pytest.mark.parametrize(
     ("make", "options", "message"),
     [
+        (experts, FLAT, "0: only a plain LoRA on a linear layer can be decomposed"),
+        (lambda: with_lora(Attention(), ["attention"]), GAUSSIAN, "attention: only a plain LoRA on a linear layer can"),
+        (lambda: with_lora(Attention(), ["out_proj"]), GAUSSIAN, "the prediction depends on none of the components: "),
+        (disabled, FLAT, "0: the adapter is disabled; call enable_adapter_layers(), or leave disable_adapter()"),
+        (one_output, {**FLAT, "likelihood": "categorical"}, "a prediction of shape (5, 1) is not categorical: "),
+        (
+            lambda: with_lora(nn.Sequential(nn.Linear(6, 6)), ["0"], init_lora_weights="pissa"),
+            FLAT,
+            "an adapter with init_lora_weights='pissa' cannot be squeezed: PEFT changes the base model's weights",
+        ),
+        (
+            lambda: with_lora(BUILD["classification"][0](), ["query"], init_lora_weights="olora"),
+            {},
+            "an adapter with init_lora_weights='olora' cannot be squeezed",
+        ),
+        (plain, {**FLAT, "optimizer": OTHERS}, "the optimizer (SGD) does not hold base_model.model.0.lora_A.default."),
+        (plain, {**FLAT, "optimizer": [OTHERS]}, "optimizer: must be one of torch's, got a list; leave optimizer= out"),
+        (plain, {**FLAT, "examples": 0}, "examples: must be a whole number from 1, got 0"),
+        (plain, {**FLAT, "batches": torch.randn(5, 6)}, "batches: must be a list of batches, or a DataLoader, got one"),
+        (plain, {**FLAT, "batches": [torch.randn(0, 6)]}, "batches has no batch in it"),
+        (
+            plain,
+            {**FLAT, "budget": {"tolerance": 0.1}, "loss": lambda model, x: model(x)},
+            "loss= must give a batch's mean loss, one number; got a Tensor of shape (5, 3)",
+        ),
         (untrained, {}, "every update is zero, nothing has been trained yet: squeeze after some of the training"),
         (lambda: nn.Linear(2, 2), {}, "squeeze takes a model with LoRA, from peft.get_peft_model; got a Linear"),
         (question, {}, "what the prediction of BertForQuestionAnswering means is not known; say likelihood='categ"),

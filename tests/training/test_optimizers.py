@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from autolora.errors import UserError
 from autolora.recipe.schema import Schedule, Weights
-from autolora.training.optimizers import ScheduledOptimizer, mend
+from autolora.training.optimizers import ScheduledOptimizer, check_held, mend
 
 TOTAL = 100
 
@@ -56,6 +57,13 @@ def test_cosine_falls_along_half_a_wave() -> None:
 @pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
 def test_a_stage_of_one_step_learns(schedule: str) -> None:
     assert _optimizer(1, schedule=schedule, warmup=0.06).learning_rate(0) == 0.5
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
+@pytest.mark.parametrize("total", [1, 2, 9])
+def test_where_nothing_comes_after_the_warm_up_its_last_step_is_at_the_peak(schedule: str, total: int) -> None:
+    optimizer = _optimizer(total, schedule=schedule, warmup=0.97)
+    assert [optimizer.learning_rate(step) for step in range(total)] == [0.5 * (i + 1) / total for i in range(total)]
 
 
 @pytest.mark.parametrize(("decoupled", "kind"), [(True, torch.optim.AdamW), (False, torch.optim.Adam)])
@@ -174,3 +182,18 @@ def test_an_optimizer_is_mended_in_its_groups() -> None:
     new.sum().backward()
     optimizer.step()
     assert torch.allclose(new, torch.tensor(0.9))
+
+
+def test_an_optimiser_that_cannot_be_mended_is_refused() -> None:
+    weight = torch.nn.Parameter(torch.zeros(2))
+    check_held(torch.optim.SGD([weight], lr=0.1), {"a": weight}, "make a new one")
+    with pytest.raises(UserError, match=r"^the optimizer is an LBFGS, whose history .*; make a new one$"):
+        check_held(torch.optim.LBFGS([weight]), {"a": weight}, "make a new one")
+
+
+def test_who_keeps_the_list_of_a_group_sees_what_is_mended() -> None:
+    old, new = (torch.nn.Parameter(torch.zeros(2)) for _ in range(2))
+    optimizer = torch.optim.SGD([old], lr=0.1)
+    kept = optimizer.param_groups[0]["params"]
+    mend(optimizer, {old: new})
+    assert kept[0] is new
