@@ -210,7 +210,7 @@ def _apply(values: Mapping[str, Any], overrides: Sequence[_Override]) -> dict[st
     changed = copy.deepcopy(dict(values))
     given = {override.path for override in overrides}
     for override in overrides:
-        _put(changed, override.path, _anchored(override))
+        _put(changed, override.path, _anchored(override.path, override.value))
         if override.value is not None:
             for displaced in set(DISPLACES.get(override.path, ())) - given:
                 _drop(changed, displaced)
@@ -220,7 +220,9 @@ def _apply(values: Mapping[str, Any], overrides: Sequence[_Override]) -> dict[st
 def _put(values: dict[str, Any], path: str, value: object) -> None:
     *sections, key = path.split(".")
     for section in sections:
-        inner = values.setdefault(section, {})
+        if values.get(section) is None:  # left out, or null: a dump has sections so that a recipe need not have
+            values[section] = {}
+        inner = values[section]
         if not isinstance(inner, dict):  # the section itself is a fault, reported as such
             return
         values = inner
@@ -236,12 +238,13 @@ def _drop(values: dict[str, Any], path: str) -> None:
         here.pop(key, None)
 
 
-def _anchored(override: _Override) -> object:
-    """Paths from the command line count from the working directory."""
-    value = override.value
+def _anchored(field: str, value: object) -> object:
+    """Paths from the command line count from the working directory, also those in a section that is given whole."""
+    if isinstance(value, Mapping):
+        return {key: _anchored(f"{field}.{key}", inner) for key, inner in value.items()}
     if not isinstance(value, str) or not value:
         return value
-    if override.path == "data.root" or (override.path == "model.name" and (is_path(value) or Path(value).is_dir())):
+    if field == "data.root" or (field == "model.name" and (is_path(value) or Path(value).is_dir())):
         return _absolute(value, Path.cwd())
     return value
 
