@@ -46,13 +46,16 @@ def begin(target: str, options: Options, *, resume: bool, last: str) -> tuple[Ru
     )
 
 
-def existing(target: str | None, options: Options, *, begun: str | None = None) -> tuple[Run, Context]:
+def existing(
+    target: str | None, options: Options, *, begun: str | None = None, anew: bool = False
+) -> tuple[Run, Context]:
     """The run named, or the newest run (of the recipe named).
 
     `begun`: rather the newest (of exactly the recipe named) that has begun this stage and not ended it, if one has.
+    `anew`: whether it is trained anew.
     """
     if target is not None and is_run(Path(target)):
-        return _open(Path(target), options)
+        return _open(Path(target), options, anew=anew)
     recipe = None if target is None else options.read(find_recipe(target))
     if begun is not None:
         at_it = listing.at_stage(options.runs, begun) if recipe is None else listing.same_runs(options.runs, recipe)
@@ -60,7 +63,7 @@ def existing(target: str | None, options: Options, *, begun: str | None = None) 
         if found is not None and not found.finished:
             return _open(found.run.path, options, found.remark, recipe)
     run, remark = newest(options.runs, None if recipe is None else recipe.name, target)
-    return _open(run.path, options, remark, recipe)
+    return _open(run.path, options, remark, recipe, anew=anew)
 
 
 def named(target: str | None, folder: Path) -> Run:
@@ -86,15 +89,17 @@ def newest(folder: Path, recipe_name: str | None, target: str | None) -> tuple[R
     return run, f"the newest of {number} runs below {folder}" if number > 1 else ""
 
 
-def _open(path: Path, options: Options, remark: str = "", own: Recipe | None = None) -> tuple[Run, Context]:
-    """An existing run, with the options applied. What its search depended on must stay as it was.
+def _open(
+    path: Path, options: Options, remark: str = "", own: Recipe | None = None, *, anew: bool = False
+) -> tuple[Run, Context]:
+    """An existing run, with the options applied. What its search and its training depended on must stay as it was.
 
-    `own`: the recipe that the user has named, where that is how the run was found.
+    `own`: the recipe that the user has named, where that is how the run was found. `anew`: it is trained anew.
     """
     run = Run.open(path)
     check_reach(run, options.read_unchecked(path / "recipe.yaml"), options.said, own)
     recipe = options.read(path / "recipe.yaml")
-    check_unchanged(run, recipe)
+    check_unchanged(run, recipe, anew=anew)
     run.recipe = recipe
     return _launch(recipe, run, options, remark)
 
