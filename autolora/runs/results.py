@@ -17,7 +17,7 @@ from autolora.runs.folders import ranks_file
 from autolora.runs.inventory import WHOLE, check_there, verified
 from autolora.runs.predictions import prediction_files
 from autolora.runs.shapes import check_measured, check_metrics
-from autolora.runs.status import STAGES
+from autolora.runs.status import STAGES, counting
 from autolora.runs.store import Run
 
 
@@ -124,7 +124,7 @@ def read_result(run: Run) -> Result:
     status, manifest = run.status(), run.manifest()
     stages = manifest.get("stages", {})
     searched, retrained, evaluated = (stages.get(name, {}) for name in ("search", "retrain", "eval"))
-    done = status["stages"].get("eval", {}).get("state") == "success"
+    done = counting(status["stages"]).get("eval", {}).get("state") == "success"
     base = Result(
         recipe=run.recipe.name,
         method=label(run.recipe.method),
