@@ -13,7 +13,7 @@ from autolora.console import hush, line, screen
 from autolora.errors import UserError
 from autolora.recipe.load import read_recipe
 from autolora.recipe.schema import Recipe
-from autolora.recipe.shipped import find_recipe
+from autolora.recipe.shipped import find_recipe, shipped
 from autolora.runs import listing
 from autolora.runs.changes import check_unchanged
 from autolora.runs.folders import is_run
@@ -68,7 +68,7 @@ def existing(
 
 def named(target: str | None, folder: Path) -> Run:
     """The run named, or the newest run below a folder (of the recipe named); whatever the recipe's files are now."""
-    if target is not None and Path(target).is_dir():
+    if target is not None and (is_run(Path(target)) or (Path(target).is_dir() and target not in shipped())):
         return Run.open(Path(target))
     name = None if target is None else read_recipe(find_recipe(target)).name
     run, remark = newest(folder, name, target)
