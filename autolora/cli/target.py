@@ -5,6 +5,7 @@ The recipe is read and checked first: torch and transformers are imported only a
 
 from __future__ import annotations
 
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,9 @@ from autolora.runs.store import Run
 if TYPE_CHECKING:
     from autolora.context.base import Context
 
+# What tells recipes apart that have the same name, of files in two folders for instance.
+ABOUT = ("task", "model.name", *(f"data.{name}" for name in ("hub", "config", "root", "path", "columns", "label")))
+
 
 def begin(target: str, options: Options, *, resume: bool, last: str) -> tuple[Run, Context]:
     """A new run of a recipe; with `resume`, the newest unfinished one of the same resolved recipe, or the run named.
@@ -34,7 +38,7 @@ def begin(target: str, options: Options, *, resume: bool, last: str) -> tuple[Ru
     if is_run(path):
         if not resume:
             raise UserError(f"{path} is a run; add --resume to go on with it, or name a recipe to start a new one")
-        return _open(path, options)
+        return _open(_here(path, options), options)
     recipe = options.read(find_recipe(target))
     if not resume:
         return _launch(recipe, None, options)
@@ -55,7 +59,7 @@ def existing(
     `anew`: whether it is trained anew.
     """
     if target is not None and is_run(Path(target)):
-        return _open(Path(target), options, anew=anew)
+        return _open(_here(Path(target), options), options, anew=anew)
     recipe = None if target is None else options.read(find_recipe(target))
     if begun is not None:
         at_it = listing.at_stage(options.runs, begun) if recipe is None else listing.same_runs(options.runs, recipe)
@@ -63,6 +67,7 @@ def existing(
         if found is not None and not found.finished:
             return _open(found.run.path, options, found.remark, recipe)
     run, remark = newest(options.runs, None if recipe is None else recipe.name, target)
+    remark = "; ".join(filter(None, [remark, _another(run, recipe, str(target))]))
     return _open(run.path, options, remark, recipe, anew=anew)
 
 
@@ -70,8 +75,10 @@ def named(target: str | None, folder: Path) -> Run:
     """The run named, or the newest run below a folder (of the recipe named); whatever the recipe's files are now."""
     if target is not None and (is_run(Path(target)) or (Path(target).is_dir() and target not in shipped())):
         return Run.open(Path(target))
-    name = None if target is None else read_recipe(find_recipe(target)).name
-    run, remark = newest(folder, name, target)
+    recipe = None if target is None else read_recipe(find_recipe(target))
+    run, remark = newest(folder, None if recipe is None else recipe.name, target)
+    # where the data lay may have been an option
+    remark = "; ".join(filter(None, [remark, _another(run, recipe, str(target), but="data.root")]))
     line(screen(stderr=True), f"run {run.path}{remark and f', {remark}'}")
     return run
 
@@ -87,6 +94,27 @@ def newest(folder: Path, recipe_name: str | None, target: str | None) -> tuple[R
         raise UserError(f"there is no {what} below {folder}; run: autolora search {target or 'RECIPE'}")
     run, number = found
     return run, f"the newest of {number} runs below {folder}" if number > 1 else ""
+
+
+def _here(path: Path, options: Options) -> Path:
+    """The folder of the run that is named, which nothing else is written to."""
+    if options.output is not None and not path.resolve().is_relative_to(options.output.resolve()):
+        raise UserError(
+            f"--output: says where new runs are, and {path} is one already, in which everything would be written; "
+            "leave it out"
+        )
+    return path
+
+
+def _another(run: Run, named: Recipe | None, target: str, but: str = "") -> str:
+    """What to say where a run is of another recipe that has the name of the one that is meant; "" where it is not."""
+    if named is None:
+        return ""
+    for field in ABOUT:
+        own, other = (attrgetter(field)(recipe) for recipe in (run.recipe, named))
+        if own != other and field != but:
+            return f"it was made of another recipe of this name: its {field} is {own!r}, and {target} has {other!r}"
+    return ""
 
 
 def _open(
