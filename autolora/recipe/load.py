@@ -90,7 +90,7 @@ def read_recipe(
     given = _options(data_root, model, seed)
     faults = source.faults
     parsed, override_faults = _parse_overrides(overrides)
-    faults += override_faults
+    faults += [*override_faults, *_said_twice(parsed, given)]
     where = _Places(source, [*parsed, *given])
     values = _apply(source.values, [*parsed, *given])
     _complete(values, path)
@@ -117,7 +117,9 @@ def override_recipe(
     """
     values = recipe.model_dump(mode="json")
     parsed, faults = _parse_overrides(overrides)
-    given = [*parsed, *_options(data_root, model, seed)]
+    options = _options(data_root, model, seed)
+    faults += _said_twice(parsed, options)
+    given = [*parsed, *options]
     where = _Places(Document("recipe", values), given)
     values = _apply(values, given)
     faults += validation_faults(values, where)
@@ -135,6 +137,14 @@ def _options(data_root: Path | None, model: str | None, seed: int | None) -> lis
     if data_root is not None:
         given.append(_Override(f"--data-root {data_root}", "data.root", str(data_root)))
     return given
+
+
+def _said_twice(overrides: Sequence[_Override], options: Sequence[_Override]) -> Iterator[Fault]:
+    """A field that its own option sets, and --set to something else: whoever says both means one of the two."""
+    for override in overrides:
+        for option in options:
+            if option.path == override.path and option.value != override.value:
+                yield Fault(override.where, override.path, f"{option.where} says something else", "leave one out")
 
 
 def dump_recipe(recipe: Recipe) -> str:

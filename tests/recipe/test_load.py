@@ -319,6 +319,17 @@ def test_a_field_of_a_section_that_the_file_leaves_empty_is_set_like_any_other()
     assert len(faults(write(VALID + "search: 3\n"), ["search.rank=4"])) == 1  # a section of a wrong kind stays wrong
 
 
+def test_an_option_and_a_setting_that_say_two_things_are_refused() -> None:
+    path = write(VALID)
+    assert faults(path, ["seed=2", "model.name=a/b"], seed=1, model="c/d") == [
+        "--set seed=2: seed: --seed 1 says something else (leave one out)",
+        "--set model.name=a/b: model.name: --model c/d says something else (leave one out)",
+    ]
+    assert read_recipe(path, ["seed=1"], seed=1).seed == 1
+    with pytest.raises(RecipeError, match="seed: --seed 1 says something else"):
+        override_recipe(read_recipe(path), {"seed": 2}, seed=1)
+
+
 def test_paths_in_a_section_of_an_option_count_from_the_working_directory_too(tmp_path: Path) -> None:
     path = write(VALID, "recipes/a.yaml")
     Path("net").mkdir()
