@@ -13,6 +13,7 @@ import errno
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from autolora.errors import RunError, UserError
@@ -169,9 +170,20 @@ def _of_system(error: OSError) -> UserError | None:
     advice = MENDABLE.get(error.errno or 0)
     if paths:
         return UserError(f"{paths}: {advice or f'{error.strerror or error}; name another path'}")
+    if error.errno == errno.ENOENT and _homeless():
+        return UserError("the folder that the command was given in is not there any more; change to another one (cd)")
     if error.errno in PATHLESS and advice:
         return UserError(f"what was to be read or written: {advice}")
     return None
+
+
+def _homeless() -> bool:
+    """Whether the working directory has been removed."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _text(path: object) -> object:

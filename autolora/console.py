@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
 from autolora import safe
+from autolora.files import json_text
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
@@ -111,6 +112,15 @@ def document(text: str) -> None:
         text.encode(sys.stdout.encoding or "utf-8")
     sys.stdout.write(text)
     sys.stdout.flush()
+
+
+def json_document(value: object) -> None:
+    """A value as JSON on standard output, which whatever reads it can read in any encoding.
+
+    Args:
+        value: See `autolora.files.json_text`.
+    """
+    document(safe.json_text(json_text(value), sys.stdout.encoding or "utf-8") + "\n")
 
 
 class StageProgress:

@@ -51,7 +51,12 @@ def writing(path: Path) -> Iterator[BinaryIO]:
 
     Args:
         path: The file, which is replaced; its folder is made if there is none.
+
+    Raises:
+        UserError: A device or a pipe is there, which would be gone then.
     """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise UserError(f"{path} is no file, and would be replaced by one; name another place")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:

@@ -10,6 +10,7 @@ medium, and whatever writes to that calls it.
 
 from __future__ import annotations
 
+import json
 import re
 from html import escape
 
@@ -169,10 +170,16 @@ def label(text: str) -> str:
     return printable(text, keep="\n").replace("$", r"\$")
 
 
-def json_text(text: str) -> str:
-    """JSON for a terminal or a pipe: the same values, with what would act on a screen as JSON's own escapes.
+def json_text(text: str, encoding: str = "utf-8") -> str:
+    """JSON for a terminal or a pipe: the same values, with JSON's own escapes where the text can't have a character.
 
     Args:
         text: JSON, as the json module writes it.
+        encoding: Of what it is written to, which may lack characters; others would act on a screen.
     """
-    return _ANY.sub(lambda found: found[0] if found[0] in "\n\t" else f"\\u{ord(found[0]):04x}", text)
+    shown = _ANY.sub(lambda found: found[0] if found[0] in "\n\t" else f"\\u{ord(found[0]):04x}", text)
+    try:
+        shown.encode(encoding)
+    except UnicodeEncodeError:
+        return re.sub(r"[^\x00-\x7f]", lambda found: json.dumps(found[0])[1:-1], shown)
+    return shown

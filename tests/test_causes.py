@@ -119,3 +119,15 @@ def test_names_that_are_no_unicode_and_outputs_that_have_no_such_character() -> 
         "caf\udce9".encode()
     with pytest.raises(UserError, match="PYTHONUTF8=1"), plainly():
         "café".encode("ascii")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a folder that is in use can't be removed elsewhere")
+def test_a_working_directory_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(UserError, match="is not there any more; change to another one"), plainly():
+        Path.cwd()
+    assert explained(FileNotFoundError(errno.ENOENT, "there", "/a/path")) is not None
+    monkeypatch.chdir(tmp_path)
+    assert explained(FileNotFoundError(errno.ENOENT, "our own fault")) is None

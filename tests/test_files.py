@@ -162,3 +162,12 @@ def test_a_disk_that_fails_to_take_a_folder_is_not_passed_over(tmp_path: Path, m
     monkeypatch.setattr(os, "fsync", broken)
     with pytest.raises(OSError, match="broken"):
         sync(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are needed")
+def test_what_is_no_file_is_not_replaced_by_one(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="is no file, and would be replaced by one"):
+        write_atomic(tmp_path / "pipe", "text")
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]

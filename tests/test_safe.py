@@ -19,7 +19,7 @@ from rich.table import Table
 import autolora
 from autolora import safe
 from autolora.cli.ending import end
-from autolora.console import StageProgress, document, line, say, screen, warn
+from autolora.console import StageProgress, document, json_document, line, say, screen, warn
 from autolora.errors import FAULT, UserError
 from autolora.tables import Row, render, to_markdown, write_table
 
@@ -257,3 +257,12 @@ def test_a_line_is_the_same_with_and_without_a_screen(
     line(screen(stderr=True), text)
     out, err = capsys.readouterr()
     assert out == err == f"{shown or text}\n" * 2
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "ascii", "cp1252"])
+def test_json_is_json_in_whatever_encoding_the_output_has(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    value, raw = {"é": ["→ 😀\x1b", "\udcff", None]}, io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(raw, encoding=encoding, errors="backslashreplace"))
+    json_document(value)
+    assert json.loads(raw.getvalue().decode(encoding)) == value
+    assert ("é" in raw.getvalue().decode(encoding)) == (encoding == "utf-8")

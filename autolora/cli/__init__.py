@@ -62,7 +62,9 @@ def _run(arguments: list[str]) -> None:
 
 
 def _open_streams() -> None:
-    """What was closed before the start takes what is written, and nobody reads it; no character ends a command."""
+    """What was closed before the start is empty, or takes what nobody reads; no character ends a command."""
+    if sys.stdin is None:  # first, so that no file that is opened later has its number
+        sys.stdin = Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115 (likewise)
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8", newline="\n"))  # noqa: SIM115 (until the process ends)

@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from autolora import safe
 from autolora.cli.options import (
     DataRootOption,
     ModelOption,
@@ -22,7 +21,7 @@ from autolora.cli.options import (
     SetOption,
     TrustOption,
 )
-from autolora.console import document, line, screen
+from autolora.console import json_document, line, screen
 
 if TYPE_CHECKING:
     from autolora.context.base import Context
@@ -58,7 +57,7 @@ def data(
     if not context.main:
         return
     if as_json:
-        document(safe.json_text(json.dumps(found.record(samples=True), ensure_ascii=False, indent=2)) + "\n")
+        json_document(found.record(samples=True))
         return
     _show(screen(), context, found)
 

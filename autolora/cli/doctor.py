@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +13,7 @@ from rich.text import Text
 
 from autolora import safe
 from autolora.cli.options import RUNS
-from autolora.console import document, hush, line, screen
+from autolora.console import hush, json_document, line, screen
 from autolora.errors import FAULT
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ def doctor(runs: RunsOption = RUNS, as_json: JsonOption = False) -> None:
     wrong = sum(finding.state == "wrong" for findings in found.values() for finding in findings)
     if as_json:
         record = {title: [finding.record() for finding in findings] for title, findings in found.items()}
-        document(safe.json_text(json.dumps({"usable": not wrong, **record}, indent=2, ensure_ascii=False)) + "\n")
+        json_document({"usable": not wrong, **record})
     elif wrong:
         line(console, f"{wrong} {'thing is' if wrong == 1 else 'things are'} wrong: see the lines with WRONG")
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,9 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from autolora import safe
 from autolora.cli.options import ModelOption, Options, RecipeArgument, SeedOption, SetOption, TrustOption
-from autolora.console import document, line, screen
+from autolora.console import json_document, line, screen
 from autolora.errors import UserError
 
 if TYPE_CHECKING:
@@ -55,7 +53,7 @@ def memory(
     device = None if device_memory is None else parse_bytes(device_memory)
     found = recipe_memory(read, device, cards=cards, trust_remote_code=trust_remote_code)
     if as_json:
-        document(safe.json_text(json.dumps(found.record(), indent=2)) + "\n")
+        json_document(found.record())
         return
     _show(screen(), found)
 

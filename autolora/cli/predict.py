@@ -86,6 +86,8 @@ def _check_paths(source: Path | None, output: Path | None) -> None:
         raise UserError(f"{source} is a folder; name one file of rows")
     if output is not None and output.is_dir():
         raise UserError(f"-o: {output} is a folder; name a file")
+    if output is not None and output.exists() and not output.is_file():
+        raise UserError(f"-o: {output} is no file, and would be replaced by one; leave -o out for standard output")
     if source is not None and output is not None and output.exists() and output.samefile(source):
         raise UserError(f"-o: {output} holds the rows, which the answers would replace; name another file")
 
@@ -108,7 +110,7 @@ def _apply(run: Run, options: Options) -> None:
 
     recipe = options.read_unchecked(run.path / "recipe.yaml")
     check_reach(run, recipe, {*options.said, "data.root"})
-    check_unchanged(run, recipe)
+    check_unchanged(run, recipe, anew=True)  # nothing of it is written down
     run.recipe = recipe
 
 

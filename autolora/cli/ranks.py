@@ -12,9 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from autolora import safe
 from autolora.cli.options import RUNS, DataRootOption, ModelOption, TargetArgument, TrustOption
-from autolora.console import document, line, screen
+from autolora.console import json_document, line, screen
 from autolora.errors import UserError
 
 if TYPE_CHECKING:
@@ -62,7 +61,6 @@ def ranks(
     _check_output(output, asked)
     run = named(target, runs)
     from autolora.experiment.ranks import other_ranks
-    from autolora.files import json_text
 
     words = [budget_words(each) for each in asked]
     found = other_ranks(
@@ -80,7 +78,7 @@ def ranks(
         _save(found, output)
         line(said, f"wrote {output}")
     if as_json:
-        document(safe.json_text(json_text(found.to_json())) + "\n")
+        json_document(found.to_json())
     else:
         _show(screen(), found)
     if (figure := _draw(said, found)) is not None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +13,7 @@ import typer
 from autolora import safe
 from autolora.cli import completion
 from autolora.cli.recipes_new import new
-from autolora.console import document, line, say, screen, warn
+from autolora.console import document, json_document, line, say, screen, warn
 from autolora.errors import RecipeError, UserError
 from autolora.files import write_atomic
 
@@ -41,8 +41,7 @@ def list_recipes(
 
     found = listed()
     if as_json:
-        rows = [asdict(each) for each in found]
-        document(safe.json_text(json.dumps(rows, ensure_ascii=False, indent=2)) + "\n")
+        json_document([asdict(each) for each in found])
         return
     console = screen()
     widths = [max(len(getattr(each, name)) for each in found) for name in ("name", "task", "model")]
@@ -62,15 +61,16 @@ def schema(
     """Print the JSON schema of recipes, that editors complete and check them by."""
     from autolora.recipe.json_schema import reference, schema_text
 
-    document(reference() if markdown else schema_text())
+    document(reference() if markdown else safe.json_text(schema_text(), sys.stdout.encoding or "utf-8"))
 
 
 @app.command()
 def show(name: Name) -> None:
     """Print a recipe."""
+    from autolora.recipe.document import file_text
     from autolora.recipe.shipped import find_recipe
 
-    document(find_recipe(name).read_text(encoding="utf-8"))
+    document(file_text(find_recipe(name)))
 
 
 @app.command()
@@ -82,6 +82,7 @@ def copy(
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
     """Copy a recipe, to change it."""
+    from autolora.recipe.document import file_text
     from autolora.recipe.shipped import find_recipe
 
     source = find_recipe(name)
@@ -92,7 +93,7 @@ def copy(
         raise UserError(f"{target} exists already; pass --force to overwrite it, or name another file")
     if not target.parent.is_dir():
         raise UserError(f"there is no folder {target.parent} to copy to; make it first")
-    write_atomic(target, _beside_its_schema(source.read_text(encoding="utf-8")))
+    write_atomic(target, _beside_its_schema(file_text(source)))
     say(f"wrote {target}; run it with: autolora run {target}")
     if not (target.parent / SCHEMA).exists():
         say(f"for completion in an editor: autolora recipes schema > {target.parent / SCHEMA}")

@@ -35,7 +35,7 @@ def retrain(
 
     trackers = parse_trackers(track)
     options = Options.given(set_, data_root, model, seed, output, trust_remote_code)
-    run, context = existing(target, options, begun="retrain" if resume else None)
+    run, context = existing(target, options, begun="retrain" if resume else None, anew=not resume)
     from autolora.experiment.retrain import retrain as train_adapter
 
     with tracked(run, trackers):

@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 from typing_extensions import override
 
 from autolora.cli.options import RUNS
-from autolora.console import document, line, say, screen, warn
+from autolora.console import document, json_document, line, say, screen, warn
 from autolora.errors import UserError
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def list_runs(
     names = short_names([each.path for each in found])
     records = [{"id": names[each.path], **record(each, now)} for each in shown]
     if json:
-        _print_json(records)
+        json_document(records)
     elif sys.stdout.isatty():
         _show_list(shown, found, names, now, runs)
     else:
@@ -114,7 +114,7 @@ def show(run: RunArgument, runs: RunsOption = RUNS, json: JsonOption = False) ->
     folder = find(run, runs)
     found = details(folder, _state(folder))
     if json:
-        _print_json(found)
+        json_document(found)
         return
     page(screen(), found)
 
@@ -134,7 +134,7 @@ def diff(
     folders = find(one, runs), find(two, runs)
     found = differences(*folders, (_state(folders[0]), _state(folders[1])))
     if json:
-        _print_json(found)
+        json_document(found)
         return
     side_by_side(screen(), found)
 
@@ -226,10 +226,3 @@ def _show_list(
     line(console, f"{len(shown)} of {len(found)} runs below {root}{more}")
     for each in [each for each in shown if each.state == "unreadable"][:3]:
         warn(f"note: {each.path}: {each.reason}")
-
-
-def _print_json(value: Any) -> None:
-    from autolora import safe
-    from autolora.files import json_text
-
-    say(safe.json_text(json_text(value)))

@@ -93,7 +93,7 @@ def _follow(look: Callable[[], View], console: Console, once: bool, every: float
     from autolora.cli.watch_views import terminal
 
     view = look()
-    _page(html, view, every)
+    _page(html, view, None if once else every)
     if once or (not console.is_terminal and html is None):
         return view
     quiet = 0

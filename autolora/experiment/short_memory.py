@@ -169,12 +169,11 @@ class _Sizes:
 
     def _changes(self) -> Iterator[tuple[str, MemorySettings]]:
         recipe = self.context.recipe
-        training = {"model.dtype", "model.gradient_checkpointing"}  # predictions are in float32, and keep nothing
-        settled = training if self.stage == "eval" else set()
-        for text, less in lighter(self.settings):
+        # what an adapter was trained with is settled when it is measured
+        for text, less in lighter(self.settings) if self.stage != "eval" else ():
             field = text.partition(":")[0]
             kept = recipe.method.name == "full" and field in ("model.base_dtype", "model.quantization")
-            if field.startswith(("model.", "data.")) and field not in settled and not kept:
+            if field.startswith(("model.", "data.")) and not kept:
                 yield text, less
         yield from self._smaller(recipe)
 

@@ -44,7 +44,7 @@ def read_document(path: Path) -> Document:
         RecipeError: It cannot be read, is no YAML, or no mapping.
     """
     label = file_label(path)
-    text = _text(path, label)
+    text = file_text(path)
     try:
         parsed = parse(text)
     except yaml.YAMLError as error:
@@ -72,7 +72,16 @@ def file_label(path: Path) -> str:
     return str(path.relative_to(Path.cwd())) if path.is_absolute() and path.is_relative_to(Path.cwd()) else str(path)
 
 
-def _text(path: Path, label: str) -> str:
+def file_text(path: Path) -> str:
+    """The text of a YAML file, without a byte order mark.
+
+    Args:
+        path: The file.
+
+    Raises:
+        RecipeError: It cannot be read, is no UTF-8, or larger than any recipe.
+    """
+    label = file_label(path)
     if path.is_dir():
         inside = sorted(child.name for child in path.iterdir() if child.suffix in SUFFIXES)
         hint = f"it holds: {', '.join(inside)}" if inside else "it holds no .yaml file"

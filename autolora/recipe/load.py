@@ -90,7 +90,7 @@ def read_recipe(
     given = _options(data_root, model, seed)
     faults = source.faults
     parsed, override_faults = _parse_overrides(overrides)
-    faults += override_faults
+    faults += [*override_faults, *_said_twice(parsed, given)]
     where = _Places(source, [*parsed, *given])
     values = _apply(source.values, [*parsed, *given])
     _complete(values, path)
@@ -117,7 +117,9 @@ def override_recipe(
     """
     values = recipe.model_dump(mode="json")
     parsed, faults = _parse_overrides(overrides)
-    given = [*parsed, *_options(data_root, model, seed)]
+    options = _options(data_root, model, seed)
+    faults += _said_twice(parsed, options)
+    given = [*parsed, *options]
     where = _Places(Document("recipe", values), given)
     values = _apply(values, given)
     faults += validation_faults(values, where)
@@ -135,6 +137,14 @@ def _options(data_root: Path | None, model: str | None, seed: int | None) -> lis
     if data_root is not None:
         given.append(_Override(f"--data-root {data_root}", "data.root", str(data_root)))
     return given
+
+
+def _said_twice(overrides: Sequence[_Override], options: Sequence[_Override]) -> Iterator[Fault]:
+    """A field that its own option sets, and --set to something else: whoever says both means one of the two."""
+    for override in overrides:
+        for option in options:
+            if option.path == override.path and option.value != override.value:
+                yield Fault(override.where, override.path, f"{option.where} says something else", "leave one out")
 
 
 def dump_recipe(recipe: Recipe) -> str:
@@ -210,7 +220,7 @@ def _apply(values: Mapping[str, Any], overrides: Sequence[_Override]) -> dict[st
     changed = copy.deepcopy(dict(values))
     given = {override.path for override in overrides}
     for override in overrides:
-        _put(changed, override.path, _anchored(override))
+        _put(changed, override.path, _anchored(override.path, override.value))
         if override.value is not None:
             for displaced in set(DISPLACES.get(override.path, ())) - given:
                 _drop(changed, displaced)
@@ -220,7 +230,9 @@ def _apply(values: Mapping[str, Any], overrides: Sequence[_Override]) -> dict[st
 def _put(values: dict[str, Any], path: str, value: object) -> None:
     *sections, key = path.split(".")
     for section in sections:
-        inner = values.setdefault(section, {})
+        if values.get(section) is None:  # left out, or null: a dump has sections so that a recipe need not have
+            values[section] = {}
+        inner = values[section]
         if not isinstance(inner, dict):  # the section itself is a fault, reported as such
             return
         values = inner
@@ -236,12 +248,13 @@ def _drop(values: dict[str, Any], path: str) -> None:
         here.pop(key, None)
 
 
-def _anchored(override: _Override) -> object:
-    """Paths from the command line count from the working directory."""
-    value = override.value
+def _anchored(field: str, value: object) -> object:
+    """Paths from the command line count from the working directory, also those in a section that is given whole."""
+    if isinstance(value, Mapping):
+        return {key: _anchored(f"{field}.{key}", inner) for key, inner in value.items()}
     if not isinstance(value, str) or not value:
         return value
-    if override.path == "data.root" or (override.path == "model.name" and (is_path(value) or Path(value).is_dir())):
+    if field == "data.root" or (field == "model.name" and (is_path(value) or Path(value).is_dir())):
         return _absolute(value, Path.cwd())
     return value
 

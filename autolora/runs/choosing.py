@@ -18,6 +18,7 @@ COLUMNS = {  # what runs are sorted by, and where it is
     **{name: name for name in ("state", "recipe", "method", "seed", "stage", "metric", "score", "seconds")},
 }
 DIRECTIONS = ("asc", "desc")
+_FIRST = datetime(1, 1, 2, tzinfo=UTC)  # a day more than there is, for other time zones
 _UNITS = {"min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
@@ -106,7 +107,8 @@ def moment(text: str, now: datetime) -> datetime:
         UserError: It is anything else.
     """
     if found := re.fullmatch(r"(\d{1,6})\s*(min|h|d|w)", text.strip()):
-        return now - timedelta(seconds=int(found[1]) * _UNITS[found[2]])
+        ago = timedelta(seconds=int(found[1]) * _UNITS[found[2]])
+        return now - ago if ago < now - _FIRST else _FIRST
     try:
         said = datetime.fromisoformat(text.strip())
     except ValueError:

@@ -9,6 +9,7 @@ from typing import Any
 
 from autolora.errors import UserError
 from autolora.lora.ranks import Ranks
+from autolora.recipe.fields import WHOLE
 from autolora.recipe.method import label
 from autolora.runs.folders import ranks_file
 from autolora.runs.inventory import MANIFEST
@@ -139,7 +140,7 @@ def differences(one: Path, two: Path, states: tuple[str, str]) -> dict[str, Any]
     runs = tuple(Run.open(path) for path in (one, two))
     found = tuple(details(path, state) for path, state in zip((one, two), states, strict=True))
     ranks: tuple[Mapping[str, int], ...] = tuple(_ranks(run)[0] or {} for run in runs)
-    flat = tuple(dict(_flat(run.recipe.model_dump(mode="json"))) for run in runs)
+    flat = tuple(dict(_flat(run.recipe.model_dump(mode="json", context=WHOLE))) for run in runs)
     costs = tuple(_costs(each) for each in found)
     return {
         "runs": [str(one), str(two)],

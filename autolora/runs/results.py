@@ -17,7 +17,7 @@ from autolora.runs.folders import ranks_file
 from autolora.runs.inventory import WHOLE, check_there, verified
 from autolora.runs.predictions import prediction_files
 from autolora.runs.shapes import check_measured, check_metrics
-from autolora.runs.status import STAGES
+from autolora.runs.status import STAGES, counting
 from autolora.runs.store import Run
 
 
@@ -29,9 +29,9 @@ class Result:
         recipe: The recipe's name, ``glue-mini/cola``.
         method: Its label, ``autolora``, ``lora:4``, ``lora-matched``.
         seed: The recipe's.
-        state: success, failed, cancelled, running, or missing (never begun).
+        state: success, failed, cancelled, running, partial (a stage is left), or missing (never begun).
         run: The run's folder.
-        reason: Why it failed, in one line.
+        reason: Why it failed, or what is left, in one line.
         metric: The metric that methods are compared by; None unless it succeeded.
         score: Its value, which may be None where it is not finite.
         higher_is_better: Of that metric.
@@ -124,14 +124,14 @@ def read_result(run: Run) -> Result:
     status, manifest = run.status(), run.manifest()
     stages = manifest.get("stages", {})
     searched, retrained, evaluated = (stages.get(name, {}) for name in ("search", "retrain", "eval"))
-    done = status["stages"].get("eval", {}).get("state") == "success"
+    done = counting(status["stages"]).get("eval", {}).get("state") == "success"
     base = Result(
         recipe=run.recipe.name,
         method=label(run.recipe.method),
         seed=run.recipe.seed,
-        state="success" if done else status["state"],
+        state="success" if done else _state(status),
         run=run.path,
-        reason=None if done else reason(status) or _at_it(run),
+        reason=None if done else reason(status) or _at_it(run) or _left(status),
         manifest=manifest,
     )
     if not done:
@@ -170,6 +170,20 @@ def reason(status: Mapping[str, Any]) -> str | None:
     errors = [status.get("error"), *(stage.get("error") for stage in status["stages"].values())]
     said = [" ".join(str(error).split()) for error in errors if error]
     return said[0] if said else None
+
+
+def _state(status: Mapping[str, Any]) -> str:
+    """Of a run that has not been measured: the last stage may have succeeded."""
+    return "partial" if status["state"] == "success" else str(status["state"])
+
+
+def _left(status: Mapping[str, Any]) -> str | None:
+    """What a run that goes on nowhere has still to do."""
+    if _state(status) != "partial":
+        return None
+    done = [name for name in STAGES if name in counting(status["stages"])]
+    left = STAGES[STAGES.index(done[-1]) + 1 :] if done else STAGES
+    return f"{' and '.join(left)} {'is' if len(left) == 1 else 'are'} still to do"
 
 
 def _at_it(run: Run) -> str | None:

@@ -1,6 +1,7 @@
 """Listing a run's files in its manifest, once they have reached the disk.
 
 seal = Seal(folder, "search", ended=False)   # when the stage begins
+seal.changed()                               # whether what later stages build on is another now
 seal.close()                                 # when it ends, before its status says so
 with listing(folder, "labels.json"): ...     # around what writes a file that is of no stage
 """
@@ -17,6 +18,7 @@ from autolora.files import file_hash, sync, write_state
 from autolora.runs.inventory import MANIFEST, WHOLE, Entry, files_of, listed_in, read_run_state, stage_of
 
 Stat = tuple[int, int, int]
+PRODUCT = (".json", ".safetensors")  # files of a stage that later ones read; the others are logs and figures
 
 
 class Seal:
@@ -31,13 +33,35 @@ class Seal:
 
     def __init__(self, run: Path, stage: str, *, ended: bool) -> None:
         self.run, self.stage = run, stage
+        self._built_on = self._product(ended)
         self._before = {name: _stat(run / name) for name in files_of(run, stage)} if ended else {}
+
+    def _product(self, ended: bool) -> dict[str, str]:
+        """SHA-256s by file of what later stages have read: as listed; what is not, of an earlier version, as it is."""
+        manifest = read_run_state(self.run / MANIFEST) if (self.run / MANIFEST).exists() else {}
+        listed = listed_in(manifest, self.run)
+        found = {name: entry.sha256 for name, entry in listed.items() if stage_of(name) == self.stage}
+        if ended and not found:
+            found = {name: file_hash(self.run / name) for name in files_of(self.run, self.stage)}
+        return {name: sha256 for name, sha256 in found.items() if Path(name).suffix in PRODUCT}
+
+    def changed(self) -> bool:
+        """Whether the stage's product is another than the one that it had when it began."""
+        names = {name for name in files_of(self.run, self.stage) if Path(name).suffix in PRODUCT}
+        known = {name for name in names if self._known(name)}
+        if names != self._built_on.keys():
+            return True
+        return any(file_hash(self.run / name) != self._built_on[name] for name in names - known)
+
+    def _known(self, name: str) -> bool:
+        """Whether a file is the one that was there before."""
+        return name in self._before and _stat(self.run / name) == self._before[name]
 
     def close(self) -> None:
         """List them."""
         manifest = read_run_state(self.run / MANIFEST)
         listed = listed_in(manifest, self.run)
-        known = {name for name, stat in self._before.items() if name in listed and _stat(self.run / name) == stat}
+        known = {name for name in self._before if name in listed and self._known(name)}
         gone = {name: None for name in listed if stage_of(name) == self.stage}
         found = {name: None for stage in (self.stage, WHOLE) for name in files_of(self.run, stage)}
         known |= {name for name in listed if stage_of(name) == WHOLE}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,17 @@ from autolora.runs.inventory import STATUS, read_run_state
 from autolora.runs.seal import Seal
 
 STAGES = ("search", "retrain", "eval")
+
+
+def counting(stages: Mapping[str, Any]) -> dict[str, Any]:
+    """The stages that count: an adapter that is being made anew has not been measured, whatever was before it.
+
+    Args:
+        stages: Of status.json, by name.
+    """
+    ended = {name: stage.get("state") == "success" for name, stage in stages.items()}
+    stale = ended.get("eval", False) and not ended.get("retrain", True)
+    return {name: stage for name, stage in stages.items() if not (stale and name == "eval")}
 
 
 class Status:
@@ -43,12 +54,12 @@ class Status:
         return read_run_state(self.folder / STATUS)
 
     def stage(self, name: str) -> str | None:
-        """The state of a stage: running, success, failed, cancelled; None: not begun.
+        """The state of a stage: running, success, failed, cancelled; None: not begun, or it does not count any more.
 
         Args:
             name: One of `STAGES`.
         """
-        state = self.read()["stages"].get(name, {}).get("state")
+        state = counting(self.read()["stages"]).get(name, {}).get("state")
         return None if state is None else str(state)
 
     def running(self) -> str | None:
@@ -81,21 +92,37 @@ class Status:
             status["stages"][name] = {"state": state, "at": datetime.now(UTC).isoformat(), **values}
             write_state(self.folder / STATUS, status)
 
+    def forget_after(self, name: str) -> None:
+        """What later stages have made is of another product than the one that a stage has now: they are to be done.
+
+        Args:
+            name: The stage's.
+        """
+        status, later = self.read(), STAGES[STAGES.index(name) + 1 :]
+        left = {each: stage for each, stage in status["stages"].items() if each not in later}
+        if left != status["stages"]:
+            write_state(self.folder / STATUS, {**status, "stages": left})
+
     @contextmanager
     def during(self, name: str) -> Iterator[None]:
         """Marks a stage as running, and then as success, failed (keeping the traceback) or cancelled.
+
+        Later stages that had ended are forgotten where it comes to another product than they were made of.
 
         Args:
             name: One of `STAGES`.
         """
         if self.main:
             remove_leftovers(self.folder)
-        seal = Seal(self.folder, name, ended=self.stage(name) == "success") if self.main else None
+        ended = self.read()["stages"].get(name, {}).get("state") == "success"
+        seal = Seal(self.folder, name, ended=ended) if self.main else None
         self.mark_stage(name, "running", pid=os.getpid())
         begun = time.monotonic()
         try:
             yield
             if seal is not None:
+                if seal.changed():  # forgotten before it is listed: whoever is killed in between does them again
+                    self.forget_after(name)
                 seal.close()
         except KeyboardInterrupt:
             with suppress(OSError):

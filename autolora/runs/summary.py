@@ -18,7 +18,7 @@ from autolora.recipe.method import label
 from autolora.runs.inventory import MANIFEST, RECIPE, STATUS
 from autolora.runs.lock import Lock
 from autolora.runs.results import reason
-from autolora.runs.status import STAGES
+from autolora.runs.status import STAGES, counting
 from autolora.runs.store import Run
 
 Seen = tuple[tuple[int, int, int], ...]
@@ -151,7 +151,7 @@ def _created(folder: Path) -> str:
 
 def _state(status: Mapping[str, Any]) -> str:
     """What the files say; whoever says that it runs may be gone."""
-    if status["stages"].get("eval", {}).get("state") == "success":
+    if counting(status["stages"]).get("eval", {}).get("state") == "success":
         return FINISHED
     return {"failed": FAILED, "success": PARTIAL}.get(status["state"], INTERRUPTED)
 

@@ -13,7 +13,18 @@ import yaml
 
 from autolora import __version__
 from autolora.cli.app import app
-from tests.cli.support import Call, autolora, contents, imported, lines, only_run, read, served, succeed
+from tests.cli.support import (
+    Call,
+    autolora,
+    contents,
+    imported,
+    lines,
+    only_run,
+    read,
+    served,
+    stage_states,
+    succeed,
+)
 from tests.laboratory import change_state
 
 HEAVY = {"torch", "transformers", "datasets", "peft", "accelerate", "evaluate"}
@@ -147,6 +158,7 @@ def test_retrain_and_eval_without_a_target_take_the_newest_run(
     code, out, err = call("retrain", "--set", "retrain.steps=2")
     assert (code, f"wrote {copied.relative_to(Path.cwd())}/adapter\n" in out) == (0, True), err
     assert read(copied / "manifest.json")["stages"]["retrain"]["steps"] == 2
+    assert stage_states(copied) == {"search": "success", "retrain": "success"}  # what was measured is another adapter
     code, out, err = call("eval", "--set", "eval.metrics=[f1]")
     assert (code, f"wrote {copied.relative_to(Path.cwd())}/metrics.md\n" in out) == (0, True), err
     assert "f1" in read(copied / "metrics.json")[0]

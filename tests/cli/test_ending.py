@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import subprocess
 import tempfile
@@ -14,6 +15,7 @@ import pytest
 from autolora.errors import RunError, UserError
 from autolora.runs.store import Run
 from tests.cli.support import ENTRY_POINT, Call, environment, read
+from tests.export.runs import make_run
 
 
 @pytest.fixture
@@ -163,3 +165,52 @@ def test_an_output_that_has_no_such_character(tmp_path: Path) -> None:
     assert "PYTHONUTF8=1" in done.stderr
     listed = _in_shell("autolora recipes list", tmp_path, PYTHONIOENCODING="ascii")
     assert listed.returncode == 0, listed.stderr
+
+
+def test_nobody_is_asked_on_an_input_that_is_closed(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(tmp_path)
+    monkeypatch.setattr("sys.stdin", None)  # as Python has it then
+    code, _, err = call("runs", "rm", run)
+    assert code == 2
+    assert "standard input is no terminal" in err
+    assert run.is_dir()
+
+
+def test_a_recipe_in_another_encoding_is_neither_shown_nor_copied(call: Call, tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_bytes("# schön\ntask: chat\n".encode("latin-1"))
+    for arguments in (["show", recipe], ["copy", recipe, tmp_path / "copy.yaml"]):
+        code, out, err = call("recipes", *arguments)
+        assert (code, out) == (2, "")
+        assert f"{recipe}:1: the file is not UTF-8 text: byte 0xf6 (save it as UTF-8)" in err
+    recipe.write_bytes("# schön\n".encode("utf-8-sig"))
+    assert call("recipes", "show", recipe)[:2] == (0, "# schön\n")
+
+
+@pytest.mark.parametrize("since", ["999999w", "0001-01-01", "0001-01-01T00:00+14:00"])
+def test_an_age_before_the_first_year_is_no_fault(call: Call, tmp_path: Path, since: str) -> None:
+    make_run(tmp_path)
+    code, out, err = call("runs", "--runs", tmp_path, "--since", since)
+    assert (code, len(out.splitlines())) == (0, 2), err
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are needed")
+def test_answers_replace_no_device(call: Call, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "rows.jsonl").write_text("{}\n")
+    code, _, err = call("predict", make_run(tmp_path), tmp_path / "rows.jsonl", "-o", tmp_path / "pipe")
+    assert code == 2
+    assert f"-o: {tmp_path / 'pipe'} is no file" in err
+
+
+def test_a_folder_of_a_shipped_recipes_name_hides_none_of_its_runs(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "quickstart").mkdir()
+    code, _, err = call("export", "quickstart")
+    assert (code, "there is no run of quickstart below runs" in err) == (2, True)
+    (tmp_path / "mine").mkdir()
+    assert "mine is not a run" in call("export", "mine")[2]

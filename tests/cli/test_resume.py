@@ -106,11 +106,15 @@ def test_a_recipe_with_other_settings_has_nothing_to_resume(call: Call, copied: 
     assert list(output.glob("*/*")) == [copied]
 
 
-def test_a_search_that_has_ended_keeps_its_settings(call: Call, copied: Path) -> None:
+def test_what_has_ended_keeps_its_settings(call: Call, copied: Path) -> None:
     recipe = (copied / "recipe.yaml").read_bytes()
     code, _, err = call("retrain", copied, "--set", "search.rank=2")
     assert code == 2
     assert f"{copied} was searched with search.rank 4, not 2; start a new run with: autolora search" in err
+    for command in (("eval",), ("run", "--resume")):
+        code, _, err = call(*command, copied, "--set", "retrain.weights.learning_rate=0.5")
+        assert code == 2
+        assert f"{copied} was trained with retrain.weights.learning_rate 0.005, not 0.5; train it anew with: " in err
     assert (copied / "recipe.yaml").read_bytes() == recipe
 
 

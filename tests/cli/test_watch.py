@@ -100,3 +100,12 @@ def test_where_there_can_be_no_report_the_page_stays_and_it_is_said(call: Call, 
     assert code == 0
     assert f"{page} is no report: " in err
     assert "It has ended. A whole report: autolora report" in page.read_text(encoding="utf-8")
+
+
+def test_a_page_that_is_written_once_loads_itself_no_more(call: Call, running: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    code, _, err = call("watch", running, "--once", "--html", page)
+    assert (code, err) == (0, f"wrote {page}\n")
+    text = page.read_text(encoding="utf-8")
+    assert REFRESH not in text
+    assert "so this page stays as it is" in text

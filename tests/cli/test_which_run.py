@@ -73,3 +73,26 @@ def test_the_newest_of_several_says_so(call: Call, laboratory: Path, copied: Pat
     code, _, err = call("eval", "--output", output)
     assert code == 0, err
     assert f"run {copied}\nthe newest of 2 runs below {output}\n" in err
+
+
+def test_a_run_of_another_recipe_of_the_same_name_is_said_to_be_one(
+    call: Call, copied: Path, laboratory: Path, tmp_path: Path
+) -> None:
+    other = Path(shutil.copytree(laboratory / "data", tmp_path / "other" / "data")).parent
+    shutil.copytree(laboratory / "model", other / "model")
+    shutil.copy(laboratory / "tiny.yaml", other)
+    output, own, theirs = copied.parents[1], str(laboratory / "model"), str(other / "model")
+    said = f"it was made of another recipe of this name: its model.name is {own!r}, and {other / 'tiny.yaml'} has "
+    for command in (("eval", "--output", output), ("export", "--runs", output)):
+        code, _, err = call(command[0], other / "tiny.yaml", *command[1:])
+        assert (code, f"{said}{theirs!r}\n" in err) == (0, True), err
+        assert "another recipe" not in call(command[0], laboratory / "tiny.yaml", *command[1:])[2]
+
+
+@pytest.mark.parametrize("command", [("retrain",), ("eval",), ("run", "--resume")])
+def test_a_run_is_not_written_elsewhere(call: Call, copied: Path, tmp_path: Path, command: tuple[str, ...]) -> None:
+    before = {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()}
+    code, _, err = call(*command, copied, "--output", tmp_path / "results")
+    assert code == 2
+    assert f"--output: says where new runs are, and {copied} is one already" in err
+    assert {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()} == before

@@ -5,9 +5,20 @@ import pytest
 
 from autolora.errors import RecipeError
 from autolora.experiment.preflight import load_recipe
-from autolora.recipe.load import dump_recipe, read_recipe
+from autolora.recipe.load import dump_recipe, override_recipe, read_recipe
 from autolora.recipe.plain_yaml import values
-from autolora.recipe.schema import Data, Eval, Model, Recipe, Retrain, Search, Selection, Weights
+from autolora.recipe.schema import (
+    Data,
+    Elsewhere,
+    Eval,
+    Model,
+    Recipe,
+    Retrain,
+    Search,
+    Selection,
+    Submission,
+    Weights,
+)
 
 VALID = """\
 task: classification
@@ -293,6 +304,39 @@ def test_a_whole_section_can_be_overridden_and_its_faults_name_the_option() -> N
         "--set search={rank: 0}: search.rank: must be at least 1, got 0 "
         "(from 1 to 65536: no layer of any model has a larger smaller side)"
     ]
+
+
+def test_a_field_of_a_section_that_the_file_leaves_empty_is_set_like_any_other() -> None:
+    elsewhere = VALID + "  evaluation: null\neval: {submission: null}\n"
+    told = ["data.evaluation.hub=other/set", "eval.submission.files={a: test}"]
+    for recipe in (
+        read_recipe(write(elsewhere), told),
+        override_recipe(read_recipe(write(VALID)), told),  # whose dump has both as null
+    ):
+        assert recipe.data.evaluation == Elsewhere(hub="other/set")
+        assert recipe.eval.submission == Submission(files={"a": "test"})
+    assert read_recipe(write(VALID + "search:\n"), ["search.rank=4"]).search == Search(rank=4)
+    assert len(faults(write(VALID + "search: 3\n"), ["search.rank=4"])) == 1  # a section of a wrong kind stays wrong
+
+
+def test_an_option_and_a_setting_that_say_two_things_are_refused() -> None:
+    path = write(VALID)
+    assert faults(path, ["seed=2", "model.name=a/b"], seed=1, model="c/d") == [
+        "--set seed=2: seed: --seed 1 says something else (leave one out)",
+        "--set model.name=a/b: model.name: --model c/d says something else (leave one out)",
+    ]
+    assert read_recipe(path, ["seed=1"], seed=1).seed == 1
+    with pytest.raises(RecipeError, match="seed: --seed 1 says something else"):
+        override_recipe(read_recipe(path), {"seed": 2}, seed=1)
+
+
+def test_paths_in_a_section_of_an_option_count_from_the_working_directory_too(tmp_path: Path) -> None:
+    path = write(VALID, "recipes/a.yaml")
+    Path("net").mkdir()
+    recipe = read_recipe(path, ["data={path: d, root: mine}", "model={name: ./net}"])
+    assert (recipe.data.root, recipe.model.name) == (str(tmp_path / "mine"), str(tmp_path / "net"))
+    changed = override_recipe(recipe, {"data": {"path": "d", "root": "other"}, "model": {"name": "net"}})
+    assert (changed.data.root, changed.model.name) == (str(tmp_path / "other"), str(tmp_path / "net"))
 
 
 @pytest.mark.parametrize("stage", ["search", "retrain"])

@@ -125,6 +125,19 @@ def test_a_run_that_has_not_ended_has_its_state_and_no_numbers(tmp_path: Path) -
     assert (found.adapter, found.total_seconds) == (None, None)
 
 
+@pytest.mark.parametrize(
+    ("stages", "left"),
+    [(("search",), "retrain and eval are still to do"), (("search", "retrain"), "eval is still to do")],
+)
+def test_a_run_of_which_a_stage_is_left_is_no_success(tmp_path: Path, stages: tuple[str, ...], left: str) -> None:
+    run = Run.open(make_run(tmp_path))
+    for stage in stages:
+        with run.stage(stage):
+            pass
+    found = read_result(run)
+    assert (found.state, found.reason, found.adapter) == ("partial", left, None)
+
+
 def test_a_failed_run_says_why_in_one_line(tmp_path: Path) -> None:
     run = Run.open(make_run(tmp_path))
     with pytest.raises(ValueError, match="first"), run.stage("retrain"):
