@@ -313,6 +313,19 @@ def test_other_encodings_are_read_in_every_format_of_text(own: Write, suffix: st
     assert read(recipe)["train"] == {"text": ["café", "b"], "label": ["pos", "neg"]}
 
 
+@pytest.mark.parametrize(("encoding", "content", "place", "said"), [
+    ("utf-16", FINE.encode("utf-16-le"), 1, "UTF-16 text (it begins with no byte-order mark, which utf-16-le"),
+    ("utf-32", FINE.encode("utf-32-le"), 1, "UTF-32 text (it begins with no byte-order mark"),
+    ("unicode_escape", FINE.encode() + b"\\xq\n", 3, "UNICODE_ESCAPE text (truncated \\xXX escape)"),
+    ("punycode", FINE.encode(), 1, "PUNYCODE text (Invalid extended code point"),
+])  # fmt: skip
+def test_whatever_a_codec_raises_is_refused_by_line(
+    own: Write, encoding: str, content: bytes, place: int, said: str
+) -> None:
+    recipe = own("train.jsonl", content, encoding=encoding, more={"validation.jsonl": content})
+    assert f"train.jsonl:{place}: the line is not {said}" in refusal(recipe)
+
+
 @pytest.mark.parametrize("encoding", ["utf-9", "hex", ""])
 def test_an_encoding_that_is_none_is_a_fault_of_the_recipe(own: Write, encoding: str) -> None:
     assert (
