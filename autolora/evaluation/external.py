@@ -9,6 +9,7 @@ line in the order of the data's inputs. Where inputs are given, outputs are matc
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,6 +32,7 @@ from autolora.words import did_you_mean
 
 OUTPUTS = ("output", "prediction", "hypothesis", "ref")  # names of the column with the outputs, the first there counts
 TOKENS = ("log_likelihood", "hits", "tokens")  # of our own predictions, for metrics of tokens
+_DOUBLED = re.compile(r'"(?:[^"]|"")*""(?:[^"]|"")*"')  # a field with quotes in it as a tool for CSV writes it
 INPUTS = ("input", "mr", "meaning_representation", "triples")
 
 
@@ -92,7 +94,7 @@ def score_file(recipe: Recipe, file: Path) -> tuple[list[Row], list[dict[str, An
         examples, outputs = [examples[i] for i in kept], [outputs[i] for i in kept]
     if task.tokens_scored:
         _check_tokens(outputs, recipe.eval.metrics, file)
-    predictions: list[dict[str, Any]] = [{"prediction": " ".join(o.text.split()), **o.tokens} for o in outputs]
+    predictions: list[dict[str, Any]] = [{"prediction": task.said(o.text), **o.tokens} for o in outputs]
     rows: list[Row] = [
         {"split": split, "examples": len(examples), **each.row()} for each in task.metrics(predictions, examples)
     ]
@@ -206,17 +208,21 @@ def _matched(
     """The output of each example, by its input.
 
     A quote in a TSV file is a character. But tools for CSV write TSV, too, and quote fields: a row is taken to be one
-    of theirs where the data has no input with these quotes, and has it without them.
+    of theirs where the data has no input with these quotes, and has it without them. They quote a field only where it
+    needs it, so an output may be quoted alone: it is taken to be where it has quotes inside, all of them doubled.
     """
+    quotes = Source(file).suffix == ".tsv"
     wanted = {key(example["input"]) for example in examples}
     found: dict[str, Output] = {}
     for output in outputs:
         if output.input is None:
             raise UserError(f"{file}:{output.line}: the input is missing, which other lines have")
         name = key(output.input)
-        if name not in wanted and file.suffix == ".tsv" and key(_unquoted(output.input)) in wanted:
+        if name not in wanted and quotes and key(_unquoted(output.input)) in wanted:
             output = replace(output, input=_unquoted(output.input), text=_unquoted(output.text))
             name = key(output.input)
+        elif quotes and _DOUBLED.fullmatch(output.text):
+            output = replace(output, text=_unquoted(output.text))
         if name not in wanted:
             raise UserError(f"{file}:{output.line}: split {split!r} has no input {str(output.input)[:120]!r}")
         if name in found:
