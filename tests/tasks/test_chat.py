@@ -158,6 +158,12 @@ def test_tools_are_refused_however_far_down_they_first_stand(tmp_path: Path, lab
     assert "train.jsonl:121: 'tools' names tools" in refusal(made)
 
 
+@pytest.mark.parametrize("tools", ["[]", [], "", None])
+def test_a_row_that_names_no_tool_is_one_without_tools(tmp_path: Path, laboratory: Path, tools: Any) -> None:
+    (text,) = texts(context(recipe(tmp_path, laboratory, [{**BRIEF, "tools": tools}])))
+    assert text == WRITTEN.replace("You are a helpful assistant.", "Be brief.")
+
+
 def test_a_system_turn_counts_where_another_file_of_the_split_has_none(tmp_path: Path, laboratory: Path) -> None:
     files = {
         "train/a.csv": "prompt,completion\nIs it?,It is.\n",
