@@ -98,6 +98,20 @@ def test_a_tool_for_csv_quotes_an_output_alone(recipe: Recipe, tmp_path: Path, n
     assert [record["prediction"] for record in score_file(recipe, tmp_path / name)[1]] == ["", 'a "z", b']
 
 
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv"])
+def test_rows_that_were_passed_on_whole_are_known_by_their_names(recipe: Recipe, tmp_path: Path, name: str) -> None:
+    """The references beside the predictions are no outputs, and inputs are found by the data's name for them."""
+    rows = [{"source": source, "output": target} for source, target in ROWS[1:]]
+    (tmp_path / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    passed_on = [{**row, "prediction": row["source"]} for row in reversed(rows)]
+    table = "source,output,prediction\n" + "".join(",".join(row.values()) + "\n" for row in passed_on)
+    lines = "".join(json.dumps(row) + "\n" for row in passed_on)
+    (tmp_path / name).write_text(lines if name == "a.jsonl" else table, encoding="utf-8")
+    other = recipe.model_copy(update={"data": recipe.data.model_copy(update={"columns": ("source",)})})
+    records = score_file(other, tmp_path / name)[1]
+    assert [(record["input"], record["prediction"]) for record in records] == [("a b", "a b"), ("c", "c")]
+
+
 def test_lines_of_a_conversations_answer_stay_lines(tmp_path: Path) -> None:
     rows = [{"prompt": "a", "completion": "x"}]
     (tmp_path / "test.jsonl").write_text(json.dumps(rows[0]) + "\n", encoding="utf-8")
