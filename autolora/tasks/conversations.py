@@ -26,16 +26,8 @@ SYSTEM, TOOLS = "system", "tools"  # columns that are read where they are there
 ROLES = ("system", "user", "assistant")
 SHAREGPT = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 OF_TOOLS = ("tool_calls", "tool_call_id", "function_call", "tools")  # keys of turns that tools are called in
-NO_TOOLS = (
-    None,
-    "",
-    "[]",
-    "{}",
-    "null",
-    [],
-    {},
-    False,
-)  # what a row without tools says of them, also as JSON in a text
+# What a row without tools says of them, also as JSON in a text.
+NO_TOOLS: tuple[Any, ...] = (None, "", "[]", "{}", "null", [], {}, False)
 OF_LOSS = ("weight", "train", "training", "loss")  # and those by which other trainers leave turns out of the loss
 JOINT = "\n\n"  # between an instruction and its input
 # The columns and the label of data whose recipe names neither. Of those that a file has, the ones with most columns.
