@@ -93,6 +93,9 @@ def _text(value: Any, kind: Kind) -> str | None:
         return json.dumps(value)
     if isinstance(value, int):
         return str(value)
+    if isinstance(value, decimal.Decimal) and kind == "name" and decimal.Decimal(repr(float(value))) != value:
+        written = f"{value:f}"  # has more digits than a float holds: two numbers would be one name
+        return written.rstrip("0").rstrip(".") if "." in written else written
     if isinstance(value, float | decimal.Decimal):
         return _number(str(value), kind)
     raise UserError(f"must be text, a number or a list of them, got {value!r:.60}")

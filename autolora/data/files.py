@@ -22,7 +22,9 @@ from autolora.recipe.data import GLOB, JOIN
 from autolora.recipe.schema import Data
 from autolora.words import did_you_mean
 
-_SHARD = re.compile(r"(?P<split>.+)-(?P<number>\d+)-of-(?P<count>\d+)")
+# Data sets that were uploaded to the hub some years ago have a hash at the end.
+_SHARD = re.compile(r"(?P<split>.+)-(?P<number>\d+)-of-(?P<count>\d+)(?:-[0-9a-f]{16})?")
+_SAVED = ("state.json", "dataset_info.json")  # of what the library `datasets` saves, beside files of its own format
 
 
 def is_local(data: Data) -> bool:
@@ -69,7 +71,7 @@ def _part_files(folder: Path, part: str) -> list[Path]:
         shown = ", ".join(_shown(files, folder) for files in found)
         raise UserError(f"split {name!r} is ambiguous in {folder}: {shown}; name the file, suffix included")
     if not found:
-        raise _no_split(folder, name)
+        raise _saved(folder / name) if _is_saved(folder / name) else _no_split(folder, name)
     return found[0]
 
 
@@ -111,16 +113,29 @@ def _shards(folder: Path, split: str) -> list[Path]:
 
 def _inside(folder: Path) -> list[Path]:
     """The data files in a split's own folder."""
-    if not folder.is_dir():
+    if not folder.is_dir() or _is_saved(folder):
         return []
     return sorted(path for path in folder.iterdir() if path.is_file() and path.name.endswith(ENDINGS))
 
 
 def _no_split(folder: Path, split: str) -> UserError:
+    if _is_saved(folder):
+        return _saved(folder)
     there = local_splits(folder)
     listed = f"it has: {', '.join(there)}" if there else f"it has no file that ends in {_endings()}"
     near = did_you_mean(split, there)
     return UserError(f"no split {split!r} in {folder}; {listed}{f'; {near}' if near else ''}")
+
+
+def _is_saved(folder: Path) -> bool:
+    return all((folder / name).is_file() for name in _SAVED)
+
+
+def _saved(folder: Path) -> UserError:
+    return UserError(
+        f"{folder} is what save_to_disk of the library datasets writes, which only that reads; write the split as "
+        'Parquet: datasets.load_from_disk("…").to_parquet("train.parquet")'
+    )
 
 
 def _endings() -> str:

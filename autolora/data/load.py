@@ -221,7 +221,7 @@ def _short(
 ) -> tuple[datasets.Dataset, Report]:
     """The training rows that `data.limits.characters` leaves."""
     limit = data.limits.characters or 0
-    names, kinds = [*data.columns, data.label], family.kinds(data)
+    names, kinds = list(dict.fromkeys((*data.columns, data.label))), family.kinds(data)
     as_json = [kinds.get(name) in NESTED for name in rows.select_columns(names).column_names]
     batches = (batch.values() for batch in rows.select_columns(names).iter(READ_AT_ONCE))
     raw = (cells for columns in batches for cells in zip(*columns, strict=True))

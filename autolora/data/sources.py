@@ -7,8 +7,8 @@ opened("train", columns)                            # `Opened`: its rows, as `au
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -69,18 +69,35 @@ def open_source(data: Data, names: Sequence[str], model: str = "") -> Open:
 
 def _open_files(data: Data, split: str, columns: Sequence[Column]) -> Opened:
     tables = [read_table(path, data) for path in split_files(data, split)]
-    kept = [column for column in columns if _kept(column, [table.columns for table in tables])]
+    shown = {name for table in tables for name in table.columns}
+    more = any(table.more for table in tables)
+    kept = [replace(column, unshown=column.name not in shown) for column in columns if _kept(column, shown, more=more)]
     wanted = [column.name for column in kept]
     for table in tables:
-        require(table.columns, wanted, table.file)
-    parts = [Part(partial(table.rows, wanted), table.at) for table in tables]
+        require(table.columns, [column.name for column in kept if not _may_lack(table, column)], table.file)
+    parts = [Part(partial(_table_rows, table, wanted), table.at) for table in tables]
     return Opened(parts, kept, {name: names for name in wanted if (names := _together(tables, name))})
 
 
-def _kept(column: Column, there: Sequence[Sequence[str]]) -> bool:
-    """Whether a column is read: an optional one where all files have it, one that may be absent where any does."""
-    found = [column.name in names for names in there]
-    return all(found) if column.optional else any(found) if column.absent else True
+def _kept(column: Column, shown: Collection[str], *, more: bool = False) -> bool:
+    """Whether a column is read: one that rows or the split may lack where a file has it, or its later rows may."""
+    return more or column.name in shown or not (column.optional or column.absent)
+
+
+def _may_lack(table: Table, column: Column) -> bool:
+    """Whether a file need not show a column."""
+    return column.name not in table.columns and (column.optional or (column.absent and table.more))
+
+
+def _table_rows(table: Table, wanted: Sequence[str]) -> Iterator[Row]:
+    """The rows of a file, with missing cells in columns that it has not."""
+    there = [name for name in wanted if table.more or name in table.columns]
+    if len(there) == len(wanted):
+        yield from table.rows(wanted)
+        return
+    places = [there.index(name) if name in there else None for name in wanted]
+    for number, cells in table.rows(there):
+        yield number, [None if place is None else cells[place] for place in places]
 
 
 def _together(tables: Sequence[Table], column: str) -> list[str]:
@@ -90,7 +107,7 @@ def _together(tables: Sequence[Table], column: str) -> list[str]:
 
 def _open_dataset(splits: Mapping[str, datasets.Dataset], split: str, columns: Sequence[Column]) -> Opened:
     rows = splits[split]
-    kept = [column for column in columns if _kept(column, [rows.column_names])]
+    kept = [column for column in columns if _kept(column, rows.column_names)]
     wanted = [column.name for column in kept]
     require(rows.column_names, wanted, f"split {split!r}")
     names = {name: own for name in wanted if (own := own_names(rows, name))}

@@ -32,12 +32,14 @@ class Column:
         kind: What it holds.
         optional: Whether a row may lack it.
         absent: Whether a whole split may lack it, in all of its files; one that has it has it in every row.
+        unshown: Whether no file's beginning shows it: it is left out again where it is optional and no row has it.
     """
 
     name: str
     kind: Kind
     optional: bool = False
     absent: bool = False
+    unshown: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,8 @@ def spool(
             except _MixedError as mixed:  # begin anew: texts will be lists of one
                 lists.add(str(mixed))
                 continue
-            return datasets.Dataset.from_file(str(path)), spooler.report
+            rows = datasets.Dataset.from_file(str(path))
+            return rows.remove_columns(sorted(unseen)) if (unseen := spooler.unseen) else rows, spooler.report
 
 
 class _Spooler:
@@ -84,6 +87,7 @@ class _Spooler:
         self.columns, self.lists, self.drop = columns, lists, drop
         self.texts = [column.kind in TEXTS and column.name not in lists for column in columns]
         self.counted = next((i for i, column in enumerate(columns) if column.name == names_in), None)
+        self.unseen = {column.name for column in columns if column.optional and column.unshown}  # no row has it so far
         self.report = Report()
         self.batch: list[list[Cell]] = []
         self.size = 0
@@ -109,6 +113,9 @@ class _Spooler:
             kind = type(value)
             if text and (kind is Digits or (kind is str and value and not value.isspace())):
                 row.append(value)  # as nearly all are; `cell` would give it as it is
+                continue
+            if value is None and column.optional:
+                row.append(None)
                 continue
             found = self._cell(value, column, part, number)
             if found is None and not column.optional:
@@ -157,9 +164,15 @@ class _Spooler:
         try:
             columns = [list(column) for column in zip(*self.batch, strict=True)]
             writer.write_batch(pa.record_batch(columns, schema=schema))
+            self._see(columns)
         except UnicodeEncodeError:
             raise self._half_character() from None
         self.batch, self.size = [], 0
+
+    def _see(self, columns: Sequence[Sequence[Cell]]) -> None:
+        for column, found in zip(self.columns, columns, strict=True) if self.unseen else ():
+            if column.name in self.unseen and any(each is not None for each in found):
+                self.unseen.remove(column.name)
 
     def _half_character(self) -> UserError:
         """Says in which row of the batch a text has half a character, which JSON can write and nothing else."""

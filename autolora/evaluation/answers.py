@@ -50,7 +50,8 @@ class AnswerWriter:
             )
         record = {**{name: _given(value) for name, value in kept.items()}, **answer}
         text = json.dumps(record, ensure_ascii=False, default=str) + "\n" if self.kind == "jsonl" else ""
-        self.stream.write((text or self._row(record, place)).encode("utf-8", "surrogatepass"))
+        # Half a character, which a row may have in a column that is passed on, is written as JSON writes it.
+        self.stream.write((text or self._row(record, place)).encode("utf-8", "backslashreplace"))
 
     def _row(self, record: Mapping[str, Any], place: str) -> str:
         first = self.header is None

@@ -9,6 +9,7 @@ line in the order of the data's inputs. Where inputs are given, outputs are matc
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,9 +30,12 @@ from autolora.tables import Row
 from autolora.training.batches import Example
 from autolora.words import did_you_mean
 
-OUTPUTS = ("output", "prediction", "hypothesis", "ref")  # names of the column with the outputs, the first there counts
-TOKENS = ("log_likelihood", "hits", "tokens")  # of our own predictions, for metrics of tokens
+# Names of the column with the outputs, and of that with the inputs: the first there counts. One that is called as the
+# data's label holds references where there is another: rows may have been passed on whole.
+OUTPUTS = ("output", "prediction", "hypothesis", "ref")
 INPUTS = ("input", "mr", "meaning_representation", "triples")
+TOKENS = ("log_likelihood", "hits", "tokens")  # of our own predictions, for metrics of tokens
+_DOUBLED = re.compile(r'"(?:[^"]|"")*""(?:[^"]|"")*"')  # a field with quotes in it as a tool for CSV writes it
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,8 @@ def score_file(recipe: Recipe, file: Path) -> tuple[list[Row], list[dict[str, An
     if len(recipe.data.splits.eval) != 1:
         raise UserError(f"data.splits.eval: predictions belong to one split, got {', '.join(recipe.data.splits.eval)}")
     (split,) = recipe.data.splits.eval
-    outputs = list(read_outputs(file))
+    column = None if family.converses else recipe.data.columns[0]  # which may hold answers, too
+    outputs = list(read_outputs(file, column, recipe.data.label))
     names = [recipe.data.splits.train, split] if recipe.data.category else [split]
     data = recipe.data.model_copy(update={"limits": Limits()})  # the file has an output for every input
     splits = load_splits(data, recipe.seed, family, only=names, model=seeded(recipe.model, recipe.seed).name)
@@ -92,7 +97,7 @@ def score_file(recipe: Recipe, file: Path) -> tuple[list[Row], list[dict[str, An
         examples, outputs = [examples[i] for i in kept], [outputs[i] for i in kept]
     if task.tokens_scored:
         _check_tokens(outputs, recipe.eval.metrics, file)
-    predictions: list[dict[str, Any]] = [{"prediction": " ".join(o.text.split()), **o.tokens} for o in outputs]
+    predictions: list[dict[str, Any]] = [{"prediction": task.said(o.text), **o.tokens} for o in outputs]
     rows: list[Row] = [
         {"split": split, "examples": len(examples), **each.row()} for each in task.metrics(predictions, examples)
     ]
@@ -113,11 +118,13 @@ def _check_tokens(outputs: Sequence[Output], metrics: Sequence[str], file: Path)
     )
 
 
-def read_outputs(file: Path) -> Iterator[Output]:
+def read_outputs(file: Path, column: str | None = None, label: str = "") -> Iterator[Output]:
     """The outputs of a file, in its order.
 
     Args:
         file: A table, JSON Lines or plain text, by its suffix.
+        column: What the data calls its inputs, beside the usual names; None where these alone count.
+        label: What it calls its references, which a file may have beside its outputs.
 
     Raises:
         UserError: It cannot be read; the message names file, line and value.
@@ -128,18 +135,18 @@ def read_outputs(file: Path) -> Iterator[Output]:
     if not any(line.strip() for line in source.raw_lines()):
         raise UserError(f"{file}: the file is empty")
     if source.suffix in (".tsv", ".csv"):
-        yield from _table(source)
+        yield from _table(source, column, label)
     elif source.suffix in (".jsonl", ".json"):
-        yield from _json_lines(source)
+        yield from _json_lines(source, column, label)
     else:
         for number, line in source.lines():
             yield Output(number, None, line)
 
 
-def _table(source: Source) -> Iterator[Output]:
+def _table(source: Source, column: str | None, label: str) -> Iterator[Output]:
     records = tsv_records(source) if source.suffix == ".tsv" else csv_records(source)
     header = [name.strip() for name in next(records)[1]]
-    at_input, at_output = _column(header, INPUTS), _column(header, OUTPUTS)
+    at_input, at_output = _columns(header, column, label)
     if at_input is None or at_output is None:
         raise UserError(
             f"{source.at(1)}: the header must name a column of inputs ({', '.join(INPUTS)}) and one of outputs "
@@ -151,19 +158,22 @@ def _table(source: Source) -> Iterator[Output]:
         yield Output(line, row[at_input], row[at_output])
 
 
-def _column(header: Sequence[str], names: Sequence[str]) -> int | None:
-    """Where the first of `names` stands, whatever its case."""
-    lower = [name.lower() for name in header]
-    return next((lower.index(name) for name in names if name in lower), None)
+def _columns(header: Sequence[str], column: str | None, label: str) -> tuple[int | None, int | None]:
+    """Where the inputs and the outputs stand, whatever the case of their names."""
+    places = {name.lower(): place for place, name in reversed(list(enumerate(header)))}
+    inputs = (INPUTS[0], (column or INPUTS[0]).lower(), *INPUTS[1:])
+    outputs = sorted(OUTPUTS, key=lambda name: name == label.lower())
+    at_input, at_output = (next((places[n] for n in names if n in places), None) for names in (inputs, outputs))
+    return at_input, at_output
 
 
-def _json_lines(source: Source) -> Iterator[Output]:
+def _json_lines(source: Source, column: str | None, label: str) -> Iterator[Output]:
     for number, line in source.lines():
         if not line.strip():
             continue
         row = json_object(line, source, number, json.JSONDecoder())
         keys = list(row)
-        at_input, at_output = _column(keys, INPUTS), _column(keys, OUTPUTS)
+        at_input, at_output = _columns(keys, column, label)
         tokens = _tokens(row, source.at(number))
         if at_output is None and tokens:
             yield Output(number, None if at_input is None else row[keys[at_input]], "", tokens)
@@ -206,17 +216,21 @@ def _matched(
     """The output of each example, by its input.
 
     A quote in a TSV file is a character. But tools for CSV write TSV, too, and quote fields: a row is taken to be one
-    of theirs where the data has no input with these quotes, and has it without them.
+    of theirs where the data has no input with these quotes, and has it without them. They quote a field only where it
+    needs it, so an output may be quoted alone: it is taken to be where it has quotes inside, all of them doubled.
     """
+    quotes = Source(file).suffix == ".tsv"
     wanted = {key(example["input"]) for example in examples}
     found: dict[str, Output] = {}
     for output in outputs:
         if output.input is None:
             raise UserError(f"{file}:{output.line}: the input is missing, which other lines have")
         name = key(output.input)
-        if name not in wanted and file.suffix == ".tsv" and key(_unquoted(output.input)) in wanted:
+        if name not in wanted and quotes and key(_unquoted(output.input)) in wanted:
             output = replace(output, input=_unquoted(output.input), text=_unquoted(output.text))
             name = key(output.input)
+        elif quotes and _DOUBLED.fullmatch(output.text):
+            output = replace(output, text=_unquoted(output.text))
         if name not in wanted:
             raise UserError(f"{file}:{output.line}: split {split!r} has no input {str(output.input)[:120]!r}")
         if name in found:

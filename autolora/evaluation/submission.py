@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from autolora.data.load import INDEX
+from autolora.data.splits import Report
+from autolora.errors import UserError
 from autolora.recipe.schema import Submission
 from autolora.safe import tsv_field
 
@@ -30,6 +32,31 @@ def submission_lines(rows: Any, predictions: Sequence[dict[str, Any]], names: Se
     index = rows[INDEX] if INDEX in rows.column_names else range(len(rows))
     lines = [f"{_index(i)}\t{_shown(p['prediction'], names, how)}" for i, p in zip(index, predictions, strict=True)]
     return "\n".join(["index\tprediction", *lines]) + "\n"
+
+
+def check_rows(rows: Any, report: Report, split: str) -> None:
+    """Refuse a split of which no file can be made, before anything is predicted: a benchmark counts every row.
+
+    Args:
+        rows: The test split.
+        report: How it was read.
+        split: Its name.
+
+    Raises:
+        UserError: Rows were dropped, or some have an index and others none.
+    """
+    if report.dropped:
+        raise UserError(
+            f"--submission: {report.dropped} rows of split {split!r} lack a cell, the first {report.first_dropped}, "
+            "and the benchmark wants a prediction of every row; fill them in, data.missing: drop notwithstanding"
+        )
+    if INDEX in rows.column_names:
+        lacking = next((row for row, value in enumerate(rows[INDEX]) if value is None), None)
+        if lacking is not None:
+            raise UserError(
+                f"{report.places(lacking)}: {INDEX!r} is missing, which other rows have, and it is the index in the "
+                "submission; fill it in, or take the column out: rows are then counted from 0"
+            )
 
 
 def _shown(prediction: float, names: Sequence[str], how: Submission) -> str:

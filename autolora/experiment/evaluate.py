@@ -14,7 +14,7 @@ from autolora.context.predictions import add_token_scores, predictions_of
 from autolora.data.load import load_splits
 from autolora.errors import UserError
 from autolora.evaluation.part import Part
-from autolora.evaluation.submission import check_names, submission_lines
+from autolora.evaluation.submission import check_names, check_rows, submission_lines
 from autolora.experiment.announcement import announce
 from autolora.experiment.base import settle_base
 from autolora.experiment.prepare import keep_labels, prepare
@@ -144,7 +144,8 @@ def submit(run: Run, context: Context) -> list[Path]:
     written = []
     for name, split in how.files.items():
         data = run.recipe.data.model_copy(update={"limits": Limits()})
-        raw = load_splits(data, run.recipe.seed, context.family, only=[split], labelled=False)[split]
+        splits = load_splits(data, run.recipe.seed, context.family, only=[split], labelled=False)
+        check_rows(raw := splits[split], splits.reports[split], split)
         examples = context.task.encode(raw, context.tokenizer, split, "eval")
         check_inputs(context, base, examples)
         predictions = predictions_of(context, model, examples, f"eval {split}")

@@ -27,7 +27,7 @@ NO_EXAMPLES = "no predictions to score: the metric got no examples"
 
 
 class NeedsJavaError(RuntimeError):
-    """A metric needs a Java runtime, and there is none."""
+    """A metric needs a Java runtime, and there is none, or none that runs."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ class Metric:
 
         Raises:
             ValueError: there are no examples, or `validate` or the function refuses them.
-            NeedsJavaError: the function needs a Java runtime, and there is none.
+            NeedsJavaError: the function needs a Java runtime, and there is none, or none that runs.
             RuntimeError: the function gave other numbers than the outputs.
             RunError: it gave an infinity.
         """

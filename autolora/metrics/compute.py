@@ -38,13 +38,13 @@ def score(
         names: metrics, by the recipe's words.
         predictions: what the metrics take: n labels, numbers, texts, or lists of tags.
         references: n of the same; for texts n lists of texts.
-        on_missing: is told, once, that there is no Java; the scores that need it are then None.
+        on_missing: is told, once, that there is no Java, or none that runs; the scores that need it are then None.
         classes: the task's.
 
     Raises:
         UserError: no metric has one of these names.
         ValueError: there are no examples, their numbers differ, or a metric refuses them.
-        NeedsJavaError: a metric needs Java, there is none, and nobody is told.
+        NeedsJavaError: a metric needs Java, there is none that runs, and nobody is told.
     """
     found: list[Score] = []
     said = False

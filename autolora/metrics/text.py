@@ -22,6 +22,7 @@ from autolora.programs import program
 PUNCTUATION = frozenset(
     ["''", "'", "``", "`", "-LRB-", "-RRB-", "-LCB-", "-RCB-", ".", "?", "!", ",", ":", "-", "--", "...", ";"]
 )
+NEEDED = "METEOR, ROUGE-L and CIDEr need a Java runtime"
 TOKENIZER = ("tokenizer", "stanford-corenlp-3.4.1.jar", "edu.stanford.nlp.process.PTBTokenizer")
 
 
@@ -46,10 +47,10 @@ def by_position(references: Sequence[Sequence[str]]) -> list[list[str]]:
 
 
 def java() -> str:
-    """The Java runtime's path. Raises NeedsJavaError where there is none."""
+    """The Java runtime's path, whether it runs or not. Raises NeedsJavaError where there is none."""
     found = program("java")
     if found is None:
-        raise NeedsJavaError("METEOR, ROUGE-L and CIDEr need a Java runtime for their tokenizer; none is on PATH")
+        raise NeedsJavaError(f"{NEEDED} for their tokenizer; none is on PATH")
     return found
 
 
@@ -88,7 +89,10 @@ def _ptb(texts: tuple[str, ...]) -> tuple[str, ...]:
         check=False,
     )
     lines = done.stdout.split("\n")[:-1]
-    if done.returncode or len(lines) != len(texts):
+    if done.returncode:
+        said = " ".join(done.stderr.split())[:200] or "it says nothing"
+        raise NeedsJavaError(f"{NEEDED} for their tokenizer, and {java()} does not run it ({said})")
+    if len(lines) != len(texts):
         raise RuntimeError(f"the PTB tokenizer gave {len(lines)} lines for {len(texts)} texts: {done.stderr[-500:]}")
     return tuple(" ".join(token for token in line.split(" ") if token not in PUNCTUATION).strip() for line in lines)
 
@@ -130,6 +134,32 @@ def meteor_process() -> Iterator[subprocess.Popen[str]]:
     else:
         with _begun() as process:
             yield process
+
+
+def answers(process: subprocess.Popen[str], line: str, count: int = 1) -> list[str]:
+    """What METEOR answers to a line, in lines.
+
+    Args:
+        process: It.
+        line: What it is asked.
+        count: How many lines it answers with.
+
+    Raises:
+        NeedsJavaError: It has ended, or did not begin.
+    """
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        process.stdin.write(line + "\n")
+        process.stdin.flush()
+        found = [process.stdout.readline() for _ in range(count)]
+    except OSError:  # nobody reads
+        found = [""]
+    if not all(found):
+        raise NeedsJavaError(
+            f"{NEEDED} that gives METEOR up to 2 GiB of memory, and its process has ended (code {process.wait()})"
+        )
+    return [each.strip() for each in found]
 
 
 @contextmanager

@@ -203,7 +203,7 @@ class Task(Family):
     def grouped(self, rows: Any) -> list[Any]:
         """The examples of an evaluation split without a tokenizer, to score what another system made of them.
 
-        Families whose outputs may come from elsewhere have this, and `key`.
+        Families whose outputs may come from elsewhere have this, `key` and `said`.
 
         Args:
             rows: The split's raw rows.
@@ -223,6 +223,14 @@ class Task(Family):
             value: The input, as the data has it or as somebody else's file writes it.
         """
         return str(value)
+
+    def said(self, text: str) -> str:
+        """What is scored of a text that a model, or another system, has written: a line.
+
+        Args:
+            text: As it was written.
+        """
+        return " ".join(text.split())
 
     @abstractmethod
     def collate(self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase) -> TensorBatch:

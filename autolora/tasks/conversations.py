@@ -26,6 +26,8 @@ SYSTEM, TOOLS = "system", "tools"  # columns that are read where they are there
 ROLES = ("system", "user", "assistant")
 SHAREGPT = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 OF_TOOLS = ("tool_calls", "tool_call_id", "function_call", "tools")  # keys of turns that tools are called in
+# What a row without tools says of them, also as JSON in a text.
+NO_TOOLS: tuple[Any, ...] = (None, "", "[]", "{}", "null", [], {}, False)
 OF_LOSS = ("weight", "train", "training", "loss")  # and those by which other trainers leave turns out of the loss
 JOINT = "\n\n"  # between an instruction and its input
 # The columns and the label of data whose recipe names neither. Of those that a file has, the ones with most columns.
@@ -71,7 +73,7 @@ def conversation(cells: Mapping[str, str | None], data: Data, where: str) -> lis
         UserError: They make no sense.
     """
     values = {name: None if cell is None else json.loads(cell) for name, cell in cells.items()}
-    if values.get(TOOLS) and TOOLS not in (*data.columns, data.label):
+    if values.get(TOOLS) not in NO_TOOLS and TOOLS not in (*data.columns, data.label):
         raise UserError(f"{where}: {TOOLS!r} names tools, which chat data here has no turns for; leave such rows out")
     answer = values.get(data.label)
     if data.label in data.columns:

@@ -143,7 +143,8 @@ def _bare(model: Any) -> Iterator[None]:
 
     inner = inner_model(model)
     own, wrapper = inner.generation_config, getattr(model, "generation_config", None)
-    found = {name: [getattr(own, name, None), getattr(inner.config, name, None)] for name in STRUCTURE}
+    # The config first, by which it was trained.
+    found = {name: [getattr(inner.config, name, None), getattr(own, name, None)] for name in STRUCTURE}
     kept = {name: next((v for v in values if v is not None), None) for name, values in found.items()}
     bare = GenerationConfig(**{name: value for name, value in kept.items() if value is not None})
     inner.generation_config = bare

@@ -169,15 +169,24 @@ def wants_spaces(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether a tokenizer takes words for parts of one where nothing stands in front of them.
 
     Byte-level tokenizers that belong to no class of their own (ModernBERT's, BLOOM's) don't heed add_prefix_space, and
-    Gemma's has none.
+    Gemma's has none. One that puts a space before every word by itself (Llama 2's) would have two with ours.
 
     Args:
         tokenizer: The model's.
+
+    Raises:
+        UserError: It does not say which word a token belongs to.
     """
-    alone, within = (
-        tokenizer([word], is_split_into_words=True, add_special_tokens=False)["input_ids"] for word in ("a", " a")
+    if not tokenizer.is_fast:
+        raise UserError(
+            f"{tokenizer.name_or_path}: words need a fast tokenizer, which says which of them a token belongs to; put "
+            "its tokenizer.json into the model's folder"
+        )
+    text, alone, within = (
+        tokenizer(given, is_split_into_words=isinstance(given, list), add_special_tokens=False)["input_ids"]
+        for given in ("a a", ["a", "a"], ["a", " a"])
     )
-    return bool(alone != within)
+    return bool(alone not in (text, within))
 
 
 def spaced(words: Sequence[str]) -> list[str]:

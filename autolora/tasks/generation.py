@@ -248,14 +248,6 @@ class Generation(Task):
         texts = decode(model, inputs, self.evaluation.generation, tokenizer, self.ends(model, tokenizer))
         return [{"prediction": self.said(text)} for text in texts]
 
-    def said(self, text: str) -> str:
-        """What is scored of a decoded text: a line.
-
-        Args:
-            text: As the model has written it.
-        """
-        return " ".join(text.split())
-
     @override
     def reference_faults(self, rows: Any) -> Iterator[tuple[int, str]]:
         checks = [check for name in self.evaluation.metrics if (check := METRICS.load(name).reference_fault)]

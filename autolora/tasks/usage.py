@@ -172,12 +172,10 @@ def translated(about: About, auto_class: str, ends: Sequence[int]) -> Usage:
         auto_class: Of transformers.
         ends: Tokens that end an output.
     """
-    start = "start = model.generation_config.decoder_start_token_id"
     return Usage(
         imports=(auto_class, "GenerationConfig"),
         settings=(
-            start,
-            "start = model.config.decoder_start_token_id if start is None else start",
+            "start = model.config.decoder_start_token_id",
             "model.generation_config = GenerationConfig(decoder_start_token_id=start, is_encoder_decoder=True)",
         ),
         predict=(

@@ -32,6 +32,12 @@ def test_every_test_example_gets_its_line(call: Call, copied: Path, laboratory: 
     assert call("eval", copied, "--submission", *where, *how)[0] == 0  # a test split may have no labels at all
     assert [line.split("\t")[0] for line in file.read_text().splitlines()[1:]] == ["0", "1", "2"]
 
+    rows[1].pop("idx")
+    (data / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code, _, err = call("eval", copied, "--submission", *where, *how)
+    assert code == 2
+    assert "test.jsonl:2: 'idx' is missing, which other rows have" in err
+
 
 def test_a_recipe_without_submission_files_says_so(call: Call, copied: Path) -> None:
     code, _, err = call("eval", copied, "--submission")

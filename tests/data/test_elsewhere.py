@@ -100,6 +100,19 @@ def test_where_all_rows_are_too_long_the_recipe_is_refused(tmp_path: Path, labor
     assert "none of 2 training rows has 3 characters or fewer" in refusal(path)
 
 
+def test_characters_of_whole_conversations_are_counted_once(tmp_path: Path) -> None:
+    save_model(tmp_path / "laboratory" / "model", "llama-3")
+    rows = [
+        {"messages": [{"role": "user", "content": "1"}, {"role": "assistant", "content": said}]}
+        for said in ("1234", "12345")
+    ]
+    files = {"train.jsonl": rows, "validation.jsonl": rows}
+    limits = {"characters": len("user" + "1" + "assistant" + "1234")}
+    settings = {"columns": ["messages"], "label": "messages", "template": "plain", "limits": limits}
+    found = read(write(tmp_path, tmp_path / "laboratory", files, "chat", **settings))
+    assert (len(found["train"]["messages"]), len(found["validation"]["messages"])) == (1, 2)
+
+
 def test_characters_of_conversations_are_those_of_their_texts_and_not_of_json(tmp_path: Path) -> None:
     save_model(tmp_path / "laboratory" / "model", "llama-3")
     rows = [{"prompt": 'a\n"b"', "completion": "1234"}, {"prompt": 'a\n"b"', "completion": "12345"}]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import decimal
 import gzip
 import json
 import lzma
@@ -12,10 +13,11 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from datasets import Dataset, DatasetDict
 from pyarrow import parquet
 
 from tests.methods.support import write_generation_laboratory
-from tests.own_data import context, encoded, read, refusal, text_of, write
+from tests.own_data import classes, context, encoded, read, refusal, text_of, write
 
 ROWS = [{"text": "a cat", "label": "pos"}, {"text": "a dog", "label": "neg"}]
 FINE = text_of(ROWS)
@@ -313,6 +315,19 @@ def test_other_encodings_are_read_in_every_format_of_text(own: Write, suffix: st
     assert read(recipe)["train"] == {"text": ["café", "b"], "label": ["pos", "neg"]}
 
 
+@pytest.mark.parametrize(("encoding", "content", "place", "said"), [
+    ("utf-16", FINE.encode("utf-16-le"), 1, "UTF-16 text (it begins with no byte-order mark, which utf-16-le"),
+    ("utf-32", FINE.encode("utf-32-le"), 1, "UTF-32 text (it begins with no byte-order mark"),
+    ("unicode_escape", FINE.encode() + b"\\xq\n", 3, "UNICODE_ESCAPE text (truncated \\xXX escape)"),
+    ("punycode", FINE.encode(), 1, "PUNYCODE text (Invalid extended code point"),
+])  # fmt: skip
+def test_whatever_a_codec_raises_is_refused_by_line(
+    own: Write, encoding: str, content: bytes, place: int, said: str
+) -> None:
+    recipe = own("train.jsonl", content, encoding=encoding, more={"validation.jsonl": content})
+    assert f"train.jsonl:{place}: the line is not {said}" in refusal(recipe)
+
+
 @pytest.mark.parametrize("encoding", ["utf-9", "hex", ""])
 def test_an_encoding_that_is_none_is_a_fault_of_the_recipe(own: Write, encoding: str) -> None:
     assert (
@@ -382,6 +397,34 @@ def test_the_shards_of_a_split_are_read_in_order(own: Write, tmp_path: Path) -> 
     (tmp_path / "data" / "train-00001-of-00003.parquet").unlink()
     shards.pop("train-00001-of-00003.parquet")
     assert "split 'train': of the 3 shards in " in refusal(own(first, shards[first], more={**shards, **good}))
+
+
+def test_shards_of_older_data_sets_of_the_hub_have_a_hash_in_their_names(own: Write, tmp_path: Path) -> None:
+    shards = {}
+    for i in range(2):
+        parquet.write_table(pa.table({"text": [f"t{i}"], "label": ["ab"[i]]}), tmp_path / "x.parquet")
+        shards[f"train-0000{i}-of-00002-a09b74b3ef9c3b5{i}.parquet"] = (tmp_path / "x.parquet").read_bytes()
+    (first, content), *_ = shards.items()
+    recipe = own(first, content, more={**shards, "validation.jsonl": [{"text": "x", "label": "a"}]})
+    assert read(recipe)["train"]["text"] == ["t0", "t1"]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_what_save_to_disk_writes_is_refused_with_what_to_do(own: Write, tmp_path: Path, whole: bool) -> None:
+    rows = Dataset.from_list(ROWS)
+    DatasetDict({"train": rows}).save_to_disk(tmp_path / "data") if whole else rows.save_to_disk(tmp_path / "data")
+    said = refusal(own("validation.jsonl", FINE, splits={"eval": ["validation.jsonl"]}))
+    assert f"{tmp_path / 'data' / 'train' if whole else tmp_path / 'data'} is what save_to_disk" in said
+    assert 'to_parquet("train.parquet")' in said
+
+
+def test_numbers_of_more_digits_than_a_float_holds_are_different_names(own: Write, tmp_path: Path) -> None:
+    numbers = ["12345678901234567890", "12345678901234567891", "1.5"]
+    column = pa.array([decimal.Decimal(number) for number in numbers], type=pa.decimal128(24, 2))
+    parquet.write_table(pa.table({"text": ["a", "b", "c"], "label": column}), tmp_path / "x.parquet")
+    good = {"validation.csv": f"text,label\na,{numbers[1]}\nb,1.5\n"}
+    recipe = own("train.parquet", (tmp_path / "x.parquet").read_bytes(), more=good, splits={"eval": ["validation.csv"]})
+    assert classes(recipe)[1] == {"train": numbers, "validation.csv": numbers[1:]}
 
 
 def test_a_split_may_have_a_folder_of_its_own(own: Write) -> None:

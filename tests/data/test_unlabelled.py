@@ -42,6 +42,11 @@ def test_no_row_with_a_label_is_a_split_without_labels(
     assert not unlabelled(made, "validation")
 
 
+def test_labels_far_down_are_labels(tmp_path: Path, laboratory: Path) -> None:
+    rows = [*[{"text": "the c"}] * 110, {"text": "the d", "label": "x"}]
+    assert "test.jsonl:1: 'label' is missing" in refusal(own(tmp_path, laboratory, rows))
+
+
 @pytest.mark.parametrize("missing", ["refuse", "drop"])
 def test_rows_without_a_label_among_others_are_refused_by_line_or_dropped(
     tmp_path: Path, laboratory: Path, missing: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
@@ -88,6 +89,44 @@ def test_a_quote_in_a_tsv_file_is_a_character_but_where_a_tool_for_csv_wrote_it(
     assert [record["prediction"] for record in score_file(recipe, tmp_path / "a.tsv")[1]] == ['"y" x', '"z"']
     (tmp_path / "a.tsv").write_text('input\toutput\n"c"\t"z ""z"""\n"a b"\ty x\n', encoding="utf-8")
     assert [record["prediction"] for record in score_file(recipe, tmp_path / "a.tsv")[1]] == ["y x", 'z "z"']
+
+
+@pytest.mark.parametrize("name", ["a.tsv", "a.tsv.gz"])
+def test_a_tool_for_csv_quotes_an_output_alone(recipe: Recipe, tmp_path: Path, name: str) -> None:
+    written = b'input\toutput\nc\t"a ""z"", b"\n"a b"\t""\n'
+    (tmp_path / name).write_bytes(gzip.compress(written) if name.endswith(".gz") else written)
+    assert [record["prediction"] for record in score_file(recipe, tmp_path / name)[1]] == ["", 'a "z", b']
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv"])
+def test_rows_that_were_passed_on_whole_are_known_by_their_names(recipe: Recipe, tmp_path: Path, name: str) -> None:
+    """The references beside the predictions are no outputs, and inputs are found by the data's name for them."""
+    rows = [{"source": source, "output": target} for source, target in ROWS[1:]]
+    (tmp_path / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    passed_on = [{**row, "prediction": row["source"]} for row in reversed(rows)]
+    table = "source,output,prediction\n" + "".join(",".join(row.values()) + "\n" for row in passed_on)
+    lines = "".join(json.dumps(row) + "\n" for row in passed_on)
+    (tmp_path / name).write_text(lines if name == "a.jsonl" else table, encoding="utf-8")
+    other = recipe.model_copy(update={"data": recipe.data.model_copy(update={"columns": ("source",)})})
+    records = score_file(other, tmp_path / name)[1]
+    assert [(record["input"], record["prediction"]) for record in records] == [("a b", "a b"), ("c", "c")]
+
+
+def test_lines_of_a_conversations_answer_stay_lines(tmp_path: Path) -> None:
+    rows = [{"prompt": "a", "completion": "x"}]
+    (tmp_path / "test.jsonl").write_text(json.dumps(rows[0]) + "\n", encoding="utf-8")
+    chat = Recipe.model_validate(
+        {
+            **{"name": "tiny", "task": "chat", "model": {"name": "owner/base"}},
+            "data": {
+                **{"path": str(tmp_path), "columns": ["prompt"], "label": "completion"},
+                "splits": {"train": "test", "eval": ["test"]},
+            },
+            "eval": {"metrics": ["bleu"]},
+        }
+    )
+    (tmp_path / "a.jsonl").write_text('{"input": "a", "prediction": " one\\n  two "}\n', encoding="utf-8")
+    assert score_file(chat, tmp_path / "a.jsonl")[1][0]["prediction"] == "one\n  two"
 
 
 def test_half_a_character_is_refused_by_line(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,25 @@ def test_without_java_the_columns_stay_empty_and_it_is_said_once(no_java: None) 
 def test_without_java_and_nobody_to_tell_it_is_an_error(no_java: None, name: str) -> None:
     with pytest.raises(NeedsJavaError, match="need a Java runtime"):
         score([name], ["a cat"], [["a cat"]])
+
+
+def test_a_java_that_does_not_run_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On macOS there is a java that only says that there is none."""
+    monkeypatch.setattr("autolora.metrics.text.java", lambda: sys.executable)  # which knows none of these options
+    said: list[str] = []
+    outputs, references = ["a java that is none"], [["there is none"]]
+    scores = score(["rouge_l", "meteor", "bleu"], outputs, references, on_missing=said.append)
+    assert [each.value for each in scores[:2]] == [None, None]
+    assert scores[2].value is not None
+    assert len(said) == 1
+    assert f"need a Java runtime for their tokenizer, and {sys.executable} does not run it (" in said[0]
+
+
+def test_a_meteor_that_ends_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("autolora.metrics.text.java", lambda: sys.executable)
+    monkeypatch.setattr("autolora.metrics.meteor.ptb", lambda outputs, references: (outputs, references))
+    with pytest.raises(NeedsJavaError, match=r"METEOR up to 2 GiB of memory, and its process has ended \(code 2\)"):
+        score(["meteor"], ["a"] * 9, [["a " * 9000]] * 9)
 
 
 def test_reading_the_names_imports_neither_evaluate_nor_the_scientific_libraries() -> None:

@@ -14,7 +14,7 @@ from autolora.errors import RecipeError
 from autolora.experiment.overview import overview
 from autolora.experiment.preflight import load_recipe
 from tests.chat_tokenizers import QWEN_2, byte_tokenizer, save_model, tiny_llama
-from tests.own_data import write
+from tests.own_data import read, refusal, write
 
 USER, SAID = {"role": "user", "content": "Is it?"}, {"role": "assistant", "content": "It is."}
 MORE = [{"role": "user", "content": "Sure?"}, {"role": "assistant", "content": "Yes."}]
@@ -139,6 +139,40 @@ def test_a_column_of_system_turns_is_a_first_turn(tmp_path: Path, laboratory: Pa
     rows = [{"system": "Be brief.", "prompt": "Is it?", "completion": "It is."}]
     (text,) = texts(context(recipe(tmp_path, laboratory, rows)))
     assert text == WRITTEN.replace("You are a helpful assistant.", "Be brief.")
+
+
+QUESTIONS = [{"prompt": f"Is it {i}?", "completion": "It is."} for i in range(120)]
+BRIEF = {"system": "Be brief.", "prompt": "Is it?", "completion": "It is."}
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "json"])
+def test_a_system_turn_counts_however_far_down_it_first_stands(tmp_path: Path, laboratory: Path, suffix: str) -> None:
+    rows: Any = [*QUESTIONS, BRIEF]
+    found = context(recipe(tmp_path, laboratory, json.dumps(rows) if suffix == "json" else rows, suffix=suffix))
+    assert texts(found)[-1] == WRITTEN.replace("You are a helpful assistant.", "Be brief.")
+    assert texts(found)[0] == WRITTEN.replace("Is it?", "Is it 0?")
+
+
+def test_tools_are_refused_however_far_down_they_first_stand(tmp_path: Path, laboratory: Path) -> None:
+    made = recipe(tmp_path, laboratory, [*QUESTIONS, {**BRIEF, "tools": [{"name": "search"}]}])
+    assert "train.jsonl:121: 'tools' names tools" in refusal(made)
+
+
+@pytest.mark.parametrize("tools", ["[]", [], "", None])
+def test_a_row_that_names_no_tool_is_one_without_tools(tmp_path: Path, laboratory: Path, tools: Any) -> None:
+    (text,) = texts(context(recipe(tmp_path, laboratory, [{**BRIEF, "tools": tools}])))
+    assert text == WRITTEN.replace("You are a helpful assistant.", "Be brief.")
+
+
+def test_a_system_turn_counts_where_another_file_of_the_split_has_none(tmp_path: Path, laboratory: Path) -> None:
+    files = {
+        "train/a.csv": "prompt,completion\nIs it?,It is.\n",
+        "train/b.csv": "system,prompt,completion\nBe brief.,a,b\n",
+    }
+    made = write(
+        tmp_path, laboratory, {**files, "validation.jsonl": [BRIEF]}, "chat", columns=["prompt"], label="completion"
+    )
+    assert read(made)["train"]["system"] == [None, '"Be brief."']
 
 
 def test_all_turns_of_the_assistant_are_learned_and_the_last_is_asked(tmp_path: Path, laboratory: Path) -> None:

@@ -77,7 +77,9 @@ def test_texts_are_generated_as_by_stock_transformers_whatever_the_batch(
 ) -> None:
     # What a folder says about decoding is not the recipe's: it must not leak in.
     model = folder(tmp_path, kind, tokenizer={"padding_side": side})
-    (model / "generation_config.json").write_text('{"min_length": 5, "repetition_penalty": 9.0, "num_beams": 4}')
+    (model / "generation_config.json").write_text(
+        '{"min_length": 5, "repetition_penalty": 9.0, "num_beams": 4, "decoder_start_token_id": 5}'
+    )
     own = made(tmp_path, "generation", model, eval={"generation": {"max_new_tokens": 6, **decoding}})
     found = predictions(own, 8)
     assert found == predictions(own, 1)

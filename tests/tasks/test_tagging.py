@@ -113,6 +113,32 @@ def test_roberta_tokenizers_take_words(tmp_path: Any) -> None:
     ]
 
 
+@pytest.mark.parametrize("kind", ["llama 2", "llama, first", "gemma"])
+def test_words_read_as_in_a_text_whatever_marks_their_beginning(kind: str) -> None:
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+
+    vocabulary = {token: i for i, token in enumerate(["<unk>", "<s>", "▁", "a", "d", "▁a", "▁d", "▁▁"])}
+    words = Tokenizer(models.BPE(vocabulary, [("▁", "a"), ("▁", "d"), ("▁", "▁")], unk_token="<unk>"))
+    blanks = normalizers.Replace(" ", "▁")
+    if kind == "llama, first":
+        words.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    else:
+        own = [normalizers.Prepend("▁"), blanks] if kind == "llama 2" else [blanks]
+        words.normalizer = normalizers.Sequence(own)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<s>", unk_token="<unk>")
+    rows = {"tokens": [["a", "d", "a"]], "tags": [["O", "B-x", "O"]]}
+    (example,) = task(rows).encode(Dataset.from_dict(rows), tokenizer, "train", "train")
+    assert example["input_ids"] == tokenizer("a d a")["input_ids"]
+    assert example["first"] == [(0, 0), (1, 1), (2, 2)]
+
+
+def test_a_tokenizer_that_knows_no_words_is_refused() -> None:
+    from transformers import ByT5Tokenizer
+
+    with pytest.raises(UserError, match=r"words need a fast tokenizer, .*; put its tokenizer\.json into the model's"):
+        task().encode(Dataset.from_dict(ROWS), ByT5Tokenizer(), "train", "train")
+
+
 @pytest.mark.parametrize(
     ("tokens", "tags", "labels", "message"),
     [

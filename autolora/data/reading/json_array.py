@@ -32,7 +32,7 @@ def open_json(source: Source) -> Table:
         columns |= dict.fromkeys(row)
     if not columns:
         raise UserError(f"{source.path}: must be a JSON array of objects, and has no object with keys in it")
-    return Table(str(source.path), list(columns), partial(_rows, source), ROW)
+    return Table(str(source.path), list(columns), partial(_rows, source), ROW, more=True)
 
 
 def _rows(source: Source, wanted: Sequence[str]) -> Iterator[Row]:

@@ -13,8 +13,7 @@ from autolora.data.reading.source import Source
 from autolora.data.reading.table import Row, Table
 from autolora.errors import UserError
 
-LOOKED_AT = 100  # rows that are asked for their keys: a row may lack some
-
+LOOKED_AT = 100  # rows that are asked for their keys: a row may lack some, and later ones may have more
 
 WHITE = " \t\r\n"  # white space, to JSON
 
@@ -43,7 +42,7 @@ def open_json_lines(source: Source) -> Table:
         columns |= dict.fromkeys(row)
     if not columns:
         raise UserError(f"{source.path}: the file has only empty lines, or objects without keys")
-    return Table(str(source.path), list(columns), partial(_rows, source))
+    return Table(str(source.path), list(columns), partial(_rows, source), more=True)
 
 
 def _rows(source: Source, wanted: Sequence[str]) -> Iterator[Row]:

@@ -105,8 +105,10 @@ class Source:
                     yield line if done else line.removeprefix(BYTE_ORDER_MARK)
                     done += 1
             except UnicodeDecodeError as error:  # in a piece of the file that begins within the line after `done`
-                before = bytes(error.object[: error.start]).decode(error.encoding, errors="replace")
-                raise self._no_text(done + 1 + before.count("\n"), error.reason) from None
+                raise self._no_text(done + 1 + _line_feeds(error), error.reason) from None
+            except UnicodeError as error:  # what some codecs raise, which do not say where
+                reason = "it begins with no byte-order mark, which utf-16-le, utf-32-be and the like do without"
+                raise self._no_text(done + 1, reason if "BOM" in str(error) else str(error)) from None
 
     def lines(self) -> Iterator[tuple[int, str]]:
         """The number and the text of each line, without its end."""
@@ -119,3 +121,12 @@ class Source:
 
     def _no_text(self, line: int, reason: str) -> UserError:
         return UserError(f"{self.at(line)}: the line is not {self.encoding.upper()} text ({reason}); {self.advice}")
+
+
+def _line_feeds(error: UnicodeDecodeError) -> int:
+    """How many stand before what cannot be decoded, in the piece that was tried."""
+    before = bytes(error.object[: error.start])
+    try:
+        return before.decode(error.encoding, errors="replace").count("\n")
+    except LookupError:  # unicode_escape's errors name a codec that there is not
+        return before.count(b"\n")

@@ -23,6 +23,8 @@ class Table:
         rows: From the columns that are wanted to the rows, each with the cells in that order. None is a missing cell.
         place: How the place of a row is written: `LINE` or `ROW`.
         names: The class names of columns that carry their own; their cells are names already.
+        more: Whether rows further down may have columns that the beginning does not show, as objects of JSON may;
+            `rows` then takes any name.
     """
 
     file: str
@@ -30,6 +32,7 @@ class Table:
     rows: Callable[[Sequence[str]], Iterator[Row]]
     place: str = LINE
     names: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    more: bool = False
 
     def at(self, number: int) -> str:
         """The place of a row."""
