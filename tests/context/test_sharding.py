@@ -94,9 +94,9 @@ def test_without_a_version_it_is_the_first_which_is_refused(launched: pytest.Mon
 @pytest.mark.parametrize(
     ("method", "override", "said"),
     [
-        ("dora", "seed=1", "method.name: dora"),
-        ("pissa", "seed=1", "method.name: pissa"),
-        ("full", "seed=1", "method.name: full"),
+        ("dora", "model.dtype=float32", "method.name: dora"),
+        ("pissa", "model.dtype=float32", "method.name: pissa"),
+        ("full", "model.dtype=float32", "method.name: full"),
         ("autolora", "model.torch_compile=true", "model.torch_compile"),
         ("autolora", "model.quantization=nf4", "model.quantization: nf4"),
         ("autolora", "model.quantization=int8", "model.quantization: int8"),
