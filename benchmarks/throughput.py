@@ -28,6 +28,7 @@ from typing import Any
 
 import torch
 import transformers
+from accelerate.state import AcceleratorState
 from peft import LoraConfig, get_peft_model
 
 from autolora.context.base import Context
@@ -184,6 +185,8 @@ def by_trainer(folder: Path, total: int, made: Callable[[], Mapping[str, Any]], 
     )
 
     def train(step: Callable[[], None]) -> None:
+        # Trainers of a process share one state, which refuses a second precision; each gets its own
+        AcceleratorState._shared_state = {}
         trainer = transformers.Trainer(args=arguments, callbacks=[TellStep(step)], **made())
         trainer.remove_callback(transformers.PrinterCallback)
         trainer.train()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from transformers import BertConfig, BertForSequenceClassification
 
 from benchmarks import throughput
@@ -16,6 +17,15 @@ def test_all_trainings_take_their_turns(capsys: pytest.CaptureFixture[str]) -> N
     assert all(f"| {name} " in said for name in (OURS, GROUPED, RANDOM, ALONE))
     assert DEFAULT not in said  # in float32 it is the random one
     assert torch.is_grad_enabled()
+
+
+def test_trainers_defaults_have_their_precision_beside_another(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(AcceleratorState, "_shared_state", {})  # that of other tests comes back
+    throughput.main(["--block", "1", "--blocks", "1", "--warmup", "0", "--batch-size", "2", "--precision", "bfloat16"])
+    said = capsys.readouterr().out
+    assert all(f"| {name} " in said for name in (OURS, GROUPED, RANDOM, ALONE, DEFAULT))
 
 
 def test_ratios_are_of_medians_and_of_all_blocks() -> None:
