@@ -12,17 +12,20 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from autolora import safe
 from autolora.files import write_atomic, write_json
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
     from rich.table import Table
     from rich.text import Text
 
 Cell = str | int | float | None
 Row = Mapping[str, Cell]
+
+READABLE = 20  # characters of a column whose cells are folded
 
 
 def write_table(rows: Sequence[Row], folder: Path, stem: str) -> list[Path]:
@@ -43,30 +46,93 @@ def write_table(rows: Sequence[Row], folder: Path, stem: str) -> list[Path]:
     return [markdown, comma, json]
 
 
-def render(rows: Sequence[Row], title: str, width: int | None = None) -> Table:
+def render(rows: Sequence[Row], title: str, width: int | None = None) -> RenderableType:
     """The table for a rich console.
+
+    One that is wider than the console has a column for each row. Where that is too wide as well, its columns are shared
+    out over several tables, below each other, which all have those that tell the rows apart; what is the same in all
+    rows is said once, below them.
 
     Args:
         rows: From top to bottom.
         title: Above it.
-        width: Characters of a line; a wider table has a column for each row. None: as wide as it gets.
+        width: Characters of a line. None: as wide as it gets.
     """
+    from rich.console import Group
+
+    columns = column_names(rows)
+    if width is None or _width(rows, columns) <= width:
+        return _upright(rows, columns, title)
+    if _turned_width(rows) <= width or width // (len(rows) + 1) >= READABLE:
+        return _turned(rows, title)
+    same = [name for name in columns if {row.get(name) for row in rows} == {rows[0].get(name)} and len(rows) > 1]
+    key, groups = _shared_out(rows, [name for name in columns if name not in same], width)
+    tables = [_upright(rows, [*key, *group], "" if i else title, key) for i, group in enumerate(groups)]
+    said = "; ".join(f"{name} {show(rows[0].get(name))}" for name in same)
+    return Group(*tables, *([_text(f"in all rows: {said}")] if same else []))
+
+
+def _upright(rows: Sequence[Row], columns: Sequence[str], title: str, key: Sequence[str] = ()) -> Table:
+    """A line for each row.
+
+    Args:
+        rows: From top to bottom.
+        columns: From left to right.
+        title: Above it; "" for none.
+        key: Columns that are folded before any other is.
+    """
+    table = _titled(title)
+    for name in columns:
+        side: Literal["left", "right"] = "right" if is_numeric(rows, name) else "left"
+        whole = bool(key) and name not in key and len(columns) > len(key) + 1
+        table.add_column(_text(name), justify=side, overflow="fold", no_wrap=whole)
+    for row in rows:
+        table.add_row(*(_text(show(row.get(name))) for name in columns))
+    return table
+
+
+def _turned(rows: Sequence[Row], title: str) -> Table:
+    """A column for each row, the columns' names at the left."""
+    table = _titled(title)
+    table.show_header = False
+    for _ in range(len(rows) + 1):
+        table.add_column(justify="right" if table.columns else "left", overflow="fold")
+    for name in column_names(rows):
+        table.add_row(_text(name), *(_text(show(row.get(name))) for row in rows))
+    return table
+
+
+def _titled(title: str) -> Table:
     from rich.table import Table
 
-    table = Table(title=_text(title), title_justify="left")
-    columns = column_names(rows)
-    if width is not None and _natural_width(rows) > width:
-        table.show_header = False
-        for _ in range(len(rows) + 1):
-            table.add_column(justify="left" if not table.columns else "right", overflow="fold")
-        for column in columns:
-            table.add_row(_text(column), *(_text(show(row.get(column))) for row in rows))
-        return table
-    for column in columns:
-        table.add_column(_text(column), justify="right" if is_numeric(rows, column) else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(_text(show(row.get(column))) for column in columns))
-    return table
+    return Table(title=_text(title) if title else None, title_justify="left")
+
+
+def _shared_out(rows: Sequence[Row], columns: Sequence[str], width: int) -> tuple[list[str], list[list[str]]]:
+    """The columns that tell the rows apart, and the others in groups that fit beside them.
+
+    Those that tell them apart have half of the width where they need it, and are folded to it.
+
+    Args:
+        rows: From top to bottom.
+        columns: From left to right.
+        width: Characters of a line.
+    """
+    key: list[str] = []
+    for name in columns:
+        if len({tuple(row.get(each) for each in key) for row in rows}) == len(rows):
+            break
+        key.append(name)
+    else:  # some rows are the same
+        key = list(columns[:1])
+    room = width - min(width // 2, _width(rows, key))
+    groups: list[list[str]] = []
+    for name in (each for each in columns if each not in key):
+        if groups and _width(rows, [*groups[-1], name]) <= room:
+            groups[-1].append(name)
+        else:
+            groups.append([name])
+    return key, groups or [[]]
 
 
 def _columns(text: str) -> int:
@@ -82,11 +148,17 @@ def _text(cell: str) -> Text:
     return Text(safe.terminal(cell))
 
 
-def _natural_width(rows: Sequence[Row]) -> int:
-    """Characters of a line, with two blanks and a rule for each column."""
-    columns = column_names(rows)
+def _width(rows: Sequence[Row], columns: Sequence[str]) -> int:
+    """Characters of a line of these columns, with two blanks and a rule for each."""
     cells = ([name, *(show(row.get(name)) for row in rows)] for name in columns)
     return 1 + sum(max(_columns(safe.terminal(cell)) for cell in column) + 3 for column in cells)
+
+
+def _turned_width(rows: Sequence[Row]) -> int:
+    """Characters of a line where every row has a column."""
+    columns = column_names(rows)
+    lines = [columns, *([show(row.get(name)) for name in columns] for row in rows)]
+    return 1 + sum(max(_columns(safe.terminal(cell)) for cell in line) + 3 for line in lines)
 
 
 def to_markdown(rows: Sequence[Row]) -> str:

@@ -108,3 +108,53 @@ def test_a_table_too_wide_for_the_terminal_has_a_column_for_each_row() -> None:
         assert all(part in text for part in ("0.1250", "0.2500", "Disease", "precision", "words that were cut off"))
         heading = next(line for line in text.splitlines() if "type" in line)
         assert ("precision" in heading) == (width == 80)
+
+
+METHODS = [
+    "lora:8",
+    "lora-matched:budget=parameters=41472:targets=query+value",
+    *(f"squeeze:k={k}" for k in range(2, 20)),
+]
+
+
+def shown(rows: list[Row], width: int) -> list[str]:
+    console = Console(width=width, file=io.StringIO())
+    console.print(render(rows, "Scores", width))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue().splitlines()
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_many_wide_rows_are_shared_out_over_tables_that_all_name_the_rows(width: int) -> None:
+    rows: list[Row] = [
+        {
+            "task": "tiny",
+            "method": method,
+            **{f"metric {i}": f"0.{number:02}{i}0 ± 0.0100" for i in range(9)},
+            "seeds": 5,
+        }
+        for number, method in enumerate(METHODS)
+    ]
+    lines = shown(rows, width)
+    assert max(map(len, lines)) <= width
+    assert not any("…" in line for line in lines)
+    for number, _ in enumerate(METHODS):
+        for i in range(9):  # whole, however the method beside it is folded
+            assert sum(f"0.{number:02}{i}0 ± 0.0100" in line for line in lines) == 1
+    headings = [line for line in lines if "metric" in line]
+    assert len(headings) > 1
+    assert all("method" in line and "task" not in line for line in headings)
+    assert lines[-1].strip() == "in all rows: task tiny; seeds 5"
+
+
+def test_rows_that_are_alike_are_all_shown() -> None:
+    row: Row = {f"a long name of a column {i}": "x" * 30 for i in range(9)} | {"n": 1}
+    lines = shown([row] * 20 + [{**row, "n": 2}], 60)
+    assert sum("1" in line and "│" in line for line in lines) == 20
+    assert max(map(len, lines)) <= 60
+
+
+def test_a_long_cell_of_a_single_row_is_folded() -> None:
+    lines = shown([{"metric": "f1", "note": "words " * 40}], 60)
+    assert max(map(len, lines)) <= 60
+    assert sum(line.count("words") for line in lines) == 40

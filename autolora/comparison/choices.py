@@ -130,16 +130,18 @@ def tuning_table(rows: Sequence[Row]) -> Captioned:
         rows: From `Tuning.rows`, or as tuning.json has them.
     """
     notes = [_held_out_note(rows)]
+    at_end: dict[tuple[Cell, str, Cell], list[str]] = {}
     for row in rows:
         grid = sorted((name for name in row if _is_rate(name)), key=float)
         if row.get("range"):
             notes += _at_an_end(row)
-            continue
-        if row.get("chosen") in (grid[:1] + grid[-1:]):
+        elif row.get("chosen") in (grid[:1] + grid[-1:]):
             end = "smallest" if row["chosen"] == grid[0] else "largest"
-            notes.append(
-                f"{row['task']}, {row['method']}: the best rate is the {end} of the grid, {row['chosen']}: widen it."
-            )
+            at_end.setdefault((row["task"], end, row["chosen"]), []).append(str(row["method"]))
+    notes += [
+        f"{task}, {', '.join(methods)}: the best rate is the {end} of the grid, {chosen}: widen it."
+        for (task, end, chosen), methods in at_end.items()
+    ]
     searched = any(row.get("range") for row in rows)
     caption = f"Learning rates: {'what was searched' if searched else 'scores of the grid'}, and which was chosen"
     return Captioned(STEM, caption, rows, ("seed",), tuple(notes), (TUNING_COST,))

@@ -78,6 +78,14 @@ def test_a_winner_at_the_edge_of_the_grid_is_said(scores: tuple[float, ...], end
     assert table(choice(*scores)).notes[1:] == (f"tiny, lora:4: the best rate is the {end}: widen it.",)
 
 
+def test_methods_at_the_same_edge_share_a_line() -> None:
+    largest = [choice(0.1, 0.2, 0.9, word=word) for word in ("lora:1", "lora:2")]
+    assert table(largest[0], choice(0.9, 0.2, 0.1), largest[1]).notes[1:] == (
+        "tiny, lora:1, lora:2: the best rate is the largest of the grid, 0.001: widen it.",
+        "tiny, lora:4: the best rate is the smallest of the grid, 0.0001: widen it.",
+    )
+
+
 @pytest.mark.parametrize("scores", [(0.1, 0.9, 0.2), (0.1, 0.9, None), (None, None, None)])
 def test_nothing_is_said_where_the_winner_has_neighbours_or_there_is_none(scores: tuple[float | None, ...]) -> None:
     (about,) = table(choice(*scores)).notes
