@@ -123,6 +123,7 @@ class _Pool:
         self.running: list[Job] = []
         self.away: dict[str, tuple[Trial, Run | None]] = {}  # those that other processes were at when last looked at
         self.said: set[str] = set()
+        self.told: set[str] = set()  # recipes whose trials have said what is doubtful about their data
         self.lost: Counter[str] = Counter()  # how often each was begun again because what ran it was gone
         self.cells, self.searches = Cells(trials, root), _Searches(trials)
         self.precisions = settle(trials, executor.precision) if self.waiting else {}
@@ -180,7 +181,9 @@ class _Pool:
         self.waiting.remove(trial)
         if begun:
             precision = settled(trial.recipe, self.precisions)
-            self.running.append(self.executor.start(Task(trial, run, precision, self.show, self.tracking)))
+            told = trial.recipe.name in self.told
+            self.running.append(self.executor.start(Task(trial, run, precision, self.show, self.tracking, told)))
+            self.told.add(trial.recipe.name)
             self.on_begin(trial, run)
         else:
             self.cells.free(trial)

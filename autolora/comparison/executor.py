@@ -57,6 +57,7 @@ class Task:
         precision: Of its passes.
         show: Show its progress.
         tracking: What follows it.
+        told: What is doubtful about its data has been said, by an earlier trial of the recipe.
     """
 
     trial: Trial
@@ -64,6 +65,7 @@ class Task:
     precision: Precision
     show: bool
     tracking: Tracking
+    told: bool = False
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,8 @@ class Processes(Executor):
     @override
     def start(self, task: Task) -> Job:
         device = self._slots.take()
-        given = (str(task.run.path), task.trial.recipe, task.precision, self._threads, task.show, task.tracking, device)
+        path, recipe = str(task.run.path), task.trial.recipe
+        given = (path, recipe, task.precision, self._threads, task.show, task.tracking, device, task.told)
         for last in (False, True):
             process = self._context.Process(target=work, args=given, daemon=False)
             try:

@@ -38,6 +38,7 @@ def work(
     show: bool,
     tracking: Tracking = UNTRACKED,
     device: str | None = None,
+    told: bool = False,
 ) -> None:
     """Target of the process. Exits with 0, 3 (failed; the reason is in status.json), 75 (`BUSY`) or 130 (cancelled).
 
@@ -49,6 +50,7 @@ def work(
         show: Show the progress.
         tracking: What follows the trial.
         device: The one GPU that it sees, as CUDA_VISIBLE_DEVICES has it; None to see what is there.
+        told: What is doubtful about the data has been said.
     """
     if device is not None:
         os.environ[VISIBLE] = device  # before anything of CUDA is begun here, which reads it once
@@ -59,19 +61,21 @@ def work(
     run = Run(Path(path), recipe)
     try:
         with run.hold(WAIT):
-            _work(run, precision, threads, show, tracking)
+            _work(run, precision, threads, show, tracking, told)
     except HeldError:
         sys.exit(BUSY)
     except KeyboardInterrupt:
         sys.exit(CANCELLED)
 
 
-def _work(run: Run, precision: Precision, threads: int | None, show: bool, tracking: Tracking) -> None:
+def _work(
+    run: Run, precision: Precision, threads: int | None, show: bool, tracking: Tracking, told: bool = False
+) -> None:
     try:
         if threads is not None:
             torch.set_num_threads(threads)
         with following(run, tracking.names, tracking.group):
-            run_whole(run, precision, show=show)
+            run_whole(run, precision, show=show, told=told)
     except KeyboardInterrupt:
         with suppress(OSError):
             run.mark("cancelled")
@@ -85,11 +89,18 @@ def _work(run: Run, precision: Precision, threads: int | None, show: bool, track
         sys.exit(FAILED)
 
 
-def run_whole(run: Run, precision: Precision, *, show: bool) -> None:
-    """Do what is left of a run. The checkpoints go once the run is whole: disks are finite."""
+def run_whole(run: Run, precision: Precision, *, show: bool, told: bool = False) -> None:
+    """Do what is left of a run. The checkpoints go once the run is whole: disks are finite.
+
+    Args:
+        run: The run.
+        precision: Of its passes.
+        show: Show the progress.
+        told: What is doubtful about the data has been said.
+    """
     hush()
     given = {"trust_remote_code": True, "announce": False}  # the comparison has asked, and said
-    run_stages(run, Context(run.recipe, Compute(precision), show=show, **given))
+    run_stages(run, Context(run.recipe, Compute(precision), show=show, told=told, **given))
     remove_checkpoints(run)
 
 

@@ -57,6 +57,7 @@ class Context:
         show: Whether stages show their progress.
         trust_remote_code: Whether who runs the recipe lets code run that comes with its model, if it wants that.
         announce: Whether it is said which code that is; False where it has been said.
+        told: Whether what is doubtful about the data has been said.
 
     Raises:
         UserError: The recipe's model has code of its own, which is not let run;
@@ -71,9 +72,10 @@ class Context:
         show: bool = True,
         trust_remote_code: bool = False,
         announce: bool = True,
+        told: bool = False,
     ) -> None:
         said = allow_code(recipe.model, allowed=trust_remote_code)
-        self.recipe, self.show = recipe, show
+        self.recipe, self.show, self.told = recipe, show, told
         self.compute = compute or Compute(recipe.model.dtype)
         self.kept_labels: Sequence[str] | None = None  # what the run was trained with, for a task that is made later
         self.announced: set[tuple[str, str]] = set()  # of which run and split the data has been described

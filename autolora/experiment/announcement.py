@@ -46,7 +46,7 @@ def _announce_data(run: Run, context: Context) -> None:
     _say(context, f"data: {', '.join(rows_text(name, split, record) for name, split in record['splits'].items())}")
     said = twins(context.task.names)
     for text in record["warnings"]:
-        if text not in said:
+        if text not in said and not context.told:
             warn(text)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -128,7 +129,9 @@ def save_adapter(
     """
     config = adapted.peft_config["default"]
     config.base_model_name_or_path, config.revision = base, revision
-    with replace_folder(path, keep=[CARD]) as fresh:
+    with replace_folder(path, keep=[CARD]) as fresh, warnings.catch_warnings():
+        # PEFT takes a layer that AdaLoRA has left nothing of for one whose shards were not gathered, which ours are.
+        warnings.filterwarnings("ignore", message=r".*LoRA tensor\(s\) have invalid shape")
         adapted.save_pretrained(
             str(fresh), save_embedding_layers=False, state_dict=state
         )  # the vocabulary is the base model's

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from autolora.comparison.defaults import PAPER
-from tests.cli.support import Call, finish, freeze_when, lines, read, stage_states, start, succeed, succeed_here
+from tests.cli.support import Call, finish, freeze_when, lines, read, served, stage_states, start, succeed, succeed_here
 
 METHODS = "autolora,lora:2,lora-matched,shuffled,svd"
 SHORT = ("--set", "search.steps=6", "--set", "retrain.steps=12")
@@ -143,6 +143,20 @@ def test_a_cell_that_fails_is_reported_with_its_reason_while_the_others_go_on(
     assert (failed["method"], failed["seed"], failed["state"]) == ("adalora", "0", "failed")
     status = read(Path(str(found["adalora", 0]["run"])) / "status.json")
     assert "Traceback" in status["traceback"]
+
+
+def test_what_is_doubtful_about_the_data_is_said_once_and_kept_with_every_run(laboratory: Path, tmp_path: Path) -> None:
+    for name in ("tiny.yaml", "model", "data"):
+        (shutil.copytree if (laboratory / name).is_dir() else shutil.copy)(laboratory / name, tmp_path / name)
+    train = tmp_path / "data" / "train.jsonl"
+    row = json.loads(train.read_text().splitlines()[0])
+    labels = {json.loads(line)["label"] for line in train.read_text().splitlines()}
+    train.write_text(train.read_text() + json.dumps({**row, "label": min(labels - {row["label"]})}) + "\n")
+    short = ("--set", "search.steps=2", "--set", "retrain.steps=2")
+    done = succeed("compare", "tiny.yaml", "--methods", "lora:2", "--seeds", "0-2", *short, cwd=tmp_path, by=served)
+    assert done.stderr.count("contradict each other") == 1
+    for manifest in (tmp_path / "runs" / "tiny").glob("*/manifest.json"):
+        assert any("contradict each other" in text for text in read(manifest)["data"]["warnings"])
 
 
 def test_a_dry_run_prints_the_plan_and_runs_nothing(call: Call, laboratory: Path, tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def fail(path: str, recipe: Recipe, *_: object) -> None:
 
 
 def say_device(
-    path: str, recipe: Recipe, precision: str, threads: int, show: bool, tracking: object, device: str
+    path: str, recipe: Recipe, precision: str, threads: int, show: bool, tracking: object, device: str, told: bool
 ) -> None:
     """Writes down what it was given."""
     (Path(path) / "device").write_text(f"{device} {threads}")

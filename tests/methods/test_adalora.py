@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import pytest
 import torch
 from peft import AdaLoraModel, PeftModel
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from autolora.context.base import Context
 from autolora.errors import UserError
 from autolora.experiment.line import evaluate, retrain
+from autolora.lora.adapter import save_adapter
 from autolora.lora.ranks import Ranks
 from autolora.methods.adalora import AdaLora, orthogonality
 from autolora.methods.base import method_of
@@ -117,6 +120,20 @@ def test_the_saved_adapter_computes_what_the_trained_model_does(made: Made) -> N
         before, after = (layer_of(model, name).get_delta_weight("default").detach() for model in (made.trained, found))
         assert torch.allclose(before, after, rtol=1e-5, atol=1e-5 * float(before.abs().max()))
         assert int(torch.linalg.matrix_rank(after)) == rank
+
+
+def test_layers_that_nothing_is_left_of_are_saved_without_a_warning(made: Made, tmp_path: Path) -> None:
+    """PEFT would say that shards had not been gathered, and that the adapter is incomplete."""
+    trained = cast(PeftModel, made.trained)
+    pattern = trained.peft_config["default"].rank_pattern
+    first = next(iter(pattern))
+    with warnings.catch_warnings(record=True) as said, pytest.MonkeyPatch.context() as patch:
+        warnings.simplefilter("always")
+        patch.setitem(pattern, first, [False] * len(pattern[first]))
+        save_adapter(trained, tmp_path / "adapter", "base", None)
+    tensors = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    assert any(".lora_A" in name and not tensor.numel() for name, tensor in tensors.items())
+    assert not [each for each in said if "invalid shape" in str(each.message)]
 
 
 def test_every_layer_is_scaled_as_everywhere(made: Made) -> None:
