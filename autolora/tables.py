@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -26,6 +26,7 @@ Cell = str | int | float | None
 Row = Mapping[str, Cell]
 
 READABLE = 20  # characters of a column whose cells are folded
+RULE = 1  # character at a table's left
 
 
 def write_table(rows: Sequence[Row], folder: Path, stem: str) -> list[Path]:
@@ -61,12 +62,14 @@ def render(rows: Sequence[Row], title: str, width: int | None = None) -> Rendera
     from rich.console import Group
 
     columns = column_names(rows)
-    if width is None or _width(rows, columns) <= width:
+    cells = [[name, *(show(row.get(name)) for row in rows)] for name in columns]
+    widths = dict(zip(columns, _widths(cells), strict=True))
+    if width is None or RULE + sum(widths.values()) <= width:
         return _upright(rows, columns, title)
-    if _turned_width(rows) <= width or width // (len(rows) + 1) >= READABLE:
+    if RULE + sum(_widths(zip(*cells, strict=True))) <= width or width // (len(rows) + 1) >= READABLE:
         return _turned(rows, title)
     same = [name for name in columns if {row.get(name) for row in rows} == {rows[0].get(name)} and len(rows) > 1]
-    key, groups = _shared_out(rows, [name for name in columns if name not in same], width)
+    key, groups = _shared_out(rows, {name: each for name, each in widths.items() if name not in same}, width)
     tables = [_upright(rows, [*key, *group], "" if i else title, key) for i, group in enumerate(groups)]
     said = "; ".join(f"{name} {show(rows[0].get(name))}" for name in same)
     return Group(*tables, *([_text(f"in all rows: {said}")] if same else []))
@@ -108,31 +111,42 @@ def _titled(title: str) -> Table:
     return Table(title=_text(title) if title else None, title_justify="left")
 
 
-def _shared_out(rows: Sequence[Row], columns: Sequence[str], width: int) -> tuple[list[str], list[list[str]]]:
+def _shared_out(rows: Sequence[Row], widths: Mapping[str, int], width: int) -> tuple[list[str], list[list[str]]]:
     """The columns that tell the rows apart, and the others in groups that fit beside them.
 
     Those that tell them apart have half of the width where they need it, and are folded to it.
 
     Args:
         rows: From top to bottom.
-        columns: From left to right.
-        width: Characters of a line.
+        widths: Characters that each column takes, from left to right.
+        width: Those of a line.
     """
     key: list[str] = []
-    for name in columns:
+    for name in widths:
         if len({tuple(row.get(each) for each in key) for row in rows}) == len(rows):
             break
         key.append(name)
     else:  # some rows are the same
-        key = list(columns[:1])
-    room = width - min(width // 2, _width(rows, key))
-    groups: list[list[str]] = []
-    for name in (each for each in columns if each not in key):
-        if groups and _width(rows, [*groups[-1], name]) <= room:
-            groups[-1].append(name)
-        else:
-            groups.append([name])
-    return key, groups or [[]]
+        key = list(widths)[:1]
+    room = width - min(width // 2, RULE + sum(widths[name] for name in key)) - RULE
+    others = [name for name in widths if name not in key]
+    return key, [others[part] for part in beside_each_other([widths[name] for name in others], room)]
+
+
+def beside_each_other(widths: Sequence[int], room: int) -> list[slice]:
+    """Columns of these widths, as many beside each other as there is room for, one at least.
+
+    Args:
+        widths: Characters of each.
+        room: Those of a line.
+    """
+    parts, first, taken = [], 0, 0
+    for index, width in enumerate(widths):
+        if index > first and taken + width > room:
+            parts.append(slice(first, index))
+            first, taken = index, 0
+        taken += width
+    return [*parts, slice(first, len(widths))]
 
 
 def _columns(text: str) -> int:
@@ -148,17 +162,9 @@ def _text(cell: str) -> Text:
     return Text(safe.terminal(cell))
 
 
-def _width(rows: Sequence[Row], columns: Sequence[str]) -> int:
-    """Characters of a line of these columns, with two blanks and a rule for each."""
-    cells = ([name, *(show(row.get(name)) for row in rows)] for name in columns)
-    return 1 + sum(max(_columns(safe.terminal(cell)) for cell in column) + 3 for column in cells)
-
-
-def _turned_width(rows: Sequence[Row]) -> int:
-    """Characters of a line where every row has a column."""
-    columns = column_names(rows)
-    lines = [columns, *([show(row.get(name)) for name in columns] for row in rows)]
-    return 1 + sum(max(_columns(safe.terminal(cell)) for cell in line) + 3 for line in lines)
+def _widths(columns: Iterable[Sequence[str]]) -> list[int]:
+    """Characters that each of these columns of cells takes, with two blanks and the rule behind it."""
+    return [max(_columns(safe.terminal(cell)) for cell in column) + 3 for column in columns]
 
 
 def to_markdown(rows: Sequence[Row]) -> str:

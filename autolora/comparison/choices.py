@@ -130,37 +130,35 @@ def tuning_table(rows: Sequence[Row]) -> Captioned:
         rows: From `Tuning.rows`, or as tuning.json has them.
     """
     notes = [_held_out_note(rows)]
-    at_end: dict[tuple[Cell, str, Cell], list[str]] = {}
+    at_end: dict[tuple[Cell, str], list[str]] = {}
     for row in rows:
-        grid = sorted((name for name in row if _is_rate(name)), key=float)
-        if row.get("range"):
-            notes += _at_an_end(row)
-        elif row.get("chosen") in (grid[:1] + grid[-1:]):
-            end = "smallest" if row["chosen"] == grid[0] else "largest"
-            at_end.setdefault((row["task"], end, row["chosen"]), []).append(str(row["method"]))
-    notes += [
-        f"{task}, {', '.join(methods)}: the best rate is the {end} of the grid, {chosen}: widen it."
-        for (task, end, chosen), methods in at_end.items()
-    ]
+        if said := _near_an_end(row) if row.get("range") else _at_an_end(row):
+            at_end.setdefault((row["task"], said), []).append(str(row["method"]))
+    notes += [f"{task}, {', '.join(methods)}: {said}: widen it." for (task, said), methods in at_end.items()]
     searched = any(row.get("range") for row in rows)
     caption = f"Learning rates: {'what was searched' if searched else 'scores of the grid'}, and which was chosen"
     return Captioned(STEM, caption, rows, ("seed",), tuple(notes), (TUNING_COST,))
 
 
-def _at_an_end(row: Row) -> list[str]:
-    """What is to be said of a search whose best rate lies in the outer twentieth of its range."""
+def _at_an_end(row: Row) -> str:
+    """What is to be said of a grid whose best rate is its smallest or its largest; "" for nothing."""
+    grid = sorted((name for name in row if _is_rate(name)), key=float)
+    if row.get("chosen") not in (grid[:1] + grid[-1:]):
+        return ""
+    return f"the best rate is the {'smallest' if row['chosen'] == grid[0] else 'largest'} of the grid, {row['chosen']}"
+
+
+def _near_an_end(row: Row) -> str:
+    """What is to be said of a search whose best rate lies in the outer twentieth of its range; "" for nothing."""
     if row.get("chosen") is None:
-        return []
+        return ""
     of_it = parse_tune(f"{FIELD}={row['range']}")
     assert isinstance(of_it, RateRange)
     low, high, chosen = (math.log(x) if of_it.log else x for x in (of_it.low, of_it.high, float(row["chosen"] or 0)))
     share = (chosen - low) / (high - low)
     if 0.05 <= share <= 0.95:
-        return []
-    end = "smallest" if share < 0.5 else "largest"
-    return [
-        f"{row['task']}, {row['method']}: the best rate, {row['chosen']}, is near the {end} of the range: widen it."
-    ]
+        return ""
+    return f"the best rate, {row['chosen']}, is near the {'smallest' if share < 0.5 else 'largest'} of the range"
 
 
 def shown_score(result: Result) -> Cell:

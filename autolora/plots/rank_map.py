@@ -26,6 +26,7 @@ from autolora import safe
 from autolora.errors import UserError
 from autolora.lora.places import RankTable, rank_table
 from autolora.plots.figures import save
+from autolora.tables import beside_each_other
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,7 +74,7 @@ class _Map:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         labels = [safe.terminal(name).replace(".", ".\n") for name in self.table.projections]
         widths = [max(4, *map(len, label.split("\n"))) + 1 for label in labels]  # "10.5" is a mean
-        for part in _parts(widths, options.max_width - len("layer ")):
+        for part in beside_each_other(widths, options.max_width - len("layer ")):
             yield Group(self._shown(labels, part), *([Text()] if part.stop < len(labels) else []))
         yield Text(self.summary)
 
@@ -88,17 +89,6 @@ class _Map:
         for layer, row in zip(self.table.layers, rows, strict=True):
             shown.add_row(Text(f"{layer} "), *(_cell(rank, self.initial_rank) for rank in row))
         return shown
-
-
-def _parts(widths: Sequence[int], room: int) -> list[slice]:
-    """Columns of these widths, as many beside each other as there is room for, one at least."""
-    parts, first, taken = [], 0, 0
-    for index, width in enumerate(widths):
-        if index > first and taken + width > room:
-            parts.append(slice(first, index))
-            first, taken = index, 0
-        taken += width
-    return [*parts, slice(first, len(widths))]
 
 
 def _cell(rank: int | None, initial_rank: int) -> RenderableType:
