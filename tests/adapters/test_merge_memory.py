@@ -11,6 +11,7 @@ import torch
 from peft import LoraConfig
 from peft.tuners.lora.layer import Linear
 from safetensors.torch import load_file
+from torch._subclasses.fake_tensor import FakeTensor
 from transformers import modeling_utils
 
 import autolora
@@ -20,10 +21,10 @@ SIZES = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 4}
 
 
 def live_bytes() -> int:
-    """Of all storages that Python's tensors hold."""
+    """Of all storages that Python's tensors hold; not of fakes, which a compiler before us may have kept alive."""
     storages = {}
     for each in gc.get_objects():
-        if isinstance(each, torch.Tensor) and each.device.type == "cpu":
+        if isinstance(each, torch.Tensor) and not isinstance(each, FakeTensor) and each.device.type == "cpu":
             storages[each.untyped_storage().data_ptr()] = each.untyped_storage().nbytes()
     return sum(storages.values())
 
