@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from autolora.comparison.spelling import twice
 from autolora.errors import UserError
 from autolora.methods.base import method_class
 from autolora.methods.sharing import has_search
@@ -201,6 +202,7 @@ def check_plan(recipes: Sequence[Recipe], methods: Sequence[MethodSettings]) -> 
 
 
 def _faults(recipes: Sequence[Recipe], methods: Sequence[MethodSettings]) -> Iterator[str]:
+    yield from twice(recipes, methods)
     for method in methods:
         check_targets(method)
         for recipe in recipes:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from autolora.console import warn
@@ -158,13 +159,23 @@ def listed(names: Sequence[str]) -> str:
 
 
 def near_twins(names: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Names that differ in blanks, in case or in how their letters are encoded only, as pairs."""
-    before: dict[str, str] = {}
+    """Names that differ only in blanks, in case or in how their letters or their number is written, as pairs."""
+    before: dict[Hashable, str] = {}
     for name in names:
-        plain = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+        plain = _plain(name)
         if plain in before:
             yield before[plain], name
         before.setdefault(plain, name)
+
+
+def _plain(name: str) -> str | Decimal:
+    """What a name has in common with its near twins."""
+    plain = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+    try:
+        number = Decimal(plain)  # not a float, for which long ids are the same
+    except InvalidOperation:
+        return plain
+    return number if number.is_finite() else plain
 
 
 def own_names(rows: Any, column: str) -> list[str] | None:

@@ -37,10 +37,9 @@ from autolora.lora.ranks import Ranks
 from autolora.lora.stored import WRAPPED, Shape
 from autolora.lora.targets import input_output_features, target_shapes
 from autolora.methods.peft import RankedLora
+from autolora.recipe.method import RATIO
 from autolora.recipe.schema import Recipe
 from autolora.training.finetune import Training
-
-RATIO = 16.0  # of LoRA+: 2⁴, what its authors recommend
 
 
 class OneRank(RankedLora):

@@ -22,6 +22,7 @@ SEARCHED = ("autolora", "no-constraint", "sigmoid", "no-meta")  # at most search
 VARIANTS = ("rslora", "dora", "pissa", "olora", "lora-fa", "lora-plus")  # LoRA at one rank, in another way
 # method.size is a rank; its default
 SIZED: dict[str, int | None] = {"lora": None, "lora-grid": 16, "svd": None, **dict.fromkeys(VARIANTS)}
+RATIO = 16.0  # of lora-plus, method.ratio: 2⁴, what its authors recommend
 SQUEEZES = ("squeeze", "squeeze-uniform", "squeeze-shuffled", "fisher-scratch")  # begin at rank k: method.size
 BUDGETED = ("autolora", *SQUEEZES, "lora-matched", "random", "adalora", "svd", "eva")  # take method.budget
 MAX_SEEDS = 1000  # of a comparison
@@ -223,7 +224,7 @@ def parse_seeds(text: str, option: str = "--seeds") -> list[int]:
             raise UserError(f"{option}: expected whole numbers and ranges, as in 0-4 or 0,3,7-9, got {show(text)}")
         if last > MAX_SEED:
             raise UserError(f"{option}: a seed is at most {MAX_SEED} (generators take 32 bits), got {last}")
-        if last - first >= MAX_SEEDS or len(seeds) >= MAX_SEEDS:
+        seeds.update(dict.fromkeys(range(first, min(last, first + MAX_SEEDS) + 1)))
+        if len(seeds) > MAX_SEEDS:
             raise UserError(f"{option}: at most {MAX_SEEDS} seeds, as each is a run of every method, got {show(text)}")
-        seeds.update(dict.fromkeys(range(first, last + 1)))
     return list(seeds)

@@ -23,13 +23,16 @@ from autolora.runs.shapes import check_state
 FORMAT = 3  # of a run's folder, in its manifest and status; the first have no number, those below 3 no SHA-256s
 MANIFEST, STATUS, RECIPE = "manifest.json", "status.json", "recipe.yaml"
 WHOLE = ""  # in place of a stage's name: files of the run as a whole
+BESIDE = "beside"  # likewise: files that are made of the adapter on request, in no stage, and read by no command
+_TABLE = (".md", ".csv", ".json")
 _TOPS = {
     **{"search": "search", "retrain": "retrain", "adapter": "retrain", "predictions": "eval"},
-    "submission": "submission",  # listed, though of no stage and read by no command
+    "submission": BESIDE,
 }
 _FILES = {
     **dict.fromkeys((RECIPE, "base.json", "labels.json"), WHOLE),
-    **dict.fromkeys(("metrics.md", "metrics.csv", "metrics.json"), "eval"),
+    **{f"metrics{ending}": "eval" for ending in _TABLE},
+    **{f"metrics-harness{ending}": BESIDE for ending in _TABLE},
 }
 _OWN = ("README.md",)  # which people edit
 _STATES = ("grid.json", "rises.json", "checkpoint.safetensors")  # they say their own SHA-256
@@ -50,7 +53,7 @@ class Entry:
 
 
 def stage_of(name: str) -> str | None:
-    """The stage that a file belongs to, `WHOLE` for one of the run as a whole; None for what is not listed.
+    """The stage that a file belongs to, or `WHOLE` or `BESIDE`; None for what is not listed.
 
     Args:
         name: Its path from the run's folder.
@@ -204,7 +207,7 @@ def files_of(run: Path, stage: str) -> Iterator[str]:
 
     Args:
         run: The run's folder.
-        stage: The stage's name, or `WHOLE`.
+        stage: The stage's name, or `WHOLE` or `BESIDE`.
     """
     tops = [name for name in _FILES if _FILES[name] == stage] + [top for top in _TOPS if _TOPS[top] == stage]
     for path in sorted(found for top in tops for found in (run / top, *(run / top).rglob("*"))):

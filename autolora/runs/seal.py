@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from autolora.files import file_hash, sync, write_state
-from autolora.runs.inventory import MANIFEST, WHOLE, Entry, files_of, listed_in, read_run_state, stage_of
+from autolora.runs.inventory import BESIDE, MANIFEST, WHOLE, Entry, files_of, listed_in, read_run_state, stage_of
 
 Stat = tuple[int, int, int]
 PRODUCT = (".json", ".safetensors")  # files of a stage that later ones read; the others are logs and figures
@@ -70,6 +70,24 @@ class Seal:
             sync(folder)
         kept = {name: listed[name] for name in known if name in found}
         _write(self.run, manifest, {**gone, **kept, **new})
+
+
+def drop_beside(run: Path) -> list[str]:
+    """Remove what was made, in no stage, of weights that have been replaced: it would be taken for the new ones'.
+
+    Args:
+        run: The run's folder.
+
+    Returns:
+        The paths of what there was, from there.
+    """
+    names = list(files_of(run, BESIDE))
+    for name in names:
+        (run / name).unlink()
+    manifest = read_run_state(run / MANIFEST)
+    if gone := [name for name in listed_in(manifest, run) if stage_of(name) == BESIDE]:
+        _write(run, manifest, dict.fromkeys(gone))
+    return names
 
 
 @contextmanager

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from autolora.causes import explained
+from autolora.console import warn
 from autolora.errors import keep
 from autolora.files import remove_leftovers, write_state
 from autolora.runs.inventory import STATUS, read_run_state
-from autolora.runs.seal import Seal
+from autolora.runs.seal import Seal, drop_beside
 
 STAGES = ("search", "retrain", "eval")
 
@@ -103,6 +104,13 @@ class Status:
         if left != status["stages"]:
             write_state(self.folder / STATUS, {**status, "stages": left})
 
+    def _say_dropped(self, names: list[str]) -> None:
+        if names:
+            warn(
+                f"{self.folder}: removed, as what they were made of was replaced: {' '.join(names)}; "
+                f"write anew with: autolora eval {self.folder} --submission, or --harness TASKS"
+            )
+
     @contextmanager
     def during(self, name: str) -> Iterator[None]:
         """Marks a stage as running, and then as success, failed (keeping the traceback) or cancelled.
@@ -123,6 +131,7 @@ class Status:
             if seal is not None:
                 if seal.changed():  # forgotten before it is listed: whoever is killed in between does them again
                     self.forget_after(name)
+                    self._say_dropped(drop_beside(self.folder) if name != STAGES[-1] else [])
                 seal.close()
         except KeyboardInterrupt:
             with suppress(OSError):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from autolora.comparison.compare import comparison_folder
-from autolora.comparison.plan import plan
+from autolora.comparison.plan import check_plan, plan
+from autolora.errors import UserError
 from autolora.experiment.preflight import load_recipe
-from autolora.recipe.method import parse_method
+from autolora.recipe.method import parse_method, parse_methods
 from autolora.recipe.schema import Recipe
 from autolora.runs.store import Run
 
@@ -57,3 +60,31 @@ def test_many_recipes_have_a_folder_that_every_file_system_takes(laboratory: Pat
     assert len(set(folders)) == len(sets)
     for folder in folders:
         folder.mkdir(parents=True)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "lora-grid,lora-grid:16",
+        "squeeze:budget=rank=1,squeeze:k=4:budget=rank=1",  # the recipe's search.rank
+        "squeeze:budget=rank=1,squeeze:at=0.5:budget=rank=1",
+        "lora-matched:budget=rank=1,lora-matched:budget=rank=1:targets=key+query",
+        "lora:2,lora:2:learning_rate=0.005",
+        "full,full:learning_rate=2e-5",
+        "lora-plus:2,lora-plus:2:ratio=16",
+        "svd,svd:4",
+    ],
+)
+def test_one_method_in_two_spellings_is_refused(laboratory: Path, words: str) -> None:
+    """It would count twice in every correction."""
+    changes = ["search.rank=4", "retrain.weights.learning_rate=5e-3", "model.target_modules=[query,key]"]
+    recipe, two = load_recipe(laboratory / "tiny.yaml", changes), parse_methods(words)
+    with pytest.raises(UserError, match="are one method here; leave one of them out"):
+        check_plan([recipe], two)
+    for one in two:
+        check_plan([recipe], [one, one])  # of a grid of rates, say
+
+
+def test_methods_that_are_the_same_for_one_recipe_of_two_are_compared(laboratory: Path) -> None:
+    recipes = [load_recipe(laboratory / "tiny.yaml", [f"search.rank={rank}", f"name=tiny{rank}"]) for rank in (4, 8)]
+    check_plan(recipes, parse_methods("squeeze:budget=rank=1,squeeze:k=4:budget=rank=1,squeeze:k=2:budget=rank=1"))

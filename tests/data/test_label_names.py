@@ -178,7 +178,10 @@ def test_a_list_of_labels_is_refused_by_row(own: Write, tmp_path: Path) -> None:
     assert f"train.parquet, row 1: {message}" in refusal(made)
 
 
-@pytest.mark.parametrize("twins", [("pos", "pos "), ("Positive", "positive"), ("caf\u00e9", "cafe\u0301")])
+@pytest.mark.parametrize(
+    "twins",
+    [("pos", "pos "), ("Positive", "positive"), ("caf\u00e9", "cafe\u0301"), ("1", "1.0"), ("1", "01"), (".5", "5e-1")],
+)
 def test_nearly_the_same_name_is_said_and_stays_apart(
     own: Write, capsys: pytest.CaptureFixture[str], twins: tuple[str, str]
 ) -> None:

@@ -119,7 +119,14 @@ def test_what_is_no_method_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "seeds"), [("0-4", [0, 1, 2, 3, 4]), ("3", [3]), ("0,7-9,8", [0, 7, 8, 9]), ("5-5", [5])]
+    ("text", "seeds"),
+    [
+        ("0-4", [0, 1, 2, 3, 4]),
+        ("3", [3]),
+        ("0,7-9,8", [0, 7, 8, 9]),
+        ("5-5", [5]),
+        ("0-999,5", list(range(1000))),
+    ],
 )
 def test_seeds_are_numbers_and_ranges(text: str, seeds: list[int]) -> None:
     assert parse_seeds(text) == seeds

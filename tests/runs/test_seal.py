@@ -123,6 +123,32 @@ def test_what_is_killed_while_it_writes_a_file_of_no_stage_leaves_no_contradicti
         verified(run.path, "labels.json")
 
 
+def test_what_was_made_of_weights_that_are_replaced_goes_with_them(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    beside = ("submission/CoLA.tsv", "metrics-harness.json", "metrics-harness.md", "metrics-harness.csv")
+    adapter = run.path / "adapter" / "adapter_model.safetensors"
+    with run.stage("retrain"):
+        write_atomic(adapter, "weights")
+    with listing(run.path, *beside):
+        for name in beside:
+            write_atomic(run.path / name, "1\n")
+    with run.stage("retrain"):
+        write_atomic(adapter, "weights")  # the same
+    with run.stage("eval"):
+        write_json(run.path / "metrics.json", [])
+    assert all((run.path / name).is_file() for name in beside)
+    assert set(beside) <= set(run.manifest()["files"])
+    assert not capsys.readouterr().err
+    with run.stage("retrain"):
+        write_atomic(adapter, "others")
+    assert not any((run.path / name).exists() for name in beside)
+    assert not set(beside) & set(run.manifest()["files"])
+    said = capsys.readouterr().err
+    assert all(name in said for name in beside)
+    assert f"write anew with: autolora eval {run.path} --submission" in said
+
+
 def test_a_recipe_of_a_run_is_written_again_only_where_it_is_another(run: Run) -> None:
     before = (run.path / "recipe.yaml").stat().st_mtime_ns
     run.save_recipe()
