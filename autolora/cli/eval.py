@@ -5,6 +5,7 @@ An adapter is measured as its recipe says, or by lm-evaluation-harness.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -167,18 +168,21 @@ def _score(task: str, predictions: Path, options: Options) -> None:
     from autolora.recipe.load import read_recipe
     from autolora.recipe.shipped import find_task
 
-    recipe = read_recipe(
-        find_task(task), options.overrides, data_root=options.data_root, seed=options.seed, find=find_columns
-    )
+    of = find_task(task)
+    recipe = read_recipe(of, options.overrides, data_root=options.data_root, seed=options.seed, find=find_columns)
     from autolora.evaluation.external import score_file
     from autolora.tables import render, write_table
 
     rows, records = score_file(recipe, predictions)
-    folder = options.output  # not given: a folder of their own among the runs
-    if folder is None:
-        folder = options.runs / "predictions" / f"{Path(task).stem}-{predictions.stem}"
+    folder = options.output or options.runs / "predictions" / _own_folder(of, predictions)
     write_records(folder / "predictions" / f"{rows[0]['split']}.jsonl", records)
     files = write_table(rows, folder, "metrics")
     console = screen()
     console.print(render(rows, f"{recipe.name}, {predictions}", console.width))
     written(console, *files, folder / "predictions")
+
+
+def _own_folder(task: Path, predictions: Path) -> str:
+    """The name of the folder where the scores of a file go: that of no other file, however alike it is called."""
+    paths = f"{task.resolve()}\n{predictions.resolve()}"
+    return f"{task.stem}-{predictions.stem}-{hashlib.sha256(paths.encode()).hexdigest()[:8]}"

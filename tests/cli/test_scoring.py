@@ -70,7 +70,7 @@ def test_every_form_of_the_same_outputs_gives_the_same_scores(call: Call, data: 
 
 @pytest.mark.parametrize(
     ("options", "folder"),
-    [((), "runs/predictions/e2e-a"), (("--output", "runs"), "runs"), (("--output", "mine"), "mine")],
+    [((), "runs/predictions/e2e-a-*"), (("--output", "runs"), "runs"), (("--output", "mine"), "mine")],
     ids=["not given", "the usual folder of runs", "another"],
 )
 def test_the_table_goes_where_output_says_whatever_folder_that_is(
@@ -80,11 +80,26 @@ def test_the_table_goes_where_output_says_whatever_folder_that_is(
     table(tmp_path / "a.tsv", [*OUTPUTS.items()])
     code, out, err = call("eval", "--task", "e2e", "--predictions", "a.tsv", "--data-root", data, *JAVALESS, *options)
     assert code == 0, err
-    assert f"wrote {folder}/metrics.json" in out
-    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("metrics.json")] == [
-        f"{folder}/metrics.json"
-    ]
-    assert (tmp_path / folder / "predictions" / "test.jsonl").is_file()
+    (written,) = tmp_path.rglob("metrics.json")
+    assert written.parent.relative_to(tmp_path).match(folder)
+    assert f"wrote {written.relative_to(tmp_path).as_posix()}" in out
+    assert (written.parent / "predictions" / "test.jsonl").is_file()
+
+
+def test_two_files_of_one_name_have_their_scores_apart(
+    call: Call, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    worse = dict.fromkeys(OUTPUTS, "nothing of the kind")
+    for folder, outputs in (("one", OUTPUTS), ("two", worse), ("one", OUTPUTS)):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        table(tmp_path / folder / "out.tsv", [*outputs.items()])
+        path = f"{folder}/out.tsv"
+        code, _, err = call("eval", "--task", "e2e", "--predictions", path, "--data-root", data, *JAVALESS)
+        assert code == 0, err
+    found = sorted(read(path)[0]["bleu"] for path in tmp_path.rglob("metrics.json"))
+    assert len(found) == 2
+    assert found[0] < found[1]
 
 
 def test_an_empty_output_is_scored_and_counted(call: Call, data: Path, tmp_path: Path) -> None:
@@ -103,7 +118,7 @@ def test_the_published_scores_come_out_of_the_command(shared_data: Path, tmp_pat
     assert done.returncode == 0, done.stderr
     assert "0.6593" in done.stdout
     assert "8.6094" in done.stdout
-    (row,) = read(tmp_path / "runs" / "predictions" / "e2e-tgen" / "metrics.json")
+    (row,) = read(next((tmp_path / "runs" / "predictions").glob("e2e-tgen-*")) / "metrics.json")
     assert row["examples"] == 630
 
 
