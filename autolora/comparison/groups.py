@@ -55,7 +55,8 @@ class TaskScores:
 def scores_by_task(results: Sequence[Result]) -> list[TaskScores]:
     """One for each task, tasks and methods in order of first appearance; then, with two tasks or more, the average.
 
-    There is no average over metrics of which some are better when higher and some when lower.
+    There is no average over metrics of which some are better when higher and some when lower, or over several whose
+    greatest values differ (BLEU's is 1, CIDEr's 10, NIST's has no bound): the widest would decide it.
 
     Args:
         results: Of every trial, successful or not.
@@ -66,7 +67,7 @@ def scores_by_task(results: Sequence[Result]) -> list[TaskScores]:
     _check_unique(results)
     methods, tasks = methods_of(results), tasks_of(results)
     found = [TaskScores(task, _by_method(mine, methods)) for task, mine in by_task(results).items()]
-    if len(tasks) > 1 and len({task.higher_is_better for task in found if _has_scores(task)}) < 2:
+    if len(tasks) > 1 and _comparable([task for task in found if _has_scores(task)]):
         averages = {method: _average(method, found, len(tasks)) for method in methods}
         name = AVERAGE if AVERAGE not in tasks else f"{AVERAGE} of all tasks"  # a recipe may be called so
         found.append(TaskScores(name, averages, is_average=True))
@@ -97,6 +98,14 @@ def by_task(results: Sequence[Result]) -> dict[str, list[Result]]:
 
 def _has_scores(task: TaskScores) -> bool:
     return any(group.scores for group in task.groups.values())
+
+
+def _comparable(tasks: Sequence[TaskScores]) -> bool:
+    """Whether the tasks' metrics have an average: they go one way, and are one metric or have one greatest value."""
+    trials = [trial for task in tasks for group in task.groups.values() for trial in group.scored]
+    tops = {score.high for trial in trials for score in trial.scores if score.name == trial.metric}
+    same = len({trial.metric for trial in trials}) < 2 or not tops or (len(tops) == 1 and None not in tops)
+    return same and len({task.higher_is_better for task in tasks}) < 2
 
 
 def has_score(result: Result) -> bool:

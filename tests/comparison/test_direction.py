@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from autolora.comparison.summary import differences, summary
 from autolora.comparison.wide import glue_wide
 from autolora.methods.grid import best_rank
 from autolora.plots.pareto import Point, front
+from autolora.registry import METRICS
 from autolora.report.document import write_report
 from autolora.runs.results import Result
 from tests.comparison.support import cell, cells
@@ -112,6 +114,29 @@ def test_tasks_whose_metrics_go_in_different_directions_have_no_average() -> Non
     assert list(glue_wide(mixed)[0]) == ["method", "parameters", "RTE", "nlg/e2e"]
     assert "Average" not in latex(mixed)
     assert "by_task" in {table.stem for table in outcome(mixed, "base")}
+
+
+@pytest.mark.parametrize(
+    ("metrics", "has_one"),
+    [
+        (("bleu", "meteor"), True),
+        (("matthews", "accuracy"), True),
+        (("cider", "bleu"), False),
+        (("nist", "bleu"), False),
+        (("ter", "perplexity"), False),
+        (("nist", "nist"), True),
+    ],
+)
+def test_metrics_whose_greatest_values_differ_have_no_average(metrics: tuple[str, str], has_one: bool) -> None:
+    """The widest would decide it."""
+    found = []
+    for recipe, name in zip(("nlg/e2e", "nlg/webnlg"), metrics, strict=True):
+        output = METRICS.load(name).outputs[0]
+        for method, values in SCORES.items():
+            for seed, value in enumerate(values):
+                made = cell(recipe, method, seed, value, metric=output.name, higher_is_better=output.higher_is_better)
+                found.append(replace(made, scores=(output.score(value),)))
+    assert scores_by_task(found)[-1].is_average == has_one
 
 
 def test_tasks_of_one_direction_have_an_average_which_has_it_too() -> None:
