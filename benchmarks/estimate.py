@@ -21,7 +21,8 @@ from types import SimpleNamespace
 from autolora.comparison import probe as probes
 from autolora.comparison import probe_rows, probe_steps
 from autolora.comparison.estimate import Times, _by_pace, _of
-from autolora.comparison.plan import Trial, plan, trial_key
+from autolora.comparison.keys import trial_key
+from autolora.comparison.plan import Trial, plan
 from autolora.comparison.probe import probe
 from autolora.console import hush
 from autolora.context.base import Context

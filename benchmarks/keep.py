@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from autolora.comparison.plan import trial_key
+from autolora.comparison.keys import trial_key
 from autolora.errors import UserError
 from autolora.files import write_atomic, write_state
 from autolora.recipe.load import dump_recipe

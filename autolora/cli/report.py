@@ -137,13 +137,17 @@ def _trials_of(folder: Path) -> Iterator[Result]:
     """The trials of a comparison, under the words that they were asked for by.
 
     Raises:
-        UserError: The file lists none, or one that is not there.
+        UserError: The file lists none, one that is not there, or one that has other settings by now.
     """
+    from autolora.comparison.arms import FILE
+    from autolora.comparison.outcome import SELECTION
+    from autolora.comparison.same_settings import Alike
     from autolora.files import read_json
     from autolora.runs.folders import MARKED, is_run
     from autolora.runs.results import read_result
     from autolora.runs.store import Run
 
+    alike, chosen = Alike(), any((folder / name).is_file() for name in (FILE, f"{SELECTION}.json"))
     file = _trials_file(folder)
     listed = read_json(file)
     fault = UserError(f"{file} is not the list of a comparison's runs; run autolora compare again")
@@ -165,8 +169,11 @@ def _trials_of(folder: Path) -> Iterator[Result]:
             continue
         if not is_run(path):
             raise UserError(f"{file} names a run that is not there: {path}; run autolora compare again")
-        result = read_result(Run.open(path))
-        yield replace(result, method=str(trial.get("method", result.method)))
+        result = read_result(run := Run.open(path))
+        result = replace(result, method=str(trial.get("method", result.method)))
+        if result.state == "success":
+            alike(run, f"{result.recipe} {result.method}" if chosen else result.recipe)
+        yield result
 
 
 def _around(folder: Path) -> Path:
@@ -190,6 +197,7 @@ def _missing(trial: Mapping[str, Any], fault: UserError) -> Result:
 
 def _results(target: Path) -> Iterator[Result]:
     """Those of a run, of all runs below a folder, or of a comparison's folder, one after the other."""
+    from autolora.comparison.same_settings import Alike
     from autolora.runs.folders import is_run, run_folders
     from autolora.runs.results import read_result
     from autolora.runs.store import Run
@@ -203,4 +211,9 @@ def _results(target: Path) -> Iterator[Result]:
     found = sorted(run_folders(target))
     if not found:
         raise UserError(f"{target} is no run and holds none; name a run, a folder of runs or a comparison's folder")
-    yield from (read_result(Run.open(path)) for path in found)
+    alike = Alike()
+    for path in found:
+        result = read_result(run := Run.open(path))
+        if result.state == "success":  # by method: each may have been run at settings of its own
+            alike(run, f"{result.recipe} {result.method}")
+        yield result

@@ -11,9 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from autolora.comparison.choices import Tuning, tuning_table
-from autolora.comparison.outcome import Captioned, spelt
-from autolora.comparison.plan import Trial, check_plan, trial_key, trials_of
+from autolora.comparison.keys import trial_key
+from autolora.comparison.outcome import OF_A_SWEEP, Captioned, spelt
+from autolora.comparison.plan import Trial, check_plan, trials_of
 from autolora.comparison.rate_search import planned_search, search_rates
+from autolora.comparison.same_rows import check_rows_of
 from autolora.comparison.select import select, selected_results, selected_trials, selection_trials
 from autolora.comparison.statistics import check_interval
 from autolora.comparison.sweep import Leg, check_rates
@@ -65,6 +67,11 @@ class Asked:
             UserError: Something can be known to be wrong before anything is run.
         """
         self._check(baseline, interval)
+        trials = self._planned()
+        check_rows_of(trials)
+        return trials
+
+    def _planned(self) -> list[Trial]:
         if self.select:
             trying = selection_trials(self.legs, self.methods, self.seeds, self.root)
             known = select(self.legs, self.methods, self.seeds, trying, _ended(trying))
@@ -113,9 +120,7 @@ class Asked:
     def _check(self, baseline: str | None, interval: str) -> None:
         words = [label(method) for method in self.methods]
         if baseline is not None and self.swept and not self.select:
-            raise UserError(
-                "--baseline: a sweep compares every setting with the recipe's own, method by method; leave it out"
-            )
+            raise UserError(OF_A_SWEEP)
         if baseline is not None and spelt(baseline, words) not in words:
             raise UserError(f"--baseline: {baseline!r} is not one of the methods compared: {', '.join(words)}")
         check_interval(interval)

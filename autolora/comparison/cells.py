@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from autolora.comparison.plan import Trial, trial_key
+from autolora.comparison.keys import trial_key
+from autolora.comparison.plan import Trial
 from autolora.errors import UserError
 from autolora.runs.folders import TUNING
 from autolora.runs.lock import HeldError, Holder, Lock

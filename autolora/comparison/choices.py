@@ -16,6 +16,7 @@ from autolora.tables import Cell, Row
 
 SHARE = 0.1  # of the training split that a rate is scored on
 STEM = "tuning"
+_FELL_OUT = ("failed", "cancelled", "running", "partial", "missing")  # cells of trials that say nothing of their rates
 
 Key = tuple[str, MethodSettings]  # a recipe's name, and a method without a rate
 
@@ -130,6 +131,14 @@ def tuning_table(rows: Sequence[Row]) -> Captioned:
         rows: From `Tuning.rows`, or as tuning.json has them.
     """
     notes = [_held_out_note(rows)]
+    lacking: dict[tuple[Cell, str], list[str]] = {}
+    for row in rows:
+        for rate in (name for name in row if _is_rate(name) and row[name] in _FELL_OUT):
+            lacking.setdefault((row["task"], rate), []).append(str(row["method"]))
+    notes += [
+        f"{task}, {', '.join(methods)}: not chosen among, as its trial failed: {rate}."
+        for (task, rate), methods in lacking.items()
+    ]
     at_end: dict[tuple[Cell, str], list[str]] = {}
     for row in rows:
         if said := _near_an_end(row) if row.get("range") else _at_an_end(row):
@@ -143,7 +152,7 @@ def tuning_table(rows: Sequence[Row]) -> Captioned:
 def _at_an_end(row: Row) -> str:
     """What is to be said of a grid whose best rate is its smallest or its largest; "" for nothing."""
     grid = sorted((name for name in row if _is_rate(name)), key=float)
-    if row.get("chosen") not in (grid[:1] + grid[-1:]):
+    if row.get("chosen") not in (grid[:1] + grid[-1:]) or any(row[name] in _FELL_OUT for name in grid):
         return ""
     return f"the best rate is the {'smallest' if row['chosen'] == grid[0] else 'largest'} of the grid, {row['chosen']}"
 
@@ -169,7 +178,18 @@ def shown_score(result: Result) -> Cell:
     """
     if has_score(result):
         return result.score
-    return "no score" if result.state == "success" else result.state
+    if result.state == "success":
+        return "no score"
+    return result.state if fell_out(result) else "diverged"
+
+
+def fell_out(result: Result) -> bool:
+    """Whether a trial says nothing of its setting: it failed for another reason than that its training diverged.
+
+    Args:
+        result: Of a trial of tuning.
+    """
+    return result.state != "success" and "diverged" not in (result.reason or "")
 
 
 def cost_of(result: Result) -> float:

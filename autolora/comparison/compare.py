@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from autolora.comparison.asked import Asked
+from autolora.comparison.choices import fell_out
 from autolora.comparison.execute import execute
 from autolora.comparison.executor import Executor, Resources
 from autolora.comparison.outcome import Captioned, outcome, write_outcome
@@ -24,7 +25,7 @@ from autolora.comparison.sweep import Leg, arms_of
 from autolora.recipe.schema import MethodSettings, Recipe
 from autolora.recipe.tuning import Rates
 from autolora.runs.folders import COMPARISONS
-from autolora.runs.results import Result
+from autolora.runs.results import Result, read_result
 from autolora.runs.store import Run
 from autolora.tables import Row
 from autolora.trackers.follow import Tracking, following
@@ -42,17 +43,19 @@ class Comparison:
         tables: See `autolora.comparison.outcome`.
         folder: Where the tables are.
         files: Those that were written.
+        lacking: Of the trials by which rates or settings are chosen, those that failed, and not by diverging.
     """
 
     results: tuple[Result, ...]
     tables: tuple[Captioned, ...]
     folder: Path
     files: tuple[Path, ...]
+    lacking: tuple[Result, ...] = ()
 
     @property
     def failed(self) -> int:
-        """How many of the results are no success."""
-        return sum(result.state != "success" for result in self.results)
+        """How many of the results are no success, and how many of the trials that choose."""
+        return sum(result.state != "success" for result in self.results) + len(self.lacking)
 
     def rows(self, stem: str) -> list[Row]:
         """The rows of a table by its name: scores, differences, costs, by_task, tuning, recovery, published, failures.
@@ -138,11 +141,18 @@ def compare(
     run_all = Planned(folder, trials, executor.size).follow(execution)
     if trial is not None:
         return Comparison(tuple(run_one(asked, trials, trial, run_all)), (), folder, ())
-    results, choosing = asked.run(trials, run_all)
+    tried: list[Result] = []
+
+    def noting(part: Sequence[Trial]) -> list[Run]:
+        runs = run_all(part)
+        tried.extend(read_result(run) for each, run in zip(part, runs, strict=True) if each.tuning)
+        return runs
+
+    results, choosing = asked.run(trials, noting)
     arms = arms_of(legs, methods) if legs and not select else None
     tables = outcome(results, baseline, interval, published=published, tuning=choosing, arms=arms)
     files = write_outcome(tables, results, folder, published=published, arms=arms)
-    return Comparison(tuple(results), tuple(tables), folder, tuple(files))
+    return Comparison(tuple(results), tuple(tables), folder, tuple(files), tuple(filter(fell_out, tried)))
 
 
 def _tracking(root: Path, folder: Path, names: Sequence[str]) -> Tracking:

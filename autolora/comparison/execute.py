@@ -17,7 +17,8 @@ from pathlib import Path
 
 from autolora.comparison.cells import Cells
 from autolora.comparison.executor import Executor, Job, Task
-from autolora.comparison.plan import Trial, trial_key
+from autolora.comparison.keys import trial_key
+from autolora.comparison.plan import Trial
 from autolora.comparison.precision import settle, settled
 from autolora.comparison.processes import Processes
 from autolora.comparison.worker import remove_checkpoints

@@ -62,9 +62,11 @@ def scores_by_task(results: Sequence[Result]) -> list[TaskScores]:
         results: Of every trial, successful or not.
 
     Raises:
-        UserError: A recipe, method and seed come twice.
+        UserError: A recipe, method and seed come twice, or a task's scores are of different metrics or examples.
     """
     _check_unique(results)
+    for mine in by_task(results).values():
+        _check_alike([result for result in mine if has_score(result)])
     methods, tasks = methods_of(results), tasks_of(results)
     found = [TaskScores(task, _by_method(mine, methods)) for task, mine in by_task(results).items()]
     if len(tasks) > 1 and _comparable([task for task in found if _has_scores(task)]):
@@ -153,3 +155,31 @@ def _check_unique(results: Sequence[Result]) -> None:
                 f"{result.method}, seed {result.seed}{': ' + where if where else ''}. Leave one out."
             )
         seen[key] = result
+
+
+def _check_alike(results: Sequence[Result]) -> None:
+    """Of one task's scored trials: a run may have been evaluated otherwise since it was compared."""
+    measures: dict[str, Result] = {}
+    rows: dict[tuple[int, str], tuple[str, Result]] = {}
+    for result in results:
+        measures.setdefault(_measure(result), result)
+        if len(measures) > 1:
+            (one, first), (other, second) = measures.items()
+            raise _unlike(first, second, f"{one}, and {other}")
+        for split, found in result.manifest.get("stages", {}).get("eval", {}).get("data", {}).items():
+            known, first = rows.setdefault((result.seed, split), (found, result))
+            if split in {row["split"] for row in result.rows} and known != found:
+                raise _unlike(first, result, f"the same seed, and other rows of split {split!r}")
+
+
+def _measure(result: Result) -> str:
+    """The metric, and how many examples of each split it is over, as far as the run says."""
+    counts = dict.fromkeys(f"{row['examples']} examples of {row['split']}" for row in result.rows if "examples" in row)
+    return " on ".join(filter(None, [str(result.metric), ", ".join(counts)]))
+
+
+def _unlike(one: Result, other: Result, what: str) -> UserError:
+    return UserError(
+        f"{one.recipe}: {one.run} and {other.run} are not measured alike ({what}), so their scores cannot stand in one "
+        "table; evaluate both in the same way (autolora eval RUN), or report them apart"
+    )

@@ -2,7 +2,8 @@
 
 A line for each method, a column for each task (see `autolora.comparison.wide`). Cells are the mean over seeds with the
 sample standard deviation as a subscript: in percent, one decimal; NIST, CIDEr and what exceeds 1 as they are, two
-decimals. The best mean of a column is bold, as are those that look the same. Published rows come after a rule, each
+decimals. The best mean of a column is bold, as are those that look the same; one over fewer seeds than others have is
+marked, and never bold. Published rows come after a rule, each
 marked "(published)"; none of their figures is bold.
 """
 
@@ -10,13 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from autolora.comparison.published import PublishedRow
+from autolora.comparison.published import AS_THEY_ARE, PublishedRow
 from autolora.comparison.wide import Column, Layout, layout
 from autolora.runs.results import Result
 from autolora.safe import latex as escape
 from autolora.safe import latex_comment
-
-_UNBOUNDED = frozenset({"nist", "cider"})
 
 
 def latex(results: Sequence[Result], published: Sequence[PublishedRow] = ()) -> str:
@@ -43,6 +42,7 @@ def latex(results: Sequence[Result], published: Sequence[PublishedRow] = ()) -> 
         [
             r"% needs \usepackage{booktabs}",
             *(f"% {latex_comment(_describe(column))}" for column in plan.columns),
+            *(["% $^{1/5}$: one seed of five has a score"] if any("^{" in line for line in lines) else []),
             *(f"% {latex_comment(_source(row))}" for row, _ in shown),
             rf"\begin{{tabular}}{{lr{'c' * len(plan.columns)}}}",
             r"\toprule",
@@ -78,14 +78,17 @@ def _cell(column: Column, method: str, best: str | None, plan: Layout) -> str:
     score, spread = column.score(method), column.sd(method)
     if score is None:
         return ""
-    text = _number(score, column, plan)
-    mean = rf"\textbf{{{text}}}" if text == best else text
-    return mean if spread is None else rf"{mean}$_{{\pm {_number(spread, column, plan)}}}$"
+    text, lacks = _number(score, column, plan), column.lacks(method)
+    mean = rf"\textbf{{{text}}}" if text == best and not lacks else text
+    over = f"^{{{lacks.replace(' of ', '/')}}}" if lacks else ""
+    under = "" if spread is None else rf"_{{\pm {_number(spread, column, plan)}}}"
+    return f"{mean}${under}{over}$" if under or over else mean
 
 
 def _best(column: Column, plan: Layout) -> str | None:
-    """The text of the best mean; None where fewer than two methods have one."""
-    scores = [score for score in map(column.score, plan.methods) if score is not None]
+    """The text of the best mean; None where fewer than two methods have one. Of fewer seeds than others', none is."""
+    whole = [method for method in plan.methods if not column.lacks(method)]
+    scores = [score for score in map(column.score, whole) if score is not None]
     best = max if column.task_scores.higher_is_better else min
     return _number(best(scores), column, plan) if len(scores) > 1 else None
 
@@ -99,7 +102,7 @@ def _in_percent(column: Column, plan: Layout) -> bool:
     """Of an average: whether all its tasks are."""
     if column.task_scores.is_average:
         return all(_in_percent(task, plan) for task in plan.columns if not task.task_scores.is_average)
-    return column.metric not in _UNBOUNDED and all(abs(value) <= 1 for value in column.values)
+    return column.metric not in AS_THEY_ARE and all(abs(value) <= 1 for value in column.values)
 
 
 def _describe(column: Column) -> str:
@@ -113,8 +116,7 @@ def _published_cells(plan: Layout, row: PublishedRow) -> list[str]:
 
 
 def _published_score(column: Column, row: PublishedRow) -> str:
-    score = row.scores.get(column.name)
-    return "" if score is None else f"{score:.1f}"
+    return row.figure(column.name, column.metric) or ""
 
 
 def _published_average(plan: Layout, row: PublishedRow) -> str:

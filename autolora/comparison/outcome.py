@@ -18,6 +18,7 @@ from autolora.comparison.groups import methods_of, tasks_of
 from autolora.comparison.latex import latex
 from autolora.comparison.published import PublishedRow, published_rows
 from autolora.comparison.recovered import CAPTION, recovery
+from autolora.comparison.statistics import check_interval
 from autolora.comparison.summary import as_json, differences, failures, summary
 from autolora.comparison.wide import glue_wide, task_name
 from autolora.errors import UserError
@@ -35,6 +36,7 @@ TUNING_COST = "tuning s"
 # Tables that not every comparison of the same recipes has, and the list of a sweep's settings.
 OPTIONAL = frozenset({DIFFERENCES, "published", "failures", "tuning", "recovery", SELECTION, SWEEP, Path(FILE).stem})
 PASSES = ("forward passes", "backward passes")
+OF_A_SWEEP = "--baseline: a sweep compares every setting with the recipe's own, method by method; leave it out"
 OURS = ("autolora", "squeeze")  # what is compared with the others, and with each other where there are none
 
 
@@ -125,8 +127,12 @@ def outcome(
         arms: Of a sweep, whose tables have a column for each setting; the baseline is each method's own.
 
     Raises:
-        UserError: There is no such baseline or interval, a recipe, method and seed come twice, or a log is damaged.
+        UserError: There is no such baseline or interval, a sweep is given one, a log is damaged, or as
+            `autolora.comparison.groups.scores_by_task`.
     """
+    check_interval(interval)
+    if baseline and arms is not None:
+        raise UserError(OF_A_SWEEP)
     methods, tasks = methods_of(results), tasks_of(results)
     baseline = spelt(baseline, methods) if baseline else default_baseline(methods)
     baseline = None if arms is not None else baseline
@@ -241,10 +247,11 @@ def _published_rows(results: Sequence[Result]) -> list[PublishedRow]:
 
 
 def _published(results: Sequence[Result]) -> list[Row]:
-    tasks = [name for name in map(task_name, tasks_of(results)) if name]
+    metrics = {name: "" for name in map(task_name, tasks_of(results)) if name}
+    metrics |= {name: str(r.metric) for r in results if r.metric and (name := task_name(r.recipe))}
     rows: list[Row] = []
-    for row in published_rows(tasks):
-        scores = {task: f"{row.scores[task]:.1f}" if task in row.scores else None for task in tasks}
+    for row in published_rows(metrics):
+        scores = {task: row.figure(task, metric) for task, metric in metrics.items()}
         average = None if row.average is None else f"{row.average:g}"
         note = f"{row.source}; {row.note}" if row.note else row.source
         rows.append({"method": row.label, **scores, "average": average, "of tasks": row.averaged, "source": note})

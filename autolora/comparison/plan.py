@@ -12,11 +12,11 @@ rate. So a trial is the same whatever it is compared with, and is run once.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from autolora.comparison.keys import trial_key
 from autolora.comparison.spelling import twice
 from autolora.errors import UserError
 from autolora.methods.base import method_class
@@ -144,21 +144,6 @@ def with_needs(recipe: Recipe) -> Iterator[Recipe]:
     for needed in Trial(recipe, True, None).needs:
         yield from with_needs(needed)
     yield recipe
-
-
-def trial_key(recipe: Recipe) -> str:
-    """What two recipes of one trial have in common: all that has a bearing on the result.
-
-    Args:
-        recipe: With method and seed in it.
-    """
-    values = recipe.model_dump(
-        mode="json", exclude={"description": True, "card": True, "data": {"root"}, "eval": {"submission"}}
-    )
-    for stage in ("search", "retrain"):
-        for field in ("checkpoint_every", "log_every"):
-            values[stage].pop(field)
-    return json.dumps(values, sort_keys=True)
 
 
 def search_key(recipe: Recipe) -> str | None:

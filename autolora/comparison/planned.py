@@ -206,7 +206,7 @@ def _right(cell: Cell) -> bool:
 
 
 def _key(trial: Trial) -> str:
-    from autolora.comparison.plan import trial_key
+    from autolora.comparison.keys import trial_key
 
     return f"{'tuning ' if trial.tuning else ''}{trial_key(trial.recipe)}"
 

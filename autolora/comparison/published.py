@@ -11,6 +11,13 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 GLUE = ("mnli", "sst2", "mrpc", "cola", "qnli", "qqp", "rte", "stsb")
+# What the main figures are of, as our columns call it: `PublishedRow.scores`.
+MAIN = {
+    **dict.fromkeys(GLUE, "accuracy"),
+    **{"cola": "matthews_correlation", "stsb": "pearson"},
+    **{"e2e": "bleu", "webnlg": "bleu", "jnlpba": "f1"},
+}
+AS_THEY_ARE = frozenset({"nist", "cider"})  # not in percent
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,16 @@ class PublishedRow:
     def label(self) -> str:
         """What to call the row, with the mark that it is not one's own."""
         return f"{', '.join(filter(None, (self.method, self.model)))} (published)"
+
+    def figure(self, task: str, metric: str) -> str | None:
+        """What stands beside one's own scores: a figure of the same metric, or None.
+
+        Args:
+            task: Its short name.
+            metric: That one's own scores are of; "" where there are none.
+        """
+        value = self.scores.get(task) if metric in ("", MAIN.get(task)) else self.others.get(task, {}).get(metric)
+        return None if value is None else f"{value:.{2 if metric in AS_THEY_ARE else 1}f}"
 
 
 _ROBERTA, _DEBERTA, _GPT2 = "RoBERTa-base", "DeBERTa-v3-base", "GPT-2 medium"

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from autolora.comparison.choices import Choice, Tuning
 from autolora.comparison.groups import has_score
-from autolora.comparison.plan import Trial, trial_key, trials_of
+from autolora.comparison.keys import trial_key
+from autolora.comparison.plan import Trial, trials_of
 from autolora.comparison.sweep import Leg
 from autolora.comparison.tune import at_rate, held_out, tuned, tuning_seed
 from autolora.errors import UserError

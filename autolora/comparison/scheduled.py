@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 
 from autolora.comparison.asked import Asked, RunAll
 from autolora.comparison.cells import Cells
-from autolora.comparison.plan import Trial, trial_key, with_needs
+from autolora.comparison.keys import trial_key
+from autolora.comparison.plan import Trial, with_needs
 from autolora.comparison.tune import tuned
 from autolora.errors import UserError
 from autolora.recipe.method import label

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from autolora.comparison.choices import cost_of, selection_table, shown_score
 from autolora.comparison.groups import has_score
+from autolora.comparison.keys import trial_key
 from autolora.comparison.outcome import TUNING_COST, Captioned
-from autolora.comparison.plan import Trial, trial_key, trials_of
+from autolora.comparison.plan import Trial, trials_of
 from autolora.comparison.sweep import Leg
 from autolora.comparison.tune import held_out, tuning_seed
 from autolora.recipe.method import label

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from autolora.comparison.arms import Arm, Arms
-from autolora.comparison.plan import trial_key
+from autolora.comparison.keys import trial_key
 from autolora.errors import Fault, RecipeError, UserError
 from autolora.methods.base import method_class
 from autolora.recipe.method import label, shortest

@@ -20,7 +20,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from autolora.comparison.choices import SHARE, Choice, Key, Tuning
-from autolora.comparison.plan import Trial, trial_key, trials_of, with_needs
+from autolora.comparison.keys import trial_key
+from autolora.comparison.plan import Trial, trials_of, with_needs
 from autolora.errors import UserError
 from autolora.recipe.data import HELD_OUT
 from autolora.recipe.fields import MAX_SEED

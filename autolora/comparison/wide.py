@@ -59,6 +59,16 @@ class Column:
         """
         return sd(self._scores(method))
 
+    def lacks(self, method: str) -> str:
+        """``4 of 5``, of the seeds that others have a score for; "" where none is missing.
+
+        Args:
+            method: Its label.
+        """
+        most = max((len(group.scores) for group in self.task_scores.groups.values()), default=0)
+        here = len(self._scores(method))
+        return f"{here} of {most}" if 0 < here < most else ""
+
     @property
     def metric(self) -> str:
         """That the methods are compared by, "" where nothing succeeded."""
@@ -108,7 +118,7 @@ def layout(results: Sequence[Result]) -> Layout:
 def glue_wide(results: Sequence[Result]) -> list[Row]:
     """A row for each method: parameters, then a text for each task and the average, "0.1635 ± 0.0123" (mean ± sd).
 
-    No ± with one seed; empty without a score.
+    No ± with one seed; empty without a score; with "(4 of 5 seeds)" where others have more.
     """
     plan = layout(results)
     rows: list[Row] = []
@@ -166,4 +176,5 @@ def _text(column: Column, method: str) -> str | None:
     score, spread = column.score(method), column.sd(method)
     if score is None:
         return None
-    return f"{score:.4f}" if spread is None else f"{score:.4f} ± {spread:.4f}"
+    text = f"{score:.4f}" if spread is None else f"{score:.4f} ± {spread:.4f}"
+    return f"{text} ({lacks} seeds)" if (lacks := column.lacks(method)) else text

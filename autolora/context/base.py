@@ -12,9 +12,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from autolora.console import warn
 from autolora.context.identity import identity_of
+from autolora.context.rows import hashes_of, rows_of
 from autolora.context.sharding import placed, sharding_faults
-from autolora.data.held_out import hold_out
-from autolora.data.load import content_hash, load_splits
 from autolora.data.splits import Splits
 from autolora.errors import UserError
 from autolora.lora.targets import all_linear, default_targets, head_modules
@@ -109,18 +108,8 @@ class Context:
     @cached_property
     def splits(self) -> Splits:
         """Raw rows of the training split and the evaluation splits, by name, and how they were read."""
-        found = load_splits(self.recipe.data, self.recipe.seed, self.family, model=self.pretrained.name)
-        if (share := self.recipe.retrain.kept_out) is not None:
-            self._keep_out(found, share)
+        found, self._kept_out = rows_of(self.recipe, self.family)
         return found
-
-    def _keep_out(self, found: Splits, share: float) -> None:
-        """Take the rows out of the training split by which weights are chosen: nothing else gets to see them."""
-        data, train = self.recipe.data, self.recipe.data.splits.train
-        rows, seed = found[train], self.recipe.seed
-        parts = hold_out(rows, range(len(rows)), data, self.family, seed, share=share, field="retrain.held_out")
-        found[train] = rows.select(parts.train, keep_in_memory=True)
-        self._kept_out = rows.select(parts.held, keep_in_memory=True)
 
     @property
     def kept_out(self) -> Dataset | None:
@@ -131,7 +120,7 @@ class Context:
     @cached_property
     def hashes(self) -> dict[str, str]:
         """A hash of the rows of each split, by name."""
-        return {name: content_hash(rows) for name, rows in self.splits.items()}
+        return hashes_of(self.splits)
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:

@@ -32,6 +32,9 @@ _REFUSED = {  # fields that are no setting of an experiment, by their beginning
     "method": "methods are compared by --methods, as in --methods lora:4,lora:8; of their rates, sweep "
     "retrain.weights.learning_rate",
     "data.root": "it says where files lie on this machine",
+    **dict.fromkeys(("data.hub", "data.config", "data.revision", "data.path", "data.generated"), _SAME_SCALE),
+    **dict.fromkeys(("data.label", "data.labels", "data.category", "data.missing"), _SAME_SCALE),
+    "data.splits.held_out": _SAME_SCALE,
     "data.splits.eval": _SAME_SCALE,
     "data.evaluation": _SAME_SCALE,
     "data.limits.eval": _SAME_SCALE,

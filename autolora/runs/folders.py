@@ -23,6 +23,7 @@ COMPARISONS = "comparisons"  # in a folder of runs, the tables of comparisons
 TRIALS = "trials.json"  # in a comparison's, the list of its runs
 REMOVED = ".removed"  # the end of the name that a run gets, with a dot in front, to be removed
 MARKED = "removed"  # in a comparison's list of trials: when the run of one was removed
+RUN_NAME = re.compile(r"[0-9]{8}-[0-9]{6}-.")  # how the name of a run's folder begins
 LONGEST = 80  # characters of a method's label in the name of a folder
 
 
@@ -157,9 +158,24 @@ def new_folder(root: Path, recipe: Recipe, now: datetime, folder: str = "") -> P
     Raises:
         UserError: There are too many of this name.
     """
+    return _unused(root / recipe.name / folder, f"{now:%Y%m%d-%H%M%S}-{_of(recipe)}")
+
+
+def told_apart(folder: Path, recipe: Recipe) -> str:
+    """What tells a run's folder from others of the same second, method and seed: ``-2``, or "" of the first.
+
+    Args:
+        folder: Made by `new_folder`.
+        recipe: The run's.
+    """
+    found = re.fullmatch(rf"[0-9]{{8}}-[0-9]{{6}}-{re.escape(_of(recipe))}(-[0-9]+)", folder.name)
+    return found[1] if found else ""
+
+
+def _of(recipe: Recipe) -> str:
+    """What follows the time in a run's name."""
     word = re.sub(r"[^A-Za-z0-9.]+", "-", label(recipe.method))[:LONGEST].rstrip("-.")
-    stem = f"{now:%Y%m%d-%H%M%S}-{'' if word == 'autolora' else word + '-'}{recipe.seed}"
-    return _unused(root / recipe.name / folder, stem)
+    return f"{'' if word == 'autolora' else word + '-'}{recipe.seed}"
 
 
 def _unused(parent: Path, stem: str) -> Path:

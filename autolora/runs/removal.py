@@ -22,13 +22,14 @@ from autolora.runs.folders import (
     COMPARISONS,
     MARKED,
     REMOVED,
+    RUN_NAME,
     STAGES,
     TRIALS,
     all_run_folders,
     held_run,
     is_removed,
 )
-from autolora.runs.inventory import MANIFEST, read_run_state
+from autolora.runs.inventory import MANIFEST, STATUS, read_run_state
 from autolora.runs.lock import HeldError, Lock
 from autolora.runs.summary import size_of
 
@@ -61,11 +62,27 @@ def check_removable(folder: Path) -> None:
         raise UserError(f"{folder} is a link; name the run's own folder, {folder.resolve()}")
     if not held_run(folder):
         raise UserError(f"{folder} is not a run, and is not removed: it has no recipe.yaml and status.json")
+    if not _was_made_here(folder):
+        raise UserError(
+            f"{folder} is not removed: nothing in it says that it is a run's (its name is none, and status.json and "
+            "manifest.json are missing or damaged); look at what is in it, and remove it by hand"
+        )
     if inside := sorted(path for path in all_run_folders(folder) if path != folder):
         raise UserError(f"{folder} holds other runs, such as {inside[0]}, and is not removed")
     for lock in (Lock(folder / ".lock"), *_trials_being_begun(folder)):
         if (holder := lock.holder()) is not None:
             raise UserError(f"{folder} is in use ({holder}), and is not removed; wait for it or stop it")
+
+
+def _was_made_here(folder: Path) -> bool:
+    """Whether it has a run's name or state: many a project has a recipe.yaml and a folder called eval."""
+    if RUN_NAME.match(folder.name):
+        return True
+    for name in (STATUS, MANIFEST):
+        with suppress(UserError):
+            if (folder / name).is_file() and not {"format", "stages"}.isdisjoint(read_run_state(folder / name)):
+                return True
+    return False
 
 
 def _trials_being_begun(folder: Path) -> Iterator[Lock]:

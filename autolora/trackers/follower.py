@@ -14,7 +14,7 @@ from autolora.console import warn
 from autolora.recipe.load import dump_recipe
 from autolora.recipe.method import label
 from autolora.registry import TRACKERS
-from autolora.runs.folders import TRACKING, TUNING
+from autolora.runs.folders import TRACKING, TUNING, told_apart
 from autolora.runs.status import STAGES
 from autolora.runs.store import Run
 from autolora.trackers.base import About, Ended, Tracker, without_secrets
@@ -150,7 +150,7 @@ class Follower:
         if self.group is not None:
             tuning = "tuning-" if self.run.path.parent.name == TUNING else ""
             what = _bounded(f"{recipe.name}-{label(recipe.method)}")
-            name = f"{what}-{recipe.seed}-{tuning}{name[:15]}"  # when it was begun
+            name = f"{what}-{recipe.seed}-{tuning}{name[:15]}{told_apart(self.run.path, recipe)}"  # when it was begun
         plain = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in name)
         return plain + (f"-{self.journal.number}" if self.journal.number > 1 else "")
 

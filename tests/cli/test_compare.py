@@ -47,6 +47,23 @@ def compared(laboratory: Path) -> Path:
     return output
 
 
+def test_a_finished_run_on_other_rows_is_no_trial_of_these(
+    call: Call, copied: Path, laboratory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(laboratory)
+    data = Path(shutil.copytree(laboratory / "data", tmp_path / "elsewhere" / "data"))
+    asked = ("compare", "tiny.yaml", "--methods", "autolora", "--seeds", "3", "--output", copied.parents[1])
+    there = ("--data-root", data.parent)
+    assert call(*asked, *there)[0] == 0, "the same rows, wherever they lie"
+    assert run_folders(copied.parents[1]) == [copied.name]
+    rows = (data / "train.jsonl").read_text(encoding="utf-8").splitlines()
+    (data / "train.jsonl").write_text("\n".join(reversed(rows)) + "\n", encoding="utf-8")
+    for more in ((), ("--dry-run",)):
+        code, out, err = call(*asked, *there, *more)
+        assert (code, out) == (2, "")
+        assert f"{copied} was made of other rows of split 'train' than tiny has now: in one table" in err
+
+
 def test_every_cell_is_a_run_of_its_own_with_its_method_and_seed(compared: Path) -> None:
     found = cells(compared)
     assert list(found) == [(method, seed) for method in METHODS.split(",") for seed in (0, 1)]

@@ -7,8 +7,12 @@ from pathlib import Path
 import pytest
 
 from autolora.cli.report import _each_once
+from autolora.comparison.arms import Arm, Arms
+from autolora.comparison.outcome import outcome
+from autolora.errors import UserError
 from tests.cli.support import Call, autolora, imported, read, said, succeed
 from tests.comparison.support import cell
+from tests.laboratory import of_an_earlier_version
 
 pytestmark = pytest.mark.usefixtures("small_pictures")
 
@@ -61,6 +65,34 @@ def test_a_comparison_lists_its_runs_under_todays_name_and_under_the_earlier_one
     assert (code, out) == (0, f"wrote {folder}/report.html\nwrote {folder}/report.md\n"), err
     page = (folder / "report.md").read_text(encoding="utf-8")
     assert "1 run: 1 task, 1 method, 1 seed." in page
+
+
+def test_a_run_that_was_trained_otherwise_since_is_not_reported_as_the_trial(call: Call, copied: Path) -> None:
+    """Its metrics are as good as any, of another recipe."""
+    other = Path(shutil.copytree(copied, copied.with_name("20261101-000000-4")))
+    for name, old, new in (("recipe.yaml", "seed: 3", "seed: 4"), ("recipe.yaml", "steps: 30", "steps: 31")):
+        text = (other / name).read_text(encoding="utf-8")
+        assert old in text
+        (other / name).write_text(text.replace(old, new, 1), encoding="utf-8")
+        of_an_earlier_version(other)  # which lists no files
+        folder = copied.parents[1] / "comparisons" / "tiny"
+        folder.mkdir(parents=True, exist_ok=True)
+        listed = [{"run": f"../../tiny/{run.name}"} for run in (copied, other)]
+        (folder / "trials.json").write_text(json.dumps(listed))
+        for target in (folder, copied.parent):
+            code, _, err = call("report", target, "--output", folder.parent / "page")
+            assert code == (0 if "seed" in old else 2), err
+    assert all(run.name in err for run in (copied, other))
+    assert "cannot stand in one table: their search.steps is " in err
+
+
+def test_a_report_over_a_sweep_takes_no_baseline() -> None:
+    results = [cell("tiny", f"lora:4 search.rank={rank}", 0, 0.5) for rank in (4, 8)]
+    arms = Arms({each.method: Arm(each.method, "lora:4", {"search.rank": each.method[-1]}) for each in results})
+    with pytest.raises(UserError, match="--baseline: a sweep compares every setting with the recipe's own"):
+        outcome(results, "lora:4", arms=arms)
+    with pytest.raises(UserError, match="interval"):
+        outcome(results[:1], None, "bootstap")
 
 
 def test_todays_list_of_a_comparison_wins_over_an_earlier_one(call: Call, copied: Path) -> None:

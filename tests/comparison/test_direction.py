@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from autolora.comparison.outcome import outcome
 from autolora.comparison.statistics import verdict
 from autolora.comparison.summary import differences, summary
 from autolora.comparison.wide import glue_wide
+from autolora.errors import UserError
 from autolora.methods.grid import best_rank
 from autolora.plots.pareto import Point, front
 from autolora.registry import METRICS
@@ -137,6 +139,28 @@ def test_metrics_whose_greatest_values_differ_have_no_average(metrics: tuple[str
                 made = cell(recipe, method, seed, value, metric=output.name, higher_is_better=output.higher_is_better)
                 found.append(replace(made, scores=(output.score(value),)))
     assert scores_by_task(found)[-1].is_average == has_one
+
+
+def test_scores_of_other_metrics_or_examples_stand_in_no_table() -> None:
+    """A run was evaluated otherwise since: with `eval.metrics`, with `data.limits.eval`, on corrected rows."""
+    rows = {"rows": ({"split": "validation", "examples": 1500},), "manifest": measured("validation", "aa")}
+    alike = [cell("glue/rte", method, 0, 0.5, **rows) for method in ("lora:4", "lora:8")]
+    scores_by_task(alike)
+    for change, said in (
+        ({"metric": "f1"}, "accuracy on 1500 examples of validation, and f1 on 1500 examples of validation"),
+        ({"rows": ({"split": "validation", "examples": 50},)}, "and accuracy on 50 examples of validation"),
+        ({"manifest": measured("validation", "bb")}, "the same seed, and other rows of split 'validation'"),
+    ):
+        with pytest.raises(UserError, match=said):
+            scores_by_task([*alike, cell("glue/rte", "dora:4", 0, 0.5, **{**rows, **change})])
+    # Another seed may have other rows, where they are drawn; the training split's may be what is compared.
+    other = cell("glue/rte", "lora:4", 1, 0.5, **{**rows, "manifest": measured("validation", "bb")})
+    less = cell("glue/rte", "dora:4", 0, 0.5, **{**rows, "manifest": measured("train", "bb")})
+    scores_by_task([*alike, other, less, cell("glue/rte", "lora:8", 1, None, metric="f1")])
+
+
+def measured(split: str, found: str) -> dict[str, Any]:
+    return {"stages": {"eval": {"data": {split: found}}}}
 
 
 def test_tasks_of_one_direction_have_an_average_which_has_it_too() -> None:

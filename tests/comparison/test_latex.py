@@ -7,6 +7,7 @@ import re
 import pytest
 
 from autolora.comparison.latex import escape, latex
+from autolora.comparison.outcome import outcome
 from autolora.comparison.published import GLUE, PUBLISHED, PublishedRow, published_rows
 from tests.comparison.support import TWO, cell, cells
 
@@ -31,7 +32,7 @@ def parse(text: str) -> list[list[str]]:
             bare = re.sub(r"\\[&%$#_{}]", "", text_of_cell)
             assert bare.count("{") == bare.count("}")
             assert bare.count("$") % 2 == 0
-            assert not re.search(r"[%#~^<>|]", bare)
+            assert not re.search(r"[%#~^<>|]", re.sub(r"\$[^$]*\$", "", bare))
             assert "_" not in re.sub(r"\$[^$]*\$", "", bare)
             assert not re.match(r"\s*[\[*]", bare)
         lines.append([found_cell.strip() for found_cell in found])
@@ -44,13 +45,14 @@ def test_the_table_is_as_worked_by_hand() -> None:
         "% MRPC: accuracy\n"
         "% RTE: accuracy\n"
         "% Average: mean of 2 tasks\n"
+        "% $^{1/5}$: one seed of five has a score\n"
         "\\begin{tabular}{lrccc}\n"
         "\\toprule\n"
         "Method & Parameters & MRPC & RTE & Average \\\\\n"
         "\\midrule\n"
-        "lora:4 &  & \\textbf{85.0}$_{\\pm 7.1}$ & 60.0$_{\\pm 10.0}$ & \\textbf{72.5}$_{\\pm 10.6}$ \\\\\n"
-        "autolora &  & 78.3$_{\\pm 7.6}$ & 62.0$_{\\pm 9.2}$ & 70.2$_{\\pm 8.4}$ \\\\\n"
-        "full\\_x & 33,024 &  & \\textbf{65.0} &  \\\\\n"
+        "lora:4 &  & 85.0$_{\\pm 7.1}^{2/3}$ & 60.0$_{\\pm 10.0}$ & 72.5$_{\\pm 10.6}^{2/3}$ \\\\\n"
+        "autolora &  & 78.3$_{\\pm 7.6}$ & \\textbf{62.0}$_{\\pm 9.2}$ & 70.2$_{\\pm 8.4}$ \\\\\n"
+        "full\\_x & 33,024 &  & 65.0$^{1/3}$ &  \\\\\n"
         "\\bottomrule\n"
         "\\end{tabular}\n"
     )
@@ -122,13 +124,38 @@ def test_a_published_average_over_the_tables_tasks_needs_no_note() -> None:
 
 
 def test_published_rows_without_a_cell_in_the_table_are_left_out() -> None:
-    lines = parse(latex(cells({("glue/cola", "lora"): [0.5]}), PUBLISHED))
+    lines = parse(latex(cells({("glue/cola", "lora"): [0.5]}, metric="matthews_correlation"), PUBLISHED))
     assert [(line[0], line[2]) for line in lines[4:]] == [
         ("LoRA r=8, RoBERTa-base (published)", "63.4"),
         ("LoRA, RoBERTa-base (published)", "63.3"),
         ("AdaLoRA, RoBERTa-base (published)", "62.0"),
     ]
     assert "published" not in latex(cells({("mine/cola", "lora"): [0.5]}), PUBLISHED)
+
+
+@pytest.mark.parametrize(
+    ("task", "metric", "figure"),
+    [
+        ("glue/cola", "matthews_correlation", "63.4"),
+        ("glue/stsb", "pearson", "91.5"),
+        ("glue/stsb", "spearman", "91.3"),
+        ("glue/mrpc", "accuracy", "89.7"),
+        ("nlg/e2e", "bleu", "70.4"),
+        ("nlg/e2e", "nist", "8.85"),
+        ("nlg/e2e", "cider", "2.53"),
+    ],
+)
+def test_published_figures_are_of_ones_own_metric(task: str, metric: str, figure: str) -> None:
+    lines = parse(latex(cells({(task, "lora"): [0.5]}, metric=metric), PUBLISHED))
+    assert figure in [line[2] for line in lines[4:] if line[0].startswith("LoRA") and "users" not in line[0]]
+
+
+@pytest.mark.parametrize(("task", "metric"), [("glue/mrpc", "f1"), ("glue/cola", "accuracy"), ("nlg/e2e", "ter")])
+def test_figures_of_another_metric_do_not_stand_in_ones_column(task: str, metric: str) -> None:
+    results = cells({(task, "lora"): [0.5]}, metric=metric)
+    assert not any(line[2] for line in parse(latex(results, PUBLISHED))[4:] if line)
+    rows = [row for table in outcome(results, published=True) if table.stem == "published" for row in table.rows]
+    assert not any(row[task.partition("/")[2]] for row in rows)
 
 
 def test_published_rows_are_those_of_the_tasks() -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from autolora.comparison.execute import execute
-from autolora.comparison.plan import plan, trial_key
+from autolora.comparison.keys import trial_key
+from autolora.comparison.plan import plan
 from autolora.comparison.precision import settle
 from autolora.context.base import Context
 from autolora.experiment.preflight import load_recipe

@@ -13,7 +13,8 @@ import pytest
 
 from autolora.comparison import rate_search
 from autolora.comparison.choices import tuning_table
-from autolora.comparison.plan import Trial, trial_key
+from autolora.comparison.keys import trial_key
+from autolora.comparison.plan import Trial
 from autolora.comparison.rate_search import check_optuna, planned_search, search_rates
 from autolora.comparison.sweep import Leg
 from autolora.errors import UserError

@@ -10,8 +10,9 @@ import pytest
 from autolora.comparison.arms import CAUTION, Arms, read_arms
 from autolora.comparison.asked import Asked
 from autolora.comparison.compare import comparison_folder
+from autolora.comparison.keys import trial_key
 from autolora.comparison.outcome import outcome, write_outcome
-from autolora.comparison.plan import plan, trial_key
+from autolora.comparison.plan import plan
 from autolora.comparison.precision import settle, settled
 from autolora.comparison.select import Selected
 from autolora.comparison.sweep import Leg, arms_of, legs_of

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from scipy import stats
 
+from autolora.comparison.latex import latex
 from autolora.comparison.summary import as_json, differences, failures, summary
 from autolora.comparison.wide import glue_wide, task_name
 from autolora.errors import UserError
@@ -25,6 +26,17 @@ COST: dict[str, Any] = {"search_seconds": 10.0, "retrain_seconds": 5.0, "forward
 def pick(rows: list[Any], task: str, method: str) -> dict[str, Any]:
     (row,) = [row for row in rows if (row["task"], row["method"]) == (task, method)]
     return dict(row)
+
+
+def test_a_mean_over_fewer_seeds_says_so_wherever_it_stands() -> None:
+    found = cells({("glue/rte", "lora:4"): [0.5, 0.6, 0.7], ("glue/rte", "dora:4"): [0.9, None, None]})
+    by_method = {row["method"]: row["RTE"] for row in glue_wide(found)}
+    assert by_method == {"lora:4": "0.6000 ± 0.1000", "dora:4": "0.9000 (1 of 3 seeds)"}
+    lines = latex(found).splitlines()
+    assert "% $^{1/5}$: one seed of five has a score" in lines
+    assert any(line.startswith("dora:4") and "90.0$^{1/3}$" in line and "textbf" not in line for line in lines)
+    whole = cells({("glue/rte", "lora:4"): [0.5, 0.6], ("glue/rte", "dora:4"): [0.9, 0.8]})
+    assert "^{" not in latex(whole)
 
 
 def test_a_row_of_the_summary_is_as_worked_by_hand() -> None:
@@ -226,7 +238,7 @@ def test_the_wide_table_has_glues_tasks_in_the_papers_order() -> None:
     assert list(rows[0]) == ["method", "parameters", "MRPC", "CoLA", "RTE", "nlg/e2e", "average"]
     assert list(rows[0].values()) == [
         *("lora:4", 100),
-        *("0.8500 ± 0.0707", None, "0.6000 ± 0.1000", "0.5000", None),
+        *("0.8500 ± 0.0707 (2 of 3 seeds)", None, "0.6000 ± 0.1000", "0.5000", None),
     ]
     assert rows[1]["CoLA"] == "0.1635"
     assert "0.7833 ± 0.0764" in to_markdown(rows)

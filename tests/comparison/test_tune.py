@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from autolora.comparison.choices import Choice, Tuning, tuning_table
+from autolora.comparison.keys import trial_key
 from autolora.comparison.outcome import Captioned, outcome
-from autolora.comparison.plan import check_plan, trial_key
+from autolora.comparison.plan import check_plan
 from autolora.comparison.tune import check_tuning, reported_results, reported_trials, tuning_seed, tuning_trials
 from autolora.errors import UserError
 from autolora.experiment.preflight import load_recipe
@@ -88,8 +89,16 @@ def test_methods_at_the_same_edge_share_a_line() -> None:
 
 @pytest.mark.parametrize("scores", [(0.1, 0.9, 0.2), (0.1, 0.9, None), (None, None, None)])
 def test_nothing_is_said_where_the_winner_has_neighbours_or_there_is_none(scores: tuple[float | None, ...]) -> None:
-    (about,) = table(choice(*scores)).notes
+    (about,) = table(choice(*scores, reason="step 3: the loss is nan: the training has diverged")).notes
     assert "on 10% of the training split, held out, with seed 9, which is not reported" in about
+
+
+def test_a_trial_that_failed_for_another_reason_is_named_and_no_edge_is_seen_behind_it() -> None:
+    found = table(choice(0.5, 0.2, None, reason="No space left on device"), choice(0.5, 0.2, None, word="lora:2"))
+    assert found.notes[1:] == ("tiny, lora:4, lora:2: not chosen among, as its trial failed: 0.001.",)
+    assert [row["0.001"] for row in found.rows] == ["failed", "failed"]
+    (row,) = table(choice(0.5, 0.2, None, reason="the training has diverged")).rows
+    assert row["0.001"] == "diverged"
 
 
 def test_a_rate_is_shown_with_every_digit_that_it_was_trained_with() -> None:

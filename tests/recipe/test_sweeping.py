@@ -30,8 +30,8 @@ def test_the_points_are_the_product_the_last_field_the_quickest() -> None:
         ("search.threshold=null,0.5", [None, 0.5]),
         ("search.meta_learning=true,false", [True, False]),
         ("model.target_modules=all-linear,[query, value]", ["all-linear", ["query", "value"]]),
-        ("data.config=2001-2004,x", ["2001-2004", "x"]),  # text: no range
-        ('data.config="4","a,b"', ["4", "a,b"]),
+        ("model.revision=2001-2004,x", ["2001-2004", "x"]),  # text: no range
+        ('model.revision="4","a,b"', ["4", "a,b"]),
     ],
 )
 def test_values_are_typed_as_yaml(text: str, expected: list[object]) -> None:
@@ -92,6 +92,14 @@ def test_everything_that_is_wrong_is_said_at_once() -> None:
 def test_what_cannot_be_is_refused(texts: list[str], said: str) -> None:
     with pytest.raises(UserError, match=said):
         parse_sweep(texts)
+
+
+@pytest.mark.parametrize(
+    "field", ["data.path", "data.hub", "data.label", "data.category", "data.missing", "data.splits.held_out"]
+)
+def test_what_changes_the_rows_that_are_measured_is_swept_by_nobody(field: str) -> None:
+    with pytest.raises(UserError, match=rf"{field}: cannot be swept: it changes what is measured"):
+        parse_sweep([f"{field}=0.1,0.2"])
 
 
 def test_seeds_are_said_once() -> None:

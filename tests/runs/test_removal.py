@@ -50,6 +50,24 @@ def test_what_is_no_run_stays(run: Path, tmp_path: Path) -> None:
     assert (run / "recipe.yaml").is_file()
 
 
+def test_a_project_with_names_like_a_runs_stays(tmp_path: Path) -> None:
+    (tmp_path / "proj" / "eval").mkdir(parents=True)
+    for name, content in (("recipe.yaml", "name: mine"), ("eval/notes.md", "mine"), ("status.json", '{"mine": 1}')):
+        (tmp_path / "proj" / name).write_text(content)
+    for name in ("status.json", "recipe.yaml"):
+        with pytest.raises(UserError, match=r"is not removed: nothing in it says that it is a run's"):
+            remove(tmp_path / "proj")
+        (tmp_path / "proj" / name).rename(tmp_path / "proj" / "manifest.json")
+    assert (tmp_path / "proj" / "eval" / "notes.md").read_text() == "mine"
+
+
+def test_a_run_under_another_name_is_removed_by_what_its_state_says(run: Path) -> None:
+    run = run.rename(run.with_name("my best run"))
+    (run / "status.json").write_text("{")
+    remove(run)
+    assert not run.exists()
+
+
 def test_what_a_tracker_keeps_of_a_run_is_no_run(run: Path) -> None:
     root = run.parents[1]
     comparison = root / "comparisons" / "tiny"
