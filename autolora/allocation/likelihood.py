@@ -19,12 +19,12 @@ from transformers import PreTrainedModel
 
 from autolora.allocation.rows import packed_examples, rows_of
 from autolora.errors import UserError
+from autolora.training.batches import IGNORED
 from autolora.training.sampling import Sampled, sampled_categorical, sampled_gaussian
 from autolora.training.seeds import kept_generators
 
 Likelihood = Literal["categorical", "gaussian"] | Callable[[Any], Distribution | Tensor]
 
-IGNORED = -100
 _LABELS = ("labels", "label", "label_ids")
 _CAUSAL = ("ForCausalLM", "LMHeadModel")
 _CATEGORICAL = (
@@ -76,13 +76,13 @@ class Predictive:
     """
 
     def __init__(self, model: nn.Module, base: nn.Module, likelihood: Likelihood | None = None) -> None:
-        self.model = model
+        self.model, self.inferred = model, likelihood is None
         self.likelihood: Likelihood = infer(base) if likelihood is None else likelihood
         if not callable(self.likelihood) and self.likelihood not in ("categorical", "gaussian"):
             raise UserError(
                 f"likelihood: must be 'categorical', 'gaussian' or a function of the prediction, got {likelihood!r}"
             )
-        self.causal = isinstance(base, PreTrainedModel) and type(base).__name__.endswith(_CAUSAL)
+        self.causal = isinstance(base, PreTrainedModel) and _shifts(base)
         self.inputs = _positional(base)
         # These make the decoder's inputs of the labels.
         self.decodes = isinstance(base, PreTrainedModel) and bool(base.config.is_encoder_decoder)
@@ -133,19 +133,49 @@ class Predictive:
         return getattr(output, "logits", output)
 
     def _categorical(self, logits: Tensor, batch: Any, draws: torch.Generator) -> Sampled:
+        if logits.ndim > 3:
+            raise UserError(
+                f"a prediction of shape {tuple(logits.shape)} is not (examples, classes) or (examples, positions, "
+                "classes); say what it means by likelihood=lambda logits: torch.distributions.Categorical("
+                "logits=logits.movedim(1, -1)), where dimension 1 has the classes"
+            )
+        if self.inferred and _several_labels(batch):
+            raise UserError(
+                "the labels are floating point, as those of several classes at a time are, and config.problem_type "
+                "does not say what the prediction means; say likelihood=lambda logits: "
+                "torch.distributions.Bernoulli(logits=logits), or set problem_type"
+            )
         if logits.ndim < 2 or logits.shape[-1] < 2:
             raise UserError(
                 f"a prediction of shape {tuple(logits.shape)} is not categorical: the last dimension has the logits of "
                 "two classes or more; of a single logit say likelihood=lambda logit: "
                 "torch.distributions.Bernoulli(logits=logit), of means 'gaussian'"
             )
-        counts = _counts(logits, batch)
-        if self.causal:
+        counts = self._counts(logits, batch)
+        if self.causal and logits.ndim == 3:
             packed = packed_examples(batch)
             counts, logits = counts[:, 1:], logits[:, :-1]
             if packed is not None:  # the last position of an example does not predict the next example's first
                 counts = counts & (packed[:, 1:] == packed[:, :-1])
         return Sampled(sampled_categorical(logits, draws, counts), int(counts.sum()))
+
+    def _counts(self, logits: Tensor, batch: Any) -> Tensor:
+        """Which units count, booleans of the logits' shape without the classes."""
+        shape = logits.shape[:-1]
+        if isinstance(batch, Mapping) and len(shape) == 2:
+            labels, mask = batch.get("labels"), None if self.decodes else batch.get("attention_mask")
+            if isinstance(labels, Tensor) and labels.shape == shape:
+                return labels != IGNORED
+            for name, each in (("labels", labels), ("attention_mask", mask)):
+                if name == "attention_mask" and isinstance(mask, Tensor) and mask.shape == shape:
+                    return mask.bool()
+                if isinstance(each, Tensor) and each.ndim == 2 and not each.is_floating_point():
+                    raise UserError(
+                        f"a prediction of shape {tuple(logits.shape)} is of {tuple(shape)} positions, and {name} of "
+                        f"{tuple(each.shape)}: which of them count cannot be told (the last dimension of logits has "
+                        "the classes); say what they mean by a function as the likelihood"
+                    )
+        return torch.ones(shape, dtype=torch.bool, device=logits.device)
 
 
 def _positional(base: nn.Module) -> int | None:
@@ -158,16 +188,18 @@ def _positional(base: nn.Module) -> int | None:
     return sum(each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD) for each in parameters)
 
 
-def _counts(logits: Tensor, batch: Any) -> Tensor:
-    """Which units count, booleans of the logits' shape without the classes."""
-    shape = logits.shape[:-1]
-    if isinstance(batch, Mapping) and len(shape) == 2:
-        labels, mask = batch.get("labels"), batch.get("attention_mask")
-        if isinstance(labels, Tensor) and labels.shape == shape:
-            return labels != IGNORED
-        if isinstance(mask, Tensor) and mask.shape == shape:
-            return mask.bool()
-    return torch.ones(shape, dtype=torch.bool, device=logits.device)
+def _shifts(base: PreTrainedModel) -> bool:
+    """Whether the logits at a position are of the next one's token: of decoders, whatever the class is called."""
+    names = [each.__name__ for each in type(base).__mro__]
+    if any(name.endswith(_CAUSAL) for name in names):
+        return True
+    generates = any(name.endswith("ForConditionalGeneration") for name in names)
+    return generates and not base.config.is_encoder_decoder and bool(base.can_generate())
+
+
+def _several_labels(batch: Any) -> bool:
+    labels = batch.get("labels") if isinstance(batch, Mapping) else None
+    return isinstance(labels, Tensor) and labels.is_floating_point() and labels.ndim == 2
 
 
 def _drawn(likelihood: Callable[[Any], Distribution | Tensor], prediction: Any, draws: torch.Generator) -> Tensor:

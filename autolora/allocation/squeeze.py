@@ -30,7 +30,9 @@ from autolora.allocation.rows import Rows, rows_of
 from autolora.errors import UserError
 from autolora.lora.adapter import lora_layers, lora_parameters
 from autolora.lora.ranks import Ranks
+from autolora.lora.targets import check_bare
 from autolora.registry import SCORES
+from autolora.training.batches import counts_nothing
 from autolora.training.optimizers import check_held, mend
 
 Loss = Callable[[Any, Any], Tensor]
@@ -83,6 +85,7 @@ def squeeze(
             be inferred, a batch does not fit, or the optimiser does not hold what is trained of the LoRA.
     """
     bound, examples = Budget.of(budget), checked_count(examples)
+    check_bare(model)
     components = _components(model)
     if optimizer is not None:
         check_held(
@@ -130,6 +133,7 @@ def checked_count(examples: object) -> int:
 def _components(model: PeftModel) -> dict[str, Components]:
     if not isinstance(model, PeftModel):
         raise UserError(f"squeeze takes a model with LoRA, from peft.get_peft_model; got a {type(model).__name__}")
+    check_bare(model.get_base_model())
     layers = lora_layers(model)
     if not layers:
         raise UserError("the model has no LoRA layer to squeeze")
@@ -160,7 +164,11 @@ def _first(batches: Iterable[Any], examples: int) -> list[tuple[Any, Rows]]:
 
 
 def _mean_loss(model: nn.Module, batches: Sequence[Any], loss: Loss) -> Callable[[], float]:
-    """The mean loss over the examples of some batches, each batch weighted by how many it has."""
+    """The mean loss over the examples of some batches, each batch weighted by how many it has.
+
+    Those without a single label that counts have none.
+    """
+    batches = [batch for batch in batches if (nothing := counts_nothing(batch)) is None or not bool(nothing)]
     counts = [rows_of(batch).count for batch in batches]
 
     @torch.no_grad()

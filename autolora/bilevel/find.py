@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -17,11 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from autolora.bilevel.loop import BilevelSearch
-from autolora.errors import UserError
+from autolora.console import warn
+from autolora.errors import RunError, UserError
 from autolora.lora.ranks import Ranks
 from autolora.lora.selection import SelectionLoRA, add_selection
+from autolora.lora.targets import check_bare
 from autolora.recipe.schema import Search
-from autolora.training.batches import Batch
+from autolora.training.batches import IGNORED, Batch, counts_nothing
 from autolora.training.compute import Compute
 from autolora.training.finite import Watch
 from autolora.training.gradients import Gradients
@@ -75,6 +78,7 @@ def find_ranks(
         RunError: A loss, a gradient or what is trained is not finite.
     """
     settings = settings or Search()
+    check_bare(model)
     _check_settings(settings)
     total = _total_steps(settings, train_batches)
     train, validation = _Batches(train_batches, "train"), _Batches(validation_batches, "validation")
@@ -97,10 +101,47 @@ def find_ranks(
         watch = Watch("find_ranks", ADVICE)
         for step in range(total):
             losses = search.advance(step)
-            watch.add({**losses, **search.watched()})
+            with _explained(train, validation):
+                watch.add({**losses, **search.watched()})
             on_step(step + 1, losses)
-        watch.look()
-        return search.ranks()
+        with _explained(train, validation):
+            watch.look()
+        return _without_idle(search.ranks(), layers)
+
+
+def _without_idle(ranks: Ranks, layers: Mapping[str, SelectionLoRA]) -> Ranks:
+    """No rank for layers that the loss never reached: nothing was learned of their components, which stayed equal.
+
+    B begins at zero, and gets a gradient in the first step that its layer takes part in.
+    """
+    idle = [name for name, layer in layers.items() if not layer.lora_B.any()]
+    if not idle:
+        return ranks
+    if len(idle) == len(layers):
+        raise UserError(f"the loss depends on none of the {len(layers)} layers, the first of which is {idle[0]}")
+    shown = ", ".join(idle[:8]) + (", …" if len(idle) > 8 else "")
+    warn(f"{len(idle)} of {len(layers)} layers get no rank, since the loss does not depend on them: {shown}")
+    return replace(
+        ranks,
+        by_name={name: 0 if name in idle else rank for name, rank in ranks.items()},
+        kept={name: () if name in idle else kept for name, kept in ranks.kept.items()},
+        rule={**ranks.rule, "idle": idle},
+    )
+
+
+@contextmanager
+def _explained(*batches: _Batches) -> Iterator[None]:
+    """Says so where a mean over nothing is the reason for a loss that is no number, and not the training."""
+    try:
+        yield
+    except RunError as error:
+        for each in batches:
+            if each.uncounted is not None and bool(each.uncounted):
+                raise UserError(
+                    f"{each.name}_batches: the labels of a batch are all {IGNORED}, so that its mean loss is over "
+                    "nothing; leave such batches out"
+                ) from error
+        raise
 
 
 def _scalar(loss: Loss, model: nn.Module, batch: Any) -> Tensor:
@@ -116,6 +157,7 @@ class _Batches:
 
     def __init__(self, batches: Iterable[Any], name: str) -> None:
         self.batches, self.name = batches, name
+        self.uncounted: Tensor | None = None  # whether a batch so far has labels, and none that counts
         self._left: Iterator[Any] = iter(())
         self._step, self._begun, self._last = -1, 0, Batch((), 1)
 
@@ -123,6 +165,8 @@ class _Batches:
         """The batch of a step (0-based); steps are asked for in their order."""
         while self._step < step:
             self._last = Batch((self._next(),), units=1)  # the loss is a mean already
+            if (nothing := counts_nothing(self._last.micro[0])) is not None:
+                self.uncounted = nothing if self.uncounted is None else self.uncounted | nothing
             self._step += 1
         return self._last
 

@@ -72,6 +72,7 @@ def _part_files(folder: Path, part: str) -> list[Path]:
         raise UserError(f"split {name!r} is ambiguous in {folder}: {shown}; name the file, suffix included")
     if not found:
         raise _saved(folder / name) if _is_saved(folder / name) else _no_split(folder, name)
+    _check_once(found[0], name)
     return found[0]
 
 
@@ -84,7 +85,24 @@ def _matches(folder: Path, pattern: str) -> list[Path]:
         raise UserError(f"split {GLOB + pattern!r}: no file in {folder} matches the pattern")
     if other := [path.name for path in found if not path.name.endswith(ENDINGS)]:
         raise UserError(f"split {GLOB + pattern!r}: {other[0]} matches, which is no file that ends in {_endings()}")
+    _check_once(found, GLOB + pattern)
     return found
+
+
+def _check_once(files: Sequence[Path], split: str) -> None:
+    """Refuse files of a split that are one file in two forms, or some shards of several: rows twice, or too few."""
+    forms: dict[Path, Path] = {}
+    sharded: dict[Path, None] = {}
+    for path in files:
+        if (twin := forms.setdefault(path.with_name(_stem(path)), path)) is not path:
+            raise UserError(
+                f"split {split!r}: {twin.name} and {path.name} in {path.parent} are one file in two forms, whose rows "
+                "would count twice; remove one of them, or name the files"
+            )
+        if shard := _SHARD.fullmatch(_stem(path)):
+            sharded[path.parent / shard["split"]] = None
+    for prefix in sharded:
+        _shards(prefix.parent, prefix.name)  # all of them are there
 
 
 def _shards(folder: Path, split: str) -> list[Path]:

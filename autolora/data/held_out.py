@@ -27,8 +27,8 @@ READ_AT_ONCE = 250  # rows in memory
 class Grouping(Protocol):
     """What a task family says of rows that belong together."""
 
-    def groups(self, rows: Any, data: Data) -> Sequence[int] | None:
-        """Which example each row belongs to, from 0 on; None where each is one."""
+    def bundles(self, rows: Any, data: Data) -> Sequence[int] | None:
+        """Which rows have to stay on one side, as numbers from 0 on; None where those of one input have."""
 
 
 @dataclass(frozen=True)
@@ -117,9 +117,9 @@ def part_of(report: Report, rows: datasets.Dataset, positions: Sequence[int], co
 
 def _inputs(rows: datasets.Dataset, data: Data, family: Grouping) -> Sequence[int]:
     """Which input each row has, from 0 on."""
-    groups = family.groups(rows, data)
-    if groups is not None:
-        return groups
+    bundles = family.bundles(rows, data)
+    if bundles is not None:
+        return bundles
     found: dict[str, int] = {}
     return [found.setdefault(json.dumps(cells), len(found)) for cells in _cells(rows, data.columns)]
 

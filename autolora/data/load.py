@@ -52,6 +52,9 @@ class Family(Protocol):
     def groups(self, rows: Any, data: Data) -> Sequence[int] | None:
         """Which example each row of an evaluation split belongs to, from 0 on; None where each is one."""
 
+    def bundles(self, rows: Any, data: Data) -> Sequence[int] | None:
+        """Which rows have to stay together when a part is held out; None where those of one input have."""
+
 
 def load_splits(
     data: Data,

@@ -27,6 +27,7 @@ from autolora.recipe.method import target_limit
 from autolora.recipe.pairs import check_pairs
 from autolora.recipe.schema import Data, Eval, Model, Recipe
 from autolora.registry import TASKS
+from autolora.words import did_you_mean
 
 GENERATED_SPLITS = ("train", "validation")
 GENERATED_COLUMNS = {  # by `data.generated`
@@ -192,7 +193,8 @@ def _local_faults(
         if field == "data.splits.train":
             train = files
             continue
-        if not labelled and not any(data.label in names for names in columns.values()):
+        names = {name for each in columns.values() for name in each}
+        if not labelled and data.label not in names and not did_you_mean(data.label, names):
             unlabelled.update(files)
         if shared := next((mine for file in files for mine in train if file.samefile(mine)), None):
             faults.append(fault_at(field, f"{split!r} is the training split's file, {shared.name}", where))

@@ -52,6 +52,25 @@ def target_modules(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Modul
     return found
 
 
+def check_bare(model: nn.Module) -> None:
+    """Make sure that a model is none that another one is wrapped in: its layers' names would fit no other.
+
+    Args:
+        model: As the caller has it.
+
+    Raises:
+        UserError: It is one of torch's wrappers.
+    """
+    parallel = isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel)
+    # What torch.compile gives: its class lies in a module that takes long to import, and PEFT's pass its attributes on.
+    inside = "module" if parallel else "_orig_mod" if type(model).__name__ == "OptimizedModule" else None
+    if inside is not None:
+        raise UserError(
+            f"the model is a {type(model).__name__}, by whose layers' names no other model could be adapted; pass the "
+            f"model inside: model.{inside}"
+        )
+
+
 def target_shapes(model: nn.Module, names: Sequence[str]) -> dict[str, tuple[int, int]]:
     """(input, output) features of the layers that `names` mean, by full name, in the model's order.
 

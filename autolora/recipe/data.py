@@ -142,6 +142,11 @@ class Data(Section):
             return self
         if self.generated is not None:
             raise ValueError("generated data brings its evaluation split; leave out data.evaluation")
+        if self.root is None and self.hub is not None and other.hub is None:
+            raise ValueError(
+                "evaluation.path counts from data.root, and data of the hub has none: say hub in evaluation, too, or "
+                "have both in files below data.root"
+            )
         if other.columns is not None and len(other.columns) != len(self.columns):
             raise ValueError(
                 f"evaluation.columns are those of data.columns, {len(self.columns)} in their order, "
@@ -160,4 +165,6 @@ class Data(Section):
             return self
         changed = {name: getattr(other, name) for name in ("hub", "config", "revision", "path")}
         changed |= {"columns": other.columns or self.columns, "label": other.label or self.label}
+        if other.path is None:  # the hub's alone: the root is where the training split's files are
+            changed["root"] = None
         return self.model_copy(update={**changed, "evaluation": None})

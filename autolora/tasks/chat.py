@@ -25,12 +25,14 @@ from autolora.tasks.base import Purpose, TeacherForced
 from autolora.tasks.conversations import (
     SYSTEM,
     TOOLS,
+    Turn,
     answered,
     assistants,
     before_answer,
     cells_of,
     conversation,
     key_of,
+    learned_turns,
 )
 from autolora.tasks.cut import Cut
 from autolora.tasks.encoding import Packer, columns_of
@@ -117,6 +119,18 @@ class Chat(Generation):
             found.setdefault(key_of(before_answer(conversation(cells, data, "row"))), len(found))
             for cells in cells_of(rows, data)
         ]
+
+    @override
+    @classmethod
+    def bundles(cls, rows: Any, data: Data) -> Sequence[int]:
+        """Conversations of which one is the beginning of the other: all of the assistant's turns are learned."""
+        asked = [_asked_by_turn(conversation(cells, data, "row")) for cells in cells_of(rows, data)]
+        last, parents = {keys[-1] for keys in asked}, dict[bytes, bytes]()
+        for keys in asked:
+            for key in last.intersection(keys):
+                parents[_root(parents, key)] = _root(parents, keys[-1])
+        found: dict[bytes, int] = {}
+        return [found.setdefault(_root(parents, keys[-1]), len(found)) for keys in asked]
 
     @override
     def grouped(self, rows: Any) -> list[dict[str, Any]]:
@@ -277,3 +291,17 @@ class Chat(Generation):
         template, stop = read_template(about.data), about.evaluation.generation.stop
         ends = end_tokens(about.tokenizer, stop, [Renderer(about.tokenizer, template).end_id])
         return conversed(about, cls.auto_class, ends, template, DATE)
+
+
+def _asked_by_turn(turns: Sequence[Turn]) -> list[bytes]:
+    """What stands before each of the assistant's turns, as hashes; the last is what an evaluation asks."""
+    before = [turns[:k] for k in learned_turns(turns)] or [turns]
+    return [hashlib.sha256(key_of(each).encode("utf-8", "surrogatepass")).digest() for each in before]
+
+
+def _root(parents: dict[bytes, bytes], key: bytes) -> bytes:
+    """The one that stands for all that are joined with a key."""
+    while (above := parents.get(key, key)) != key:
+        parents[key] = parents.get(above, above)
+        key = above
+    return key

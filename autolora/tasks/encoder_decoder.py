@@ -26,11 +26,10 @@ from autolora.tasks.decoding import inner_model
 from autolora.tasks.encoding import Packer, beginning, in_batches
 from autolora.tasks.ends import end_tokens
 from autolora.tasks.generation import Generation
-from autolora.tasks.logits import IGNORED
 from autolora.tasks.references import pairs_of
 from autolora.tasks.token_loss import Pass
 from autolora.tasks.usage import About, Usage, translated
-from autolora.training.batches import Example, TensorBatch
+from autolora.training.batches import IGNORED, Example, TensorBatch
 
 
 class EncoderDecoderGeneration(Generation):

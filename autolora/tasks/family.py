@@ -67,6 +67,8 @@ class Family(ABC):
                     f"{name!r} is a metric of {takes}, and the task's outputs are {cls.gives or 'its own'}",
                     hint,
                 )
+        if not cls.converses:  # where one column may hold both
+            yield from _answers_given(data)
         if cls.one_column and len(data.columns) != 1:
             yield "data.columns", f"{cls.one_column}, got {', '.join(data.columns)}", "name one"
 
@@ -113,6 +115,16 @@ class Family(ABC):
         return None
 
     @classmethod
+    def bundles(cls, rows: Any, data: Data) -> Sequence[int] | None:
+        """Which rows have to stay on one side when a part is held out, from 0 on; None where those of one input have.
+
+        Args:
+            rows: As in `groups`.
+            data: Likewise.
+        """
+        return cls.groups(rows, data)
+
+    @classmethod
     def asked(cls, cells: Mapping[str, Cell], data: Data, place: str) -> dict[str, Cell]:
         """What is asked in a row, without what it may say of the answer.
 
@@ -134,3 +146,17 @@ class Family(ABC):
             about: What it depends on.
         """
         return None
+
+
+def _answers_given(data: Data) -> Iterator[Wrong]:
+    """A label among the inputs: the model would be given what it is asked for."""
+    places = [("data", data.columns, data.label)]
+    if data.evaluation is not None:
+        other = data.source_of("")
+        places.append(("data.evaluation", other.columns, other.label))
+    for place, columns, label in places:
+        if label in columns:
+            message = f"{label!r} is among the columns, too: the model would be given the answer"
+            yield f"{place}.label", message, "take it out of them"
+        if len(set(columns)) < len(columns):
+            yield f"{place}.columns", f"{columns[0]!r} is named twice", "name each column once"

@@ -24,10 +24,10 @@ from autolora.tasks.base import Purpose, Task, TeacherForced
 from autolora.tasks.decoding import decode
 from autolora.tasks.encoding import Packer, beginning, columns_of, in_batches
 from autolora.tasks.ends import end_tokens, separator_token
-from autolora.tasks.logits import IGNORED
 from autolora.tasks.references import check_references, first_rows, grouped, groups_of, pairs_of, several
 from autolora.tasks.scored import Scored
 from autolora.tasks.scored_texts import scored_by_category, scores
+from autolora.training.batches import IGNORED
 
 if TYPE_CHECKING:
     import torch

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-IGNORED = -100  # label of what a loss leaves out
-
 
 def full_precision(logits: Tensor) -> Tensor:
     """Logits of a half-precision pass as float32, in which losses and predictions are computed; others as they are.

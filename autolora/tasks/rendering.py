@@ -80,6 +80,7 @@ class Renderer:
             )
         self.marked = bool(_MARKERS.search(self.template))
         self.end, self.end_id = self._end()
+        self.controls = self._controls()
 
     def text(self, turns: Sequence[Turn], where: str, *, prompt: bool = False) -> str:
         """The conversation as the template writes it.
@@ -113,6 +114,7 @@ class Renderer:
             turns: The last is the user's.
             where: The conversation's place, for messages.
         """
+        self._check_plain(turns, where)
         text = self.text(turns, where, prompt=True)
         return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
@@ -142,6 +144,7 @@ class Renderer:
             kept = kept[: fit[-1] + 1]
 
     def _taught(self, turns: Sequence[Turn], where: str, lost: int) -> Taught:
+        self._check_plain(turns, where)
         whole = self.text(turns, where)
         _check_shown(whole, turns, where, self.named)
         found, thoughtless = [], 0
@@ -194,6 +197,22 @@ class Renderer:
             f"{self.tokenizer.name_or_path} has no token for that, so a model would not learn when to stop; take one "
             "that ends turns with a token of this tokenizer ({{ eos_token }}), plain for instance"
         )
+
+    def _controls(self) -> tuple[str, ...]:
+        """The control tokens that the template writes itself, as texts."""
+        said: list[Turn] = [{"role": "user", "content": "Is it?"}, {"role": "assistant", "content": SAID}]
+        written = self.text(said, "data.template")
+        known = {token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special}
+        return tuple(sorted(token for token in known if token.strip() and token in written))
+
+    def _check_plain(self, turns: Sequence[Turn], where: str) -> None:
+        """Refuse turns whose text would be read as the template's own: it could make turns that no row has."""
+        for i, turn in enumerate(turns, 1):
+            if turn["role"] != "assistant" and (found := [each for each in self.controls if each in turn["content"]]):
+                raise UserError(
+                    f"{where}: the {turn['role']}'s text of turn {i} holds {found[0]!r}, which {self.named} writes "
+                    "around turns, so the model would see others than there are; take it out of the text"
+                )
 
     def _check_markers(
         self, turns: Sequence[Turn], spans: Sequence[int], whole: str, offsets: Sequence[tuple[int, int]], where: str

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from autolora.tasks.logits import IGNORED
+from autolora.training.batches import IGNORED
 
 if TYPE_CHECKING:
     from autolora.training.batches import Example, TensorBatch

@@ -22,8 +22,9 @@ from autolora.recipe.schema import Data, Eval
 from autolora.tasks.base import WHOLE, Purpose, Task
 from autolora.tasks.encoding import beginning, columns_of, cut_off, first_pieces, in_batches, spaced, wants_spaces
 from autolora.tasks.family import Wrong
-from autolora.tasks.logits import IGNORED, full_precision
+from autolora.tasks.logits import full_precision
 from autolora.tasks.scored import Scored
+from autolora.training.batches import IGNORED
 
 if TYPE_CHECKING:
     import torch

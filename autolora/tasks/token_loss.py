@@ -28,9 +28,10 @@ from torch.utils.checkpoint import checkpoint
 from autolora.console import warn
 from autolora.tasks.decoding import inner_model
 from autolora.tasks.hidden_states import HiddenStates, before_head, vocabulary
-from autolora.tasks.logits import IGNORED, full_precision
+from autolora.tasks.logits import full_precision
 from autolora.tasks.output_head import OutputHead
 from autolora.tasks.token_scores import TokenScores
+from autolora.training.batches import IGNORED
 from autolora.training.sampling import Sampled, drawn, sampled_categorical, uniform_numbers
 
 WHOLE = 256 * 2**20  # bytes of float32 logits that are made at once

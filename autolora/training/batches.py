@@ -18,6 +18,7 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from autolora.training.seeds import derive, generator
 
+IGNORED = -100  # label of what a loss leaves out, as torch and transformers have it
 Example = Mapping[str, Any]
 TensorBatch = dict[str, Tensor]
 Collate = Callable[[Sequence[Example]], TensorBatch]
@@ -48,6 +49,21 @@ def load_of_batch(batch: Any) -> dict[str, object]:
     if not isinstance(ids, Tensor) or ids.ndim != 2:
         return {}
     return {"examples": ids.shape[0], "tokens": ids.shape[1]}
+
+
+def counts_nothing(batch: Any) -> Tensor | None:
+    """Whether a batch has labels and none of them counts, so that the mean loss is over nothing.
+
+    Args:
+        batch: What a model takes.
+
+    Returns:
+        A boolean on the batch's device, which nobody has waited for; None where there are no labels.
+    """
+    labels = batch.get("labels") if isinstance(batch, Mapping) else None
+    if not isinstance(labels, Tensor) or labels.is_floating_point() or not labels.numel():
+        return None
+    return (labels == IGNORED).all()
 
 
 class Batches(Protocol):

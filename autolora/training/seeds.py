@@ -27,12 +27,16 @@ def derive(seed: int, *labels: str | int) -> int:
 
 
 def seed_torch(seed: int) -> None:
-    """Seed torch's generators of every device; no device is waited for.
+    """Seed the generators that a pass may draw from: torch's of every device, Python's and NumPy's.
+
+    SpecAugment's masks are NumPy's, and a loss of the user's own may draw from any. No device is waited for.
 
     Args:
         seed: In [0, 2**63).
     """
     torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
 
 
 def generator(seed: int) -> torch.Generator:

@@ -11,9 +11,19 @@ import torch
 from peft import PeftModel, get_peft_model_state_dict
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers import LlamaConfig, LlamaForCausalLM
 
 import autolora
-from tests.allocation.models import plain, with_lora
+from autolora.allocation.squeeze import _mean_loss, _own_loss
+from tests.allocation.models import adapted, plain, token_batch, with_lora
+
+SMALL = {
+    "vocab_size": 40,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "initializer_range": 0.2,
+}
 
 X = [torch.randn(10, 6, generator=torch.Generator().manual_seed(i)) for i in range(3)]
 
@@ -39,6 +49,38 @@ def test_a_compiled_model_is_measured_as_it_is_written() -> None:
     alone = plain()
     assert ranks == autolora.squeeze(alone, X, 0.5, likelihood="gaussian")
     assert torch.allclose(model(X[0]), alone(X[0]))  # the code of the layers before is not used any more
+
+
+def test_a_decoder_is_measured_as_one_whatever_it_is_called() -> None:
+    """Models with images and a class of one's own predict the next token, too."""
+
+    class MineForConditionalGeneration(LlamaForCausalLM):
+        pass
+
+    class Mine(LlamaForCausalLM):
+        pass
+
+    found, batch = [], token_batch(padded=False)
+    labels = torch.full_like(batch["input_ids"], -100)
+    labels[:, -1] = batch["input_ids"][:, -1]
+    for kind, likelihood in ((LlamaForCausalLM, None), (MineForConditionalGeneration, None), (Mine, "categorical")):
+        torch.manual_seed(0)
+        config = LlamaConfig(**SMALL, intermediate_size=24, num_key_value_heads=1)
+        model = with_lora(kind(config), ["q_proj", "down_proj"])
+        found.append(autolora.squeeze(model, [{**batch, "labels": labels}], 0.3, likelihood=likelihood))
+    assert found[0] == found[1] == found[2]
+
+
+def test_batches_without_a_label_that_counts_have_no_part_in_a_measured_rise() -> None:
+    batch = token_batch()
+    batch["labels"] = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
+    nothing = {**token_batch(seed=9), "labels": torch.full_like(batch["labels"], -100)}
+    rises = []
+    for given in ([batch], [batch, nothing]):
+        model = adapted("llama", dropout=0.0, dtype=torch.float32)
+        loss = _mean_loss(model, given, _own_loss)
+        rises.append(loss())
+    assert rises[0] == rises[1]
 
 
 class Encoder(nn.Module):

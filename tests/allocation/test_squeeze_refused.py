@@ -8,6 +8,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
+from transformers import BertConfig, BertForSequenceClassification
 
 import autolora
 from autolora.errors import UserError
@@ -68,6 +69,18 @@ def one_output() -> Any:
     return with_lora(nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 1)), ["0"])
 
 
+def several_labels() -> Any:
+    """Whose configuration says nothing of that before a pass with labels."""
+    return with_lora(BertForSequenceClassification(BertConfig(**_SMALL, num_labels=5)), ["query"])
+
+
+def image() -> Any:
+    return with_lora(nn.Sequential(nn.Linear(6, 6)), ["0"])
+
+
+_SMALL: dict[str, Any] = {"num_hidden_layers": 1, "vocab_size": 40, "hidden_size": 16, "num_attention_heads": 2}
+MANY = [{**batch, "labels": torch.rand(4, 5)} for batch in batches()]
+NONE = [{**batch, "labels": torch.full_like(batch["input_ids"], -100)} for batch in batches()]
 GAUSSIAN: dict[str, Any] = {"batches": [torch.randn(5, 4, 6)], "likelihood": "gaussian"}
 FLAT: dict[str, Any] = {**GAUSSIAN, "batches": [torch.randn(5, 6)]}
 OTHERS = torch.optim.SGD([nn.Parameter(torch.zeros(2))], lr=0.1)
@@ -100,6 +113,28 @@ OTHERS = torch.optim.SGD([nn.Parameter(torch.zeros(2))], lr=0.1)
             plain,
             {**FLAT, "budget": {"tolerance": 0.1}, "loss": lambda model, x: model(x)},
             "loss= must give a batch's mean loss, one number; got a Tensor of shape (5, 3)",
+        ),
+        (several_labels, {"batches": MANY}, "the labels are floating point, as those of several classes at a time are"),
+        (
+            image,
+            {"batches": [torch.randn(2, 3, 4, 6)], "likelihood": "categorical"},
+            "a prediction of shape (2, 3, 4, 6) is not (examples, classes) or (examples, positions, classes); say",
+        ),
+        (
+            lambda: adapted("tagging", dtype=torch.float32),
+            {"batches": [{**batches()[0], "labels": torch.zeros(4, 9, dtype=torch.long)}]},
+            "a prediction of shape (4, 7, 5) is of (4, 7) positions, and labels of (4, 9): which of them count",
+        ),
+        (
+            lambda: adapted("llama", dtype=torch.float32),
+            {"batches": NONE, "budget": {"tolerance": 0.1}},
+            "there is no example to measure the components on",
+        ),
+        (lambda: nn.DataParallel(plain()), FLAT, "the model is a DataParallel, by whose layers' names no other model"),
+        (
+            lambda: with_lora(torch.compile(nn.Sequential(nn.Linear(6, 3))), ["0"]),
+            FLAT,
+            "the model is a OptimizedModule, by whose layers' names no other model could be adapted; pass the model",
         ),
         (untrained, {}, "every update is zero, nothing has been trained yet: squeeze after some of the training"),
         (lambda: nn.Linear(2, 2), {}, "squeeze takes a model with LoRA, from peft.get_peft_model; got a Linear"),

@@ -5,6 +5,9 @@ from typing import Any
 
 import pytest
 
+from autolora.data.files import is_local
+from autolora.experiment.preflight import load_recipe
+from autolora.recipe.schema import Data
 from tests.chat_tokenizers import save_model
 from tests.own_data import read, refusal, write
 
@@ -43,6 +46,25 @@ def test_a_part_held_out_of_the_training_split_stays_beside_it(tmp_path: Path, l
     evaluation = {"path": "other", "columns": ["sentence"], "label": "verdict"}
     found = read(write(tmp_path, laboratory, files, splits=splits, evaluation=evaluation))
     assert {name: len(rows["text"]) for name, rows in found.items()} == {"train": 5, "test": 2, "held-out": 5}
+
+
+def test_a_set_of_the_hubs_is_not_looked_for_beside_the_recipe(tmp_path: Path, laboratory: Path) -> None:
+    """A file that happens to be called as its split would be evaluated on."""
+    made = write(
+        tmp_path,
+        laboratory,
+        {"train.jsonl": TRAIN, "../test.jsonl": OTHER},
+        splits={"train": "train", "eval": ["test"]},
+        evaluation={"hub": "someone/some-set", "columns": ["sentence"], "label": "verdict"},
+    )
+    elsewhere = load_recipe(made).data.source_of("test")
+    assert (elsewhere.hub, elsewhere.root, is_local(elsewhere)) == ("someone/some-set", None, False)
+
+
+def test_files_beside_a_set_of_the_hubs_have_no_folder_to_count_from() -> None:
+    with pytest.raises(ValueError, match=r"evaluation\.path counts from data\.root, and data of the hub has none"):
+        Data.model_validate({"hub": "a/b", "evaluation": {"path": "mine"}})
+    Data.model_validate({"hub": "a/b", "root": "/x", "evaluation": {"path": "mine"}})
 
 
 def test_without_labels_it_is_predicted(tmp_path: Path, laboratory: Path) -> None:

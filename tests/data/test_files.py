@@ -31,6 +31,32 @@ def test_a_split_with_two_files_has_to_be_named_in_full(tmp_path: Path) -> None:
     assert [file.name for file in split_files(data(tmp_path), "train.csv")] == ["train.csv"]
 
 
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("part-0.csv", "part-0.csv.gz"), "part-0.csv and part-0.csv.gz in .* are one file in two forms"),
+        (("a.csv", "a.jsonl", "b.csv"), "are one file in two forms, whose rows would count twice"),
+        (("train-00000-of-00003.csv", "train-00002-of-00003.csv"), "of the 3 shards in .* there are 2"),
+        (("x-00000-of-00002.csv", "x-00000-of-00002.jsonl", "x-00001-of-00002.csv"), "in two forms"),
+    ],
+)
+def test_a_folder_of_files_has_every_row_once(tmp_path: Path, names: tuple[str, ...], said: str) -> None:
+    (tmp_path / "train").mkdir()
+    for name in names:
+        (tmp_path / "train" / name).touch()
+    for split in ("train", "glob:train/*"):
+        with pytest.raises(UserError, match=rf"split .*{said}"):
+            split_files(data(tmp_path), split)
+
+
+def test_a_folder_of_other_names_and_whole_shards_is_a_split(tmp_path: Path) -> None:
+    names = ["a-00000-of-00002.csv", "a-00001-of-00002.csv", "b.csv", "c.jsonl"]
+    (tmp_path / "train").mkdir()
+    for name in names:
+        (tmp_path / "train" / name).touch()
+    assert [path.name for path in split_files(data(tmp_path), "train")] == names
+
+
 def test_a_missing_split_lists_those_there_are(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no split 'train' in .*; it has no file that ends in \.jsonl, "):
         split_files(data(tmp_path), "train")

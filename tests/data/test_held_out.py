@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 
 from autolora.context.base import Context
@@ -51,6 +52,23 @@ def read(folder: Path, share: float = 0.1, task: str = "classification", seed: i
 
 def texts(splits: Splits, name: str) -> list[str]:
     return list(splits[name]["sentence"])
+
+
+def test_a_conversation_that_goes_on_stays_with_its_beginning() -> None:
+    """All of the assistant's turns are learned: a longer one would teach the answer that is held out."""
+
+    def said(*texts: str) -> list[dict[str, str]]:
+        return [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(texts)]
+
+    unrolled = [said("hello", "hi", f"q{i}", f"a{i}") for i in range(20)]
+    unrolled += [said("hello", "hi", f"q{i}", f"a{i}", "more", f"b{i}") for i in range(20)]
+    unrolled += [said(f"other {i}", f"c{i}") for i in range(40)]
+    data = Data.model_validate({"path": ".", "columns": ["messages"], "label": "messages"})
+    table = datasets.Dataset.from_dict({"messages": [json.dumps(each) for each in unrolled]})
+    bundles = TASKS.load("chat").bundles(table, data)
+    assert bundles is not None
+    assert [bundles[i] == bundles[20 + i] for i in range(20)] == [True] * 20
+    assert len(set(bundles)) == 60, "those that share a greeting alone are not one bundle"
 
 
 def test_the_share_is_taken_out_of_the_training_split_and_both_keep_the_datas_order(write: Write) -> None:

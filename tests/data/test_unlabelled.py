@@ -42,6 +42,19 @@ def test_no_row_with_a_label_is_a_split_without_labels(
     assert not unlabelled(made, "validation")
 
 
+def test_a_column_of_nearly_the_labels_name_is_no_lack_of_labels(tmp_path: Path, laboratory: Path) -> None:
+    made = own(tmp_path, laboratory, [{"text": "the c", "Label": "x"}])
+    assert "there is no column 'label' in test.jsonl" in (said := refusal(made)) or "'label'" in said
+    assert "did you mean 'Label'?" in said
+
+
+def test_the_answer_is_no_input(tmp_path: Path, laboratory: Path) -> None:
+    for columns in (["text", "label"], ["label"]):
+        said = refusal(own(tmp_path, laboratory, TRAIN, columns=columns))
+        assert "data.label: 'label' is among the columns, too: the model would be given the answer" in said
+    assert "data.columns: 'text' is named twice" in refusal(own(tmp_path, laboratory, TRAIN, columns=["text", "text"]))
+
+
 def test_labels_far_down_are_labels(tmp_path: Path, laboratory: Path) -> None:
     rows = [*[{"text": "the c"}] * 110, {"text": "the d", "label": "x"}]
     assert "test.jsonl:1: 'label' is missing" in refusal(own(tmp_path, laboratory, rows))

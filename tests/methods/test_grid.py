@@ -23,7 +23,7 @@ from autolora.methods.grid import best_rank, steps_of_a_rank
 from autolora.recipe.method import parse_method
 from autolora.recipe.schema import Recipe
 from autolora.runs.store import Run
-from autolora.tasks.logits import IGNORED
+from autolora.training.batches import IGNORED
 from autolora.training.finetune import Finetuning
 from tests.laboratory import tiny_run
 from tests.methods.linked import LAYERS, interrupting, reopened, spent
