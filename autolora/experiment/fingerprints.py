@@ -6,7 +6,7 @@ same fingerprint with probability 2⁻⁶⁴.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -69,7 +69,11 @@ class Contradictions:
 
 
 def fingerprints(
-    rows: Any, columns: Sequence[str], label: str | None, canonical: Callable[[Any], Any] = lambda value: value
+    rows: Any,
+    columns: Sequence[str],
+    label: str | None,
+    canonical: Callable[[Any], Any] = lambda value: value,
+    asked: Iterator[Any] | None = None,
 ) -> Fingerprints:
     """The fingerprints of a split.
 
@@ -78,11 +82,13 @@ def fingerprints(
         columns: Of the input.
         label: The label's column; None where there is none.
         canonical: What is the same for two writings of one label, JSON-able.
+        asked: The inputs, where the columns hold something else, too.
     """
     inputs, pairs = bytearray(), bytearray()
     for cells in columns_of(rows, [*columns, *([label] if label else [])]):
         # What Python writes for texts and lists of them tells any two apart, and ends where it ends.
-        digest = blake2b(repr(cells[: len(columns)]).encode(), digest_size=8)
+        given = cells[: len(columns)] if asked is None else next(asked)
+        digest = blake2b(repr(given).encode("utf-8", "surrogatepass"), digest_size=8)
         inputs += digest.digest()
         if label:
             digest.update(repr(canonical(cells[-1])).encode())

@@ -176,7 +176,8 @@ def _split(context: Context, name: str, *, encode: bool) -> tuple[SplitOverview,
     data, report = context.recipe.data, context.splits.reports[name]
     rows = report.all_rows
     labelled = data.label in rows.column_names
-    prints = fingerprints(rows, data.columns, data.label if labelled else None, _canonical(context))
+    asked = context.family.questions(rows, data)
+    prints = fingerprints(rows, data.columns, data.label if labelled else None, _canonical(context), asked)
     examples = context.examples(name) if encode else None
     found = SplitOverview(
         rows=report.rows,

@@ -33,6 +33,7 @@ from autolora.tasks.conversations import (
     conversation,
     key_of,
     learned_turns,
+    plain,
 )
 from autolora.tasks.cut import Cut
 from autolora.tasks.encoding import Packer, columns_of
@@ -119,6 +120,12 @@ class Chat(Generation):
             found.setdefault(key_of(before_answer(conversation(cells, data, "row"))), len(found))
             for cells in cells_of(rows, data)
         ]
+
+    @override
+    @classmethod
+    def questions(cls, rows: Any, data: Data) -> Iterator[Any]:
+        """The turns before the last of the assistant's: a column of whole conversations holds the answers, too."""
+        return (plain(before_answer(conversation(cells, data, "row"))) for cells in cells_of(rows, data))
 
     @override
     @classmethod

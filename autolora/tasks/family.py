@@ -115,6 +115,16 @@ class Family(ABC):
         return None
 
     @classmethod
+    def questions(cls, rows: Any, data: Data) -> Iterator[Any] | None:
+        """What is asked in each row, JSON-able, where that is not what its input columns hold; None where it is.
+
+        Args:
+            rows: As in `groups`.
+            data: Likewise.
+        """
+        return None
+
+    @classmethod
     def bundles(cls, rows: Any, data: Data) -> Sequence[int] | None:
         """Which rows have to stay on one side when a part is held out, from 0 on; None where those of one input have.
 

@@ -14,6 +14,7 @@ from autolora.context.base import Context
 from autolora.data.load import content_hash, load_splits
 from autolora.data.splits import Splits
 from autolora.errors import RecipeError, UserError
+from autolora.experiment.fingerprints import fingerprints, shared
 from autolora.experiment.overview import overview
 from autolora.experiment.preflight import load_recipe
 from autolora.experiment.prepare import prepare
@@ -69,6 +70,18 @@ def test_a_conversation_that_goes_on_stays_with_its_beginning() -> None:
     assert bundles is not None
     assert [bundles[i] == bundles[20 + i] for i in range(20)] == [True] * 20
     assert len(set(bundles)) == 60, "those that share a greeting alone are not one bundle"
+
+
+def test_a_question_that_is_trained_on_with_another_answer_is_the_same_input() -> None:
+    data = Data.model_validate({"path": ".", "columns": ["messages"], "label": "messages"})
+    found = []
+    for answer in ("one", "two"):
+        turns = [{"role": "user", "content": "how many?"}, {"role": "assistant", "content": answer}]
+        table = datasets.Dataset.from_dict({"messages": [json.dumps(turns)]})
+        found.append(fingerprints(table, data.columns, "messages", asked=TASKS.load("chat").questions(table, data)))
+    same = shared(*found)
+    assert same is not None
+    assert (same.rows, same.other_label) == (1, 1)
 
 
 def test_the_share_is_taken_out_of_the_training_split_and_both_keep_the_datas_order(write: Write) -> None:
