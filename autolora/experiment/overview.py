@@ -16,7 +16,7 @@ import numpy as np
 from autolora.context.base import Context
 from autolora.data.labels import ids, near_twins
 from autolora.experiment.fingerprints import Fingerprints, fingerprints
-from autolora.experiment.pitfalls import contradiction, imbalance, leakage, missing_classes
+from autolora.experiment.pitfalls import contradiction, imbalance, leakage, missing_classes, spelled_controls
 from autolora.tasks.base import Purpose
 from autolora.tasks.encoding import columns_of
 from autolora.training.batches import Example
@@ -257,6 +257,13 @@ def _warnings(context: Context, splits: Mapping[str, tuple[SplitOverview, Finger
         if name != data.splits.train:
             labels = context.task.one_label
             found += leakage(others, prints, name, data.splits.train, data.columns, places, labels=labels)
+    if not context.family.converses:  # which refuses them
+        for name, (split, _) in splits.items():
+            if split.tokens is not None:
+                rows = context.splits.reports[name].all_rows
+                said = [data.label] if split.labelled and not context.task.names else []
+                cells = columns_of(rows, [*data.columns, *said])
+                found += spelled_controls(cells, context.tokenizer.all_special_tokens, name, places)
     return found
 
 

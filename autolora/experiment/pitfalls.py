@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from autolora.data.labels import listed
 from autolora.experiment.fingerprints import Fingerprints, contradictions, shared
@@ -101,6 +103,29 @@ def leakage(
     return [
         f"{found.rows} of {len(evaluated.inputs)} rows of split {split!r} {has} the same {_input(columns)} as a "
         f"training row{with_other}; first {one} and {other}"
+    ]
+
+
+def spelled_controls(cells: Iterator[tuple[Any, ...]], tokens: Sequence[str], split: str, places: Places) -> list[str]:
+    """Whether texts hold what the tokenizer reads as one of its own control tokens, as ``<s>`` or ``[SEP]``.
+
+    Args:
+        cells: The texts of each row, or lists of them.
+        tokens: The tokenizer's, as texts.
+        split: Its name.
+        places: Of its rows.
+    """
+    plain = [re.escape(token) for token in tokens if len(token) > 2]  # a dot may be one, and is in every text
+    if not plain:
+        return []
+    any_of_them = re.compile("|".join(plain))
+    found = [(row, match[0]) for row, texts in enumerate(cells) if (match := any_of_them.search(repr(texts)))]
+    if not found:
+        return []
+    (row, token), have = found[0], "row of split {!r} has" if len(found) == 1 else "rows of split {!r} have"
+    return [
+        f"{len(found)} {have.format(split)} a text that the tokenizer reads as a control token of its own, such as "
+        f"{token!r}; first {places[split](row)}"
     ]
 
 

@@ -52,6 +52,15 @@ def labelled(*labels: str) -> list[dict[str, str]]:
     return [{"text": f"row {i}", "label": label} for i, label in enumerate(labels)]
 
 
+def test_texts_that_spell_a_control_token_are_counted(tmp_path: Path, laboratory: Path) -> None:
+    rows = [*TRAIN, {"text": "the cat [SEP] the dog", "label": "cat"}, {"text": "the [PAD]", "label": "dog"}]
+    said = [each for each in of_rows(tmp_path, laboratory, rows, VALIDATION).warnings if "control token" in each]
+    (only,) = said
+    assert only.startswith("2 rows of split 'train' have a text that the tokenizer reads as a control token of its own")
+    assert only.endswith("train.jsonl:6")
+    assert "such as '[SEP]'" in only
+
+
 def test_rows_labels_and_lengths_are_counted(tmp_path: Path, laboratory: Path) -> None:
     found = of_rows(tmp_path, laboratory, TRAIN, VALIDATION, max_length=6)
     train, validation = found.splits.values()
