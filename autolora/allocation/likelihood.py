@@ -164,12 +164,12 @@ class Predictive:
         shape = logits.shape[:-1]
         if isinstance(batch, Mapping) and len(shape) == 2:
             labels, mask = batch.get("labels"), None if self.decodes else batch.get("attention_mask")
-            if isinstance(labels, Tensor) and labels.shape == shape:
-                return labels != IGNORED
-            for name, each in (("labels", labels), ("attention_mask", mask)):
-                if name == "attention_mask" and isinstance(mask, Tensor) and mask.shape == shape:
-                    return mask.bool()
-                if isinstance(each, Tensor) and each.ndim == 2 and not each.is_floating_point():
+            given = {"labels": labels, "attention_mask": mask}
+            said = {name: each for name, each in given.items() if isinstance(each, Tensor)}
+            for name, each in said.items():  # labels say more than a mask
+                if each.shape == shape:
+                    return each != IGNORED if name == "labels" else each.bool()
+                if each.ndim == 2 and not each.is_floating_point():
                     raise UserError(
                         f"a prediction of shape {tuple(logits.shape)} is of {tuple(shape)} positions, and {name} of "
                         f"{tuple(each.shape)}: which of them count cannot be told (the last dimension of logits has "

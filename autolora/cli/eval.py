@@ -137,14 +137,15 @@ def _harness(
     from autolora.cli.target import existing
 
     run, context = existing(target, options)
-    from autolora.experiment.harness import STEM, measure_with_harness
+    from autolora.experiment.harness import measure_with_harness
+    from autolora.runs.inventory import HARNESS
     from autolora.tables import render
 
     size = context.recipe.eval.batch_size if batch_size is None else batch_size
     rows = measure_with_harness(run, context, replace(asked, batch_size=size, seed=context.recipe.seed))
     console = screen()
     console.print(render(rows, f"{run.recipe.name}, lm-evaluation-harness", console.width))
-    written(console, *(run.path / f"{STEM}.{ending}" for ending in ("md", "csv", "json")))
+    written(console, *(run.path / f"{HARNESS}.{ending}" for ending in ("md", "csv", "json")))
 
 
 def _submit(target: str | None, options: Options) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from autolora.comparison.choices import Tuning, tuning_table
-from autolora.comparison.keys import trial_key
+from autolora.comparison.keys import settings_key, trial_key
 from autolora.comparison.outcome import OF_A_SWEEP, Captioned, spelt
 from autolora.comparison.plan import Trial, check_plan, trials_of
 from autolora.comparison.rate_search import planned_search, search_rates
@@ -36,7 +36,6 @@ from autolora.runs.store import Run
 
 RunAll = Callable[[Sequence[Trial]], list[Run]]
 Came = tuple[list[Result], Captioned | None]  # what is reported, and how it was chosen
-PLAIN = MethodSettings()
 
 
 @dataclass(frozen=True)
@@ -195,7 +194,7 @@ def _bare(recipe: Recipe) -> str:
     """What the trials of one point have in common, whatever the method, the seed and the rows that are held out."""
     splits = recipe.data.splits.model_copy(update={"eval": ("",), "held_out": None})
     data = recipe.data.model_copy(update={"splits": splits})
-    return trial_key(recipe.model_copy(update={"method": PLAIN, "seed": 0, "data": data}))
+    return settings_key(recipe.model_copy(update={"data": data}))
 
 
 def _ended(trials: Sequence[Trial]) -> list[Run | None]:

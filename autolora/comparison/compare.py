@@ -145,7 +145,8 @@ def compare(
 
     def noting(part: Sequence[Trial]) -> list[Run]:
         runs = run_all(part)
-        tried.extend(read_result(run) for each, run in zip(part, runs, strict=True) if each.tuning)
+        of_tuning = [run for each, run in zip(part, runs, strict=True) if each.tuning]
+        tried.extend(read_result(run) for run in of_tuning if run.stage_state("eval") != "success")
         return runs
 
     results, choosing = asked.run(trials, noting)

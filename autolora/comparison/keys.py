@@ -1,10 +1,12 @@
-"""What makes two trials one: ``trial_key(recipe)``."""
+"""What makes two trials one: ``trial_key(recipe)``; and what trials of one recipe share: ``settings_key(recipe)``."""
 
 from __future__ import annotations
 
 import json
 
-from autolora.recipe.schema import Recipe
+from autolora.recipe.schema import MethodSettings, Recipe
+
+_PLAIN = MethodSettings()
 
 
 def trial_key(recipe: Recipe) -> str:
@@ -20,3 +22,12 @@ def trial_key(recipe: Recipe) -> str:
         for field in ("checkpoint_every", "log_every"):
             values[stage].pop(field)
     return json.dumps(values, sort_keys=True)
+
+
+def settings_key(recipe: Recipe) -> str:
+    """What trials of one recipe have in common, whatever their methods and seeds.
+
+    Args:
+        recipe: With method and seed in it.
+    """
+    return trial_key(recipe.model_copy(update={"method": _PLAIN, "seed": 0}))

@@ -11,12 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from autolora.comparison.keys import trial_key
+from autolora.comparison.keys import settings_key
 from autolora.errors import UserError
-from autolora.recipe.schema import MethodSettings
 from autolora.runs.store import Run
-
-_PLAIN = MethodSettings()
 
 
 class Alike:
@@ -35,7 +32,7 @@ class Alike:
         Raises:
             UserError: It has others; the message has the first field.
         """
-        settings = trial_key(run.recipe.model_copy(update={"method": _PLAIN, "seed": 0}))
+        settings = settings_key(run.recipe)
         path, known = self._first.setdefault(group, (run.path, settings))
         if known != settings:
             field, one, other = next(_differences(json.loads(known), json.loads(settings)))

@@ -66,13 +66,15 @@ def _part_files(folder: Path, part: str) -> list[Path]:
             return [folder / name]
         raise _no_split(folder, name)
     found = [[folder / (name + ending)] for ending in ENDINGS if (folder / (name + ending)).is_file()]
-    found += [files for files in (_shards(folder, name), _inside(folder / name)) if files]
+    inside = _inside(folder / name)
+    found += [files for files in (_shards(folder, name), inside) if files]
     if len(found) > 1:
         shown = ", ".join(_shown(files, folder) for files in found)
         raise UserError(f"split {name!r} is ambiguous in {folder}: {shown}; name the file, suffix included")
     if not found:
         raise _saved(folder / name) if _is_saved(folder / name) else _no_split(folder, name)
-    _check_once(found[0], name)
+    if found[0] is inside:  # what lies beside other splits is one file, or all shards
+        _check_once(inside, name)
     return found[0]
 
 

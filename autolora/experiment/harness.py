@@ -9,12 +9,11 @@ from autolora.experiment.base import settle_base
 from autolora.experiment.evaluate import adapter_of
 from autolora.experiment.prepare import prepare
 from autolora.methods.base import method_of
+from autolora.runs.inventory import HARNESS
 from autolora.runs.lock import alone
 from autolora.runs.seal import listing
 from autolora.runs.store import Run
 from autolora.tables import Row, write_table
-
-STEM = "metrics-harness"
 
 
 @alone
@@ -42,6 +41,6 @@ def measure_with_harness(run: Run, context: Context, settings: HarnessSettings) 
     settle_base(run, context)
     model = method_of(run).load(context.model(), context)
     rows = harness_rows(model, context.tokenizer, settings)
-    with listing(run.path, *(f"{STEM}.{ending}" for ending in ("json", "md", "csv"))):
-        write_table(rows, run.path, STEM)
+    with listing(run.path, *(f"{HARNESS}.{ending}" for ending in ("json", "md", "csv"))):
+        write_table(rows, run.path, HARNESS)
     return rows

@@ -24,6 +24,7 @@ FORMAT = 3  # of a run's folder, in its manifest and status; the first have no n
 MANIFEST, STATUS, RECIPE = "manifest.json", "status.json", "recipe.yaml"
 WHOLE = ""  # in place of a stage's name: files of the run as a whole
 BESIDE = "beside"  # likewise: files that are made of the adapter on request, in no stage, and read by no command
+HARNESS = "metrics-harness"  # the stem of the table of lm-evaluation-harness
 _TABLE = (".md", ".csv", ".json")
 _TOPS = {
     **{"search": "search", "retrain": "retrain", "adapter": "retrain", "predictions": "eval"},
@@ -32,7 +33,7 @@ _TOPS = {
 _FILES = {
     **dict.fromkeys((RECIPE, "base.json", "labels.json"), WHOLE),
     **{f"metrics{ending}": "eval" for ending in _TABLE},
-    **{f"metrics-harness{ending}": BESIDE for ending in _TABLE},
+    **{f"{HARNESS}{ending}": BESIDE for ending in _TABLE},
 }
 _OWN = ("README.md",)  # which people edit
 _STATES = ("grid.json", "rises.json", "checkpoint.safetensors")  # they say their own SHA-256

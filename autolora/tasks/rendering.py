@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 DATE = "26 Jul 2024"  # for templates that write today's: what Meta's say where nobody tells them
+SETTING = "data.template"  # where messages about the template itself say that it is
 SAID = "Yes"  # by the assistant, in the conversation that shows how a template ends a turn
 _THOUGHTS = re.compile(r"<think>.*?</think>|^.*?</think>", re.DOTALL)
 _MARKERS = re.compile(r"\{%-?\s*generation\s*-?%\}")
@@ -79,8 +80,9 @@ class Renderer:
                 "as a .jinja file with a date of its own, and name that in data.template"
             )
         self.marked = bool(_MARKERS.search(self.template))
-        self.end, self.end_id = self._end()
-        self.controls = self._controls()
+        sample = self.text([{"role": "user", "content": "Is it?"}, {"role": "assistant", "content": SAID}], SETTING)
+        self.end, self.end_id = self._end(sample)
+        self.controls = self._controls(sample)
 
     def text(self, turns: Sequence[Turn], where: str, *, prompt: bool = False) -> str:
         """The conversation as the template writes it.
@@ -132,6 +134,7 @@ class Renderer:
         Raises:
             UserError: It cannot be told what the assistant says.
         """
+        self._check_plain(turns, where)
         kept = list(turns)
         while True:
             taught = self._taught(kept, where, len(turns) - len(kept))
@@ -144,7 +147,6 @@ class Renderer:
             kept = kept[: fit[-1] + 1]
 
     def _taught(self, turns: Sequence[Turn], where: str, lost: int) -> Taught:
-        self._check_plain(turns, where)
         whole = self.text(turns, where)
         _check_shown(whole, turns, where, self.named)
         found, thoughtless = [], 0
@@ -179,10 +181,8 @@ class Renderer:
             )
         return len(head), end + len(self.end)
 
-    def _end(self) -> tuple[str, int]:
+    def _end(self, text: str) -> tuple[str, int]:
         """The token that ends a turn: the first after what the assistant has said that is no text."""
-        where = "data.template"
-        text = self.text([{"role": "user", "content": "Is it?"}, {"role": "assistant", "content": SAID}], where)
         begin = text.rfind(SAID) + len(SAID)
         encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         special = {*self.tokenizer.all_special_ids, *self.tokenizer.get_added_vocab().values()}
@@ -198,10 +198,8 @@ class Renderer:
             "that ends turns with a token of this tokenizer ({{ eos_token }}), plain for instance"
         )
 
-    def _controls(self) -> tuple[str, ...]:
+    def _controls(self, written: str) -> tuple[str, ...]:
         """The control tokens that the template writes itself, as texts."""
-        said: list[Turn] = [{"role": "user", "content": "Is it?"}, {"role": "assistant", "content": SAID}]
-        written = self.text(said, "data.template")
         known = {token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special}
         return tuple(sorted(token for token in known if token.strip() and token in written))
 
