@@ -23,10 +23,11 @@ from autolora.allocation.budget import Budget, choose, smallest
 from autolora.allocation.components import Components, adapter_of, components_of
 from autolora.allocation.compress import check_config, compress, ranks_of
 from autolora.allocation.evidence import Evidence
-from autolora.allocation.gates import evaluating, measure_gates
+from autolora.allocation.gates import SampledLoss, evaluating, measure_gates
 from autolora.allocation.likelihood import Likelihood, Predictive
 from autolora.allocation.rises import Rises
-from autolora.allocation.rows import Rows, rows_of
+from autolora.allocation.rows import Rows, apart, rows_of
+from autolora.allocation.told import untold
 from autolora.errors import UserError
 from autolora.lora.adapter import lora_layers, lora_parameters
 from autolora.lora.ranks import Ranks
@@ -94,7 +95,8 @@ def squeeze(
     layers = cast("dict[str, nn.Module]", lora_layers(model))
     predictive = Predictive(model, model.get_base_model(), likelihood)
     used = _first(batches, examples)
-    gates = measure_gates(model, layers, components, used, predictive.sampled, seed=seed)
+    told = _told(model, layers, components, used, predictive.sampled)
+    gates = measure_gates(model, layers, components, told, predictive.sampled, seed=seed)
     values = SCORES.load(score)(Evidence(components, gates))
     costs = {name: each.cost for name, each in components.items()}
     rule: dict[str, object] = {
@@ -160,6 +162,27 @@ def _first(batches: Iterable[Any], examples: int) -> list[tuple[Any, Rows]]:
             break
     if not count:
         raise UserError("batches has no batch in it")
+    return found
+
+
+def _told(
+    model: nn.Module,
+    layers: Mapping[str, nn.Module],
+    components: Mapping[str, Components],
+    batches: list[tuple[Any, Rows]],
+    loss: SampledLoss,
+) -> list[tuple[Any, Rows]]:
+    """The batches, in parts of one example where otherwise a layer's rows could not be told apart by example."""
+    largest = max(batches, key=lambda each: each[1].count)
+    why = untold(model, layers, components, *largest, loss)
+    if why is None:
+        return batches
+    found: list[tuple[Any, Rows]] = []
+    for batch, rows in batches:
+        parts = [batch] if rows.count == 1 else apart(batch, rows)
+        if parts is None:
+            raise why
+        found += [(part, rows_of(part)) for part in parts]
     return found
 
 

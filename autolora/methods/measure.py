@@ -12,6 +12,7 @@ from autolora.allocation.components import Components
 from autolora.allocation.gates import Gates, measure_gates
 from autolora.allocation.rises import Rises
 from autolora.allocation.rows import Rows, rows_of
+from autolora.allocation.told import untold
 from autolora.context.base import Context
 from autolora.errors import UserError
 from autolora.evaluation.loss import mean_loss
@@ -63,6 +64,8 @@ def measured_gates(
 ) -> Gates:
     """The derivatives of the log-likelihood to the components' gates; the same on every process.
 
+    In micro-batches, or example by example where a layer's rows could not be told apart otherwise.
+
     Args:
         context: Of the run.
         model: Adapted.
@@ -71,14 +74,13 @@ def measured_gates(
         examples: What is measured on.
         recipe: With the batch size and the seed.
     """
-    return measure_gates(
-        model,
-        layers,
-        components,
-        _batches(context, examples, recipe),
-        partial(context.task.sampled_loss, model),
-        seed=derive(recipe.seed, "fisher"),
-    )
+    loss = partial(context.task.sampled_loss, model)
+    size = -(-recipe.retrain.batch_size // recipe.retrain.gradient_accumulation)  # of a micro-batch
+    first = next(_batches(context, examples, size), None)
+    if first is not None and untold(model, layers, components, *first, loss) is not None:
+        size = 1
+    batches = _batches(context, examples, size)
+    return measure_gates(model, layers, components, batches, loss, seed=derive(recipe.seed, "fisher"))
 
 
 def rises_of(
@@ -133,9 +135,8 @@ def with_measuring(counted: Mapping[str, int], examples: int, recipe: Recipe) ->
     return {name: count + more if name.endswith("_passes") else count for name, count in counted.items()}
 
 
-def _batches(context: Context, examples: Sequence[Example], recipe: Recipe) -> Iterator[tuple[TensorBatch, Rows]]:
-    """Of micro-batches' size, similar lengths together."""
-    size = -(-recipe.retrain.batch_size // recipe.retrain.gradient_accumulation)
+def _batches(context: Context, examples: Sequence[Example], size: int) -> Iterator[tuple[TensorBatch, Rows]]:
+    """So many examples each, similar lengths together."""
     ordered = sorted(examples, key=lambda example: -len(example["input_ids"]))
     for i in range(0, len(ordered), size):
         batch = context.task.collate(ordered[i : i + size], context.tokenizer)

@@ -22,6 +22,7 @@ from autolora.lora.exact import head_faults
 from autolora.methods.base import method_of
 from autolora.model.fit import takes_inputs
 from autolora.recipe.load import read_recipe
+from autolora.recipe.plain_yaml import dump, values
 from autolora.runs.store import Run
 from tests.model.architecture import FAMILIES, SEQUENCES, write_checkpoint
 from tests.model.architectures import ARCHITECTURES
@@ -113,6 +114,29 @@ def test_a_run_gives_an_adapter_with_the_same_logits_in_stock_peft(
     assert tuple(context.head(base)) == architecture.head.get(kind, ())
     if family == "generation":
         assert bool(list(head_faults(context.skeleton, ["lm_head"]))) == architecture.tied
+
+
+# DeBERTa's projections see, beside the examples, a table that all of them share.
+QUICK = [("DeBERTa-v3", "classification"), ("OPT", "generation"), ("T5", "generation")]
+LONG = [pytest.param(*pair, marks=pytest.mark.slow) for pair in FIT if pair not in QUICK]
+
+
+@pytest.mark.parametrize(("name", "family"), [*QUICK, *LONG])
+def test_every_linear_layer_is_squeezed(name: str, family: str, folders: Folders, tmp_path: Path) -> None:
+    path = recipe_of(tmp_path, family, folders(name), target_modules="all-linear")
+    squeezed = {
+        "search": {"estimator": "none", "rank": 2},
+        "ranks": {"score": "fisher", "rule": "budget", "budget": {"fraction": 0.5}},
+        "retrain": {**SHORT, "steps": 4, "start": "searched"},
+    }
+    path.write_text(dump({**values(path.read_text()), **squeezed}))
+    recipe = load_recipe(path)
+    run, context = Run.create(tmp_path / "runs", recipe), Context(recipe, show=False)
+    run_stages(run, context)
+    ranks = run.ranks()
+    assert 0 < sum(ranks.values()) <= 2 * len(ranks)
+    ours = logits(method_of(run).load(context.model(), context).eval(), context)
+    assert close(logits(snippet(run, folders(name)), context), ours)
 
 
 @pytest.mark.parametrize(("name", "family"), REFUSED)
