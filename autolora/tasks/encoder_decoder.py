@@ -89,12 +89,13 @@ class EncoderDecoderGeneration(Generation):
         longest = self.data.max_length
         pairs = ((output, inputs[text]) for text, output in pairs_of(rows, self.data))
         examples: list[Example] = []
-        pack, cut = Packer(), 0
+        pack, cut, end = Packer(), 0, tokenizer.eos_token_id
+        ended = end in tokenizer(text_target="")["input_ids"]  # by the tokenizer itself, of whatever a text says
         for batch in in_batches(pairs, 1):
             texts = [beginning(text, tokenizer, longest) for text, _ in batch]
             encoded = tokenizer(text_target=texts, verbose=False)["input_ids"]
             for ids, (_, given) in zip(encoded, batch, strict=True):
-                whole = ids if tokenizer.eos_token_id in ids else [*ids, tokenizer.eos_token_id]
+                whole = ids if ended else [*ids, end]
                 cut += len(whole) > longest
                 examples.append(pack({"input_ids": given, "output_ids": whole[:longest]}))
         self._say_cut(split, cut, len(examples))

@@ -56,6 +56,8 @@ def test_the_input_goes_to_the_encoder_and_the_output_to_the_decoder(kind: str, 
 def test_an_output_ends_where_a_tokenizer_does_not_say_so(tmp_path: Path) -> None:
     own = made(tmp_path, "generation", write_model(tmp_path / "model", "t5", SEQ2SEQ))
     assert list(own.examples("train")[1]["output_ids"]) == [5, 4, 2]
+    rows = {"input": ["a"], "output": [f"b {own.tokenizer.eos_token} a"]}  # which is no end, wherever it stands
+    assert list(own.task.encode(rows, own.tokenizer, "train", "train")[0]["output_ids"]) == [5, 2, 4, 2]
 
 
 @pytest.mark.parametrize("kind", TARGETS)
