@@ -17,8 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from autolora.allocation.components import Components
-from autolora.allocation.gates import SampledLoss, evaluating
+from autolora.allocation.gates import MEASURING, SampledLoss, evaluating
 from autolora.allocation.rows import Rows, UntoldError, rolled
+from autolora.causes import loaded
+from autolora.training.batches import load_of_batch
 from autolora.training.seeds import derive, generator
 
 TOLERANCE = 0.02  # of what layers see of a row in another place; that of bfloat16, with a margin
@@ -44,7 +46,7 @@ def untold(
     """
     if rows.count < 2:
         return None
-    with evaluating(model), torch.no_grad():
+    with loaded({"done": MEASURING, **load_of_batch(batch)}), evaluating(model), torch.no_grad():
         try:
             seen = _seen(layers, components, rows, partial(loss, batch))
         except UntoldError as error:

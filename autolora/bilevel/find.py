@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -18,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from autolora.bilevel.loop import BilevelSearch
-from autolora.console import warn
 from autolora.errors import RunError, UserError
+from autolora.lora.idle import without_idle
 from autolora.lora.ranks import Ranks
 from autolora.lora.selection import SelectionLoRA, add_selection
 from autolora.lora.targets import check_bare
@@ -106,27 +105,8 @@ def find_ranks(
             on_step(step + 1, losses)
         with _explained(train, validation):
             watch.look()
-        return _without_idle(search.ranks(), layers)
-
-
-def _without_idle(ranks: Ranks, layers: Mapping[str, SelectionLoRA]) -> Ranks:
-    """No rank for layers that the loss never reached: nothing was learned of their components, which stayed equal.
-
-    B begins at zero, and gets a gradient in the first step that its layer takes part in.
-    """
-    idle = [name for name, layer in layers.items() if not layer.lora_B.any()]
-    if not idle:
-        return ranks
-    if len(idle) == len(layers):
-        raise UserError(f"the loss depends on none of the {len(layers)} layers, the first of which is {idle[0]}")
-    shown = ", ".join(idle[:8]) + (", …" if len(idle) > 8 else "")
-    warn(f"{len(idle)} of {len(layers)} layers get no rank, since the loss does not depend on them: {shown}")
-    return replace(
-        ranks,
-        by_name={name: 0 if name in idle else rank for name, rank in ranks.items()},
-        kept={name: () if name in idle else kept for name, kept in ranks.kept.items()},
-        rule={**ranks.rule, "idle": idle},
-    )
+        # B begins at zero, and gets a gradient in the first step that its layer takes part in.
+        return without_idle(search.ranks(), [name for name, layer in layers.items() if not layer.lora_B.any()])
 
 
 @contextmanager

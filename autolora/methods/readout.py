@@ -12,6 +12,7 @@ from autolora.allocation.evidence import Evidence
 from autolora.allocation.rises import LossRises
 from autolora.errors import UserError
 from autolora.lora.allocation import kept_components
+from autolora.lora.idle import without_idle
 from autolora.lora.ranks import Ranks
 from autolora.recipe.method import budget_of, shortest
 from autolora.recipe.schema import Recipe
@@ -44,7 +45,7 @@ def read_out(
 
 
 def by_threshold(evidence: Evidence, recipe: Recipe) -> Ranks:
-    """Each layer's components at or above λ (paper, section 3.3).
+    """Each layer's components at or above λ (paper, section 3.3); none of a layer that the loss never reached.
 
     Args:
         evidence: With selection variables.
@@ -59,7 +60,7 @@ def by_threshold(evidence: Evidence, recipe: Recipe) -> Ranks:
     }
     if evidence.saliency:
         rule["saliency"] = {name: list(s) for name, s in evidence.saliency.items()}
-    return Ranks(
+    found = Ranks(
         {name: len(indices) for name, indices in kept.items()},
         initial_rank=search.rank,
         lora_alpha=search.lora_alpha,
@@ -67,6 +68,7 @@ def by_threshold(evidence: Evidence, recipe: Recipe) -> Ranks:
         kept=kept,
         rule=rule,
     )
+    return without_idle(found, [name for name, each in evidence.pairs.items() if not each.sigma.any()])
 
 
 def by_budget(evidence: Evidence, recipe: Recipe, measure: Callable[[], LossRises], rearrange: Rearrange) -> Ranks:

@@ -109,7 +109,7 @@ def test_the_scores_before_are_stock_pefts_and_the_ranks_are_squeezes(name: str,
     ]
     assert found.before == over_splits(context.task.metrics(predictions, examples))
     rows = sample(context.examples("train"), recipe)
-    batches = [whole(batch) for batch, _ in measure._batches(context, rows, recipe)]
+    batches = [whole(batch) for batch, _ in measure._batches(context, rows, recipe.retrain.batch_size)]
     ranks = autolora.squeeze(cast(PeftModel, model), batches, 0.4, seed=derive(recipe.seed, "fisher"))
     assert (dict(ranks), ranks.kept) == (dict(found.ranks), found.ranks.kept)
     assert found.predicted_rise == pytest.approx(ranks.rule["predicted_rise"], rel=1e-4)

@@ -10,11 +10,16 @@ import torch
 from torch import Tensor
 
 from autolora.allocation.budget import choose
+from autolora.allocation.components import Components
+from autolora.allocation.evidence import Evidence
 from autolora.context.base import Context
+from autolora.errors import UserError
 from autolora.experiment.line import evaluate, retrain, search
 from autolora.lora.ranks import Ranks
 from autolora.methods.base import method_of
 from autolora.methods.bilevel import bilevel_search
+from autolora.methods.readout import by_threshold
+from autolora.recipe.load import read_recipe
 from autolora.registry import SCORES
 from autolora.runs.store import Run
 from autolora.training.checkpoint import load_checkpoint
@@ -177,3 +182,17 @@ def test_another_search_with_the_same_ranks_is_not_gone_on_with(learner: Path, t
     of_an_earlier_version(other.path)
     assert other.ranks() == found
     assert method_of(other).identity() != method_of(run).identity()
+
+
+def test_a_layer_that_the_loss_never_reached_gets_no_rank(learner: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    even = dict.fromkeys(("used", "pooler"), (1 / 3, 1 / 3, 1 / 3))  # on the threshold: all would be kept
+    sizes = {"used": torch.ones(3), "pooler": torch.zeros(3)}
+    pairs = {name: Components(torch.ones(4, 3), sigma, torch.ones(5, 3), 1.0, 3) for name, sigma in sizes.items()}
+    recipe = read_recipe(learner / "tiny.yaml", ["search.rank=3", "search.threshold=null"])
+    found = by_threshold(Evidence(selection=even, pairs=pairs), recipe)
+    assert dict(found) == {"used": 3, "pooler": 0}
+    assert found.rule["idle"] == ["pooler"]
+    assert "1 of 2 layers get no rank, since the loss does not depend on them: pooler" in capsys.readouterr().err
+    nothing = Evidence(selection={"pooler": even["pooler"]}, pairs={"pooler": pairs["pooler"]})
+    with pytest.raises(UserError, match="the loss depends on none of the 1 layers, the first of which is pooler"):
+        by_threshold(nothing, recipe)
