@@ -1,9 +1,10 @@
 """Which example the rows of a layer's input belong to.
 
-A batch of b examples reaches a layer as (b, positions, features), as (b, features), or, as in OPT's feed-forward part,
-flattened to (b positions, features). A packed row holds several examples one after the other. What fits none of these
-(the experts of a mixture see tokens of all examples, DeBERTa's projections its table of relative positions too) can
-only be told in batches of one example, `apart`; whether it fits is seen by `autolora.allocation.told`.
+A batch of b examples reaches a layer as (b, positions, features), as (b, features), or flattened: to (b positions,
+features) in OPT's feed-forward part, to (b choices, positions, features) in multiple choice. A packed row holds several
+examples one after the other. What fits none of these (the experts of a mixture see tokens of all examples, DeBERTa's
+projections its table of relative positions too) can only be told in batches of one example, `apart`; whether it fits is
+seen by `autolora.allocation.told`.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Rows:
     Args:
         count: Number of examples.
         size: Length of the batch's tensors in their first dimension.
-        lengths: Their possible numbers of positions, for inputs that are flattened.
+        lengths: Their possible numbers of positions, or choices, for inputs that are flattened.
         packed: The example of every position, (size, positions), where rows hold several; None: one a row.
     """
 
@@ -73,8 +74,9 @@ class Rows:
             return gate.reshape(*[1] * len(shape), -1)
         elif len(shape) >= 1 and shape[0] == self.size:
             return gate.reshape(self.size, *[1] * (len(shape) - 1), -1)
-        elif len(shape) == 1 and shape[0] in {self.size * length for length in self.lengths}:
-            return gate.repeat_interleave(shape[0] // self.size, dim=0)
+        elif len(shape) >= 1 and shape[0] in {self.size * length for length in self.lengths}:
+            by_row = gate.repeat_interleave(shape[0] // self.size, dim=0)
+            return by_row.reshape(shape[0], *[1] * (len(shape) - 1), -1)
         raise UntoldError(layer, shape, self.count)
 
     def rolled(self, x: Tensor) -> Tensor:
@@ -83,7 +85,7 @@ class Rows:
         Args:
             x: (*shape, q), of a shape that `spread` takes.
         """
-        if x.shape[0] == self.size or x.ndim > 2:
+        if x.shape[0] == self.size:
             return x.roll(1, 0)
         return x.view(self.size, -1, *x.shape[1:]).roll(1, 0).flatten(0, 1)
 

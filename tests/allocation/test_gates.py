@@ -248,6 +248,7 @@ def test_rows_that_cannot_be_told_apart_are_refused() -> None:
     assert rows.spread(gate, (3, 4), "x").shape == (3, 1, 2)
     assert rows.spread(gate, (3,), "x").shape == (3, 2)
     assert rows.spread(torch.arange(3.0)[:, None], (12,), "x")[:5, 0].tolist() == [0, 0, 0, 0, 1]
+    assert rows.spread(torch.arange(3.0)[:, None], (12, 9), "x")[:5, 0, 0].tolist() == [0, 0, 0, 0, 1]  # of 4 choices
     for shape in ((4, 3), (7,), (15,)):
         with pytest.raises(UserError, match=r"^experts.0 sees an input of shape .* give batches of one example each$"):
             rows.spread(gate, shape, "experts.0")

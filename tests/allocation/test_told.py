@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from transformers import BertConfig, BertForMultipleChoice
 
 import autolora
 from autolora.allocation.gates import measure_gates
@@ -14,7 +15,7 @@ from autolora.allocation.likelihood import Predictive
 from autolora.allocation.rows import UntoldError, apart, rows_of
 from autolora.allocation.told import untold
 from autolora.errors import UserError
-from tests.allocation.models import adapted, measured_layers, token_batch, with_lora
+from tests.allocation.models import _ENCODER, VOCABULARY, adapted, measured_layers, token_batch, with_lora
 
 WIDTH = 8
 
@@ -128,6 +129,19 @@ def test_the_layers_of_usual_models_follow_their_examples(name: str, count: int)
     layers, components = measured_layers(model)
     loss = Predictive(model, model.get_base_model()).sampled
     assert untold(model, layers, components, batch, rows_of(batch), loss) is None
+
+
+@pytest.mark.parametrize(("examples", "choices"), [(5, 3), (3, 3), (2, 4)])
+def test_the_choices_of_an_example_are_its_own(examples: int, choices: int) -> None:
+    model: Any = with_lora(BertForMultipleChoice(BertConfig(**_ENCODER)), ["query", "bert.pooler.dense"]).double()
+    draws = torch.Generator().manual_seed(3)
+    ids = torch.randint(3, VOCABULARY, (examples, choices, 7), generator=draws)
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids[:, 0, 0] % choices}
+    layers, components = measured_layers(model)
+    loss = Predictive(model, model.get_base_model()).sampled
+    assert untold(model, layers, components, batch, rows_of(batch), loss) is None
+    single = [{name: value[i : i + 1] for name, value in batch.items()} for i in range(examples)]
+    assert torch.allclose(derivatives(model, [batch]), derivatives(model, single), atol=1e-12)
 
 
 @pytest.mark.parametrize("positions", [5, 7])
