@@ -27,7 +27,14 @@ from autolora.lora.targets import target_shapes
 from autolora.methods.autolora import AutoLora
 from autolora.methods.budgets import nearest_uniform
 from autolora.methods.chance import shuffled
-from autolora.methods.measure import held_out, measured_gates, sample, steps_to_measure, with_measuring
+from autolora.methods.measure import (
+    held_out,
+    measured_gates,
+    sample,
+    say_if_early,
+    steps_to_measure,
+    with_measuring,
+)
 from autolora.methods.searched import head_state, restore
 from autolora.recipe.method import beginning_share, budget_of
 from autolora.recipe.schema import Recipe, Search
@@ -154,6 +161,8 @@ class Squeeze(AutoLora):
             raise UserError("every update is zero after the first steps: nothing has been trained that could be kept")
         with timed(self.run, "search"):
             gates = measured_gates(context, adapted, layers, components, measured, self.recipe)
+            early = say_if_early(context, adapted, measured, self.recipe, begun, total)
+        self.run.note("search", **early)
         return Evidence(components, gates), head_state(adapted, head, stage.weights)
 
     def _total(self, context: Context) -> int:

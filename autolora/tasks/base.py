@@ -291,6 +291,14 @@ class Task(Family):
         """
         return len(examples)
 
+    def guess(self, examples: Sequence[Example]) -> float | None:
+        """The loss of the best prediction that is the same for every unit; None where that says nothing.
+
+        Args:
+            examples: With labels; at least one.
+        """
+        return None
+
     @abstractmethod
     def predict(self, model: nn.Module, batch: TensorBatch, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
         """The predictions of a batch.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from autolora.registry import METRICS
 from autolora.tasks.base import Purpose, Task
 from autolora.tasks.encoding import Packer, beginning, columns_of, cut_off, has_column, in_batches, separator
 from autolora.tasks.family import Wrong
+from autolora.tasks.guess import of_classes, of_numbers
 from autolora.tasks.logits import full_precision
 from autolora.tasks.scored import Scored
 
@@ -156,6 +158,11 @@ class Classification(_SequenceTask):
         return Sampled(sampled_categorical(logits, draws), len(logits))
 
     @override
+    def guess(self, examples: Sequence[Example]) -> float:
+        counts = Counter(example["label"] for example in examples)
+        return of_classes(counts.values(), len(self.names), self.loss_settings.label_smoothing)
+
+    @override
     def predict(self, model: nn.Module, batch: TensorBatch, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
         rows = self.logits(model, batch).cpu()
         best = rows.argmax(-1).tolist()
@@ -250,6 +257,10 @@ class Regression(_SequenceTask):
 
         mean = self.logits(model, batch).squeeze(-1)
         return Sampled(sampled_gaussian(mean, draws), len(mean), scale=2.0)
+
+    @override
+    def guess(self, examples: Sequence[Example]) -> float:
+        return of_numbers([example["label"] for example in examples])
 
     @override
     def predict(self, model: nn.Module, batch: TensorBatch, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:

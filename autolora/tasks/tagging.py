@@ -7,6 +7,7 @@ that the tokenizer makes nothing of, are predicted O, and counted.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from autolora.recipe.schema import Data, Eval
 from autolora.tasks.base import WHOLE, Purpose, Task
 from autolora.tasks.encoding import beginning, columns_of, cut_off, first_pieces, in_batches, spaced, wants_spaces
 from autolora.tasks.family import Wrong
+from autolora.tasks.guess import of_classes
 from autolora.tasks.logits import full_precision
 from autolora.tasks.scored import Scored
 from autolora.training.batches import IGNORED
@@ -183,6 +185,12 @@ class Tagging(Task):
 
         seen = batch["words"] != NO_WORD
         return Sampled(sampled_categorical(self.logits(model, batch), draws, seen), int(seen.sum()))
+
+    @override
+    def guess(self, examples: Sequence[Example]) -> float | None:
+        counts = Counter(example["tags"][word] for example in examples for _, word in example["first"])
+        smoothing = self.loss_settings.label_smoothing
+        return of_classes(counts.values(), len(self.names), smoothing) if counts else None
 
     @override
     def predict(self, model: nn.Module, batch: TensorBatch, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -90,3 +91,19 @@ def test_a_share_of_no_step_or_of_all_is_refused_before_it_begins(
     with pytest.raises(UserError, match=r"steps is \d+, and both the beginning and what goes on from it need at least"):
         search(run, context)
     assert not (run.path / "search" / "log.jsonl").exists()
+
+
+@pytest.mark.parametrize("rate", ["1e-6", "2e-2"])
+def test_a_squeeze_before_anything_is_learned_is_said_to_be_one(
+    learner: Path, tmp_path: Path, rate: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, context = squeezed(learner, tmp_path, "squeeze:budget=0.5", f"retrain.weights.learning_rate={rate}")
+    search(run, context)
+    noted = run.manifest()["stages"]["search"]
+    assert noted["guessing"] == pytest.approx(math.log(2), abs=0.02)  # of two classes, about as many of each
+    early = noted["loss"] > 0.97 * noted["guessing"]
+    assert early == (rate == "1e-6")
+    said = (
+        f"training examples is {noted['loss']:.4g}, and saying the same of every one has {noted['guessing']:.4g}: hard"
+    )
+    assert (said in capsys.readouterr().err) == early
