@@ -38,6 +38,7 @@ AUTO_CLASSES = {  # by PEFT's task type
 }
 LABELLED = ("SEQ_CLS", "TOKEN_CLS")
 HEAD_ENTRIES = ("id2label", "label2id", "problem_type")  # of an adapter's own config.json; num_labels is in the first
+SHOWN = 6  # names of classes in a note
 UNPACKED = ("bitsandbytes",)  # quantisations that transformers can undo; other ones are refused
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -189,10 +190,24 @@ def _head(
         skeleton = getattr(transformers, name).from_config(base)
     layer = output_layer(skeleton, base.num_labels or 0)
     stored = shapes.get(f"{WRAPPED}{layer}.weight")
-    if stored is None or stored[0] == base.num_labels:
+    if stored is None:
         return {}, []
+    if stored[0] == base.num_labels:
+        return {}, _names_of_base(layer, base)
     said = f"the adapter's {layer} has {stored[0]} outputs and no names for them: they are LABEL_0, LABEL_1, …"
     return {"num_labels": stored[0]}, [said]
+
+
+def _names_of_base(layer: str | None, base: PreTrainedConfig) -> list[str]:
+    """What is to be told where a head of the adapter's own keeps the names that the base model's head had."""
+    names = [str(name) for _, name in sorted((base.id2label or {}).items())]
+    if all(name == f"LABEL_{i}" for i, name in enumerate(names)):
+        return []
+    shown = ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
+    return [
+        f"the adapter's {layer} has no names for its outputs, which keep those of the base model's: {shown}; if they "
+        "are others, put a config.json with id2label beside the adapter, and merge again"
+    ]
 
 
 def _saved_modules(shapes: Mapping[str, Shape]) -> Sequence[str]:

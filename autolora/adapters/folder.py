@@ -15,7 +15,7 @@ from autolora.lora.stored import CONFIG, TENSORS, WRAPPED
 
 LARGEST = 64 << 20  # bytes of a file that is read whole, or carried over
 CARRIED = (".json", ".md", ".txt", ".model", ".jinja", ".tiktoken", ".yaml", ".yml")  # tokenizer, card, licence, …
-NOT_CARRIED = (CONFIG, "ranks.json", "compressed.json", "trainer_state.json")
+NOT_CARRIED = (CONFIG, "ranks.json", "compressed.json", "written.json", "merged.json", "trainer_state.json")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 DIFFUSERS = "pytorch_lora_weights.safetensors"
 SHOWN = 20  # names of adapters in a message

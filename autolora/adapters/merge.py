@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors import safe_open
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -35,14 +36,16 @@ from autolora.adapters.tied import innermost, settle_ties, shared_weights, tied_
 from autolora.causes import is_memory
 from autolora.errors import UserError
 from autolora.lora.loading import peft_shapes
-from autolora.lora.stored import WRAPPED, Shape, read_config, read_shapes
+from autolora.lora.stored import TENSORS, WRAPPED, Shape, read_config, read_shapes
 from autolora.model.folder import model_folder
 from autolora.recipe.schema import Model
 
 SHARD = "5GB"
 LOW = (torch.bfloat16, torch.float16)
 # What PEFT raises where an adapter does not fit a model, or is of a kind that cannot be merged.
-UNFIT = (ValueError, RuntimeError, NotImplementedError, AttributeError, KeyError, TypeError, ImportError)
+UNFIT = (ValueError, RuntimeError, NotImplementedError, AttributeError, LookupError, TypeError, ImportError)
+# Where PEFT puts all embeddings, if there are more of them than before: as they are, or below what it puts around them.
+OWN, COPY = ("", ".base_layer", ".token_adapter.base_layer", ".original_module"), ".modules_to_save"
 
 Tokenizer = Callable[[], PreTrainedTokenizerBase | None]
 Check = Callable[[BaseModel], None]
@@ -144,10 +147,30 @@ def _merged(
 def _resize(model: PreTrainedModel, shapes: Mapping[str, Shape]) -> None:
     """As many embeddings as the adapter has, which brings all of them where tokens were added."""
     embeddings: Any = model.get_input_embeddings()
-    name = next(name for name, module in model.named_modules() if module is embeddings)
-    stored = shapes.get(f"{WRAPPED}{name}.weight")
-    if stored is not None and stored[0] != embeddings.weight.shape[0]:
-        model.resize_token_embeddings(stored[0], mean_resizing=False)
+    stored = _stored(model, embeddings, shapes)
+    if stored is None or stored[0] == embeddings.weight.shape[0]:
+        return
+    model.resize_token_embeddings(stored[0], mean_resizing=False)
+    output: Any = model.get_output_embeddings()
+    if output is None or output.weight is model.get_input_embeddings().weight:
+        return
+    if _stored(model, output, shapes) is None:  # PEFT leaves it out where the input embeddings alone are adapted
+        raise UserError(
+            f"the adapter has {stored[0]} embeddings, more than the model, and the rows of {_name(model, output)} for "
+            "the added tokens are in no file, so how likely the model finds these is not known; train and save the "
+            'adapter together with the output embeddings (modules_to_save=["lm_head"])'
+        )
+
+
+def _stored(model: PreTrainedModel, module: nn.Module, shapes: Mapping[str, Shape]) -> Shape | None:
+    """The shape of a module's whole weight in the adapter's file, if it is there."""
+    found = (shapes.get(f"{WRAPPED}{_name(model, module)}{inner}.weight") for inner in (*OWN, COPY))
+    return next((shape for shape in found if shape is not None), None)
+
+
+def _name(model: PreTrainedModel, module: nn.Module) -> str:
+    modules: dict[str, nn.Module] = dict(model.named_modules())
+    return next(name for name, each in modules.items() if each is module)
 
 
 def _adapted(model: PreTrainedModel, adapter: Path, shapes: Mapping[str, Shape]) -> PeftModel:
@@ -155,12 +178,23 @@ def _adapted(model: PreTrainedModel, adapter: Path, shapes: Mapping[str, Shape])
     adapted = PeftModel.from_pretrained(model, adapter, torch_device="cpu")
     found = adapted.load_adapter(str(adapter), "default", torch_device="cpu")  # again, for what it tells
     lacking = [name for name in peft_shapes(adapted) if ".lora_" not in name and name not in shapes]
-    for what, names in (("has no place in the model", found.unexpected_keys), ("is not in its file", lacking)):
+    unexpected = [name for name in found.unexpected_keys if not _is_copy(name, adapter, shapes)]
+    for what, names in (("has no place in the model", unexpected), ("is not in its file", lacking)):
         if names:
             raise UserError(f"{adapter} does not fit {type(model).__name__}: {sorted(names)[0]} {what}")
     if found.missing_keys:
         raise UserError(f"{adapter} lacks weights: {sorted(found.missing_keys)[0]} is not in its file")
     return adapted
+
+
+def _is_copy(name: str, adapter: Path, shapes: Mapping[str, Shape]) -> bool:
+    """Whether a tensor of the file is there a second time: what is trained in full, of a vocabulary that has grown."""
+    module, found, rest = name.rpartition(f"{COPY}.")
+    twin = f"{module}.{rest}"
+    if not found or twin not in shapes:
+        return False
+    with safe_open(adapter / TENSORS, "pt") as file:
+        return torch.equal(file.get_tensor(name), file.get_tensor(twin))
 
 
 def merge_layers(adapted: PeftModel, groups: list[list[str]] | None = None) -> int:

@@ -1,7 +1,8 @@
-"""The folder of a merged model: whole or not there, and never in place of anything else.
+"""The folder of a merged model or a smaller adapter: whole or not there, and never in place of anything else.
 
-What was written here says so: ``merged.json`` names the base model, the adapter and every file. Only a folder with that
-record, and with nothing beside what it names, is replaced.
+What was written here says so: a record names every file with its SHA-256 (``merged.json``, which also names the base
+model and the adapter; ``written.json`` beside a smaller adapter). Only a folder with that record, in which nothing has
+been added or changed since, is replaced.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from autolora.errors import UserError
-from autolora.files import read_json, replace_folder, write_json
+from autolora.files import file_hash, read_json, replace_folder, write_json
 
 RECORD = "merged.json"
+WRITTEN = "written.json"
+FORMAT = 2  # of 1 the files had no hashes
 
 
 def check_output(output: Path, *sources: Path | None) -> None:
@@ -35,16 +38,43 @@ def check_output(output: Path, *sources: Path | None) -> None:
     for beside in (output.with_name(output.name + suffix) for suffix in (".new", ".old")):
         if beside.exists():
             raise UserError(f"--output: {beside}, which would be used meanwhile, is there; move or remove it")
-    if output.is_dir() and any(output.iterdir()) and not _ours(output):
-        raise UserError(f"--output: {output} holds files that are no merged model of autolora's; name a new folder")
+    if output.is_dir() and (why := foreign(output, RECORD)):
+        raise UserError(
+            f"--output: {output} holds files that are no merged model of autolora's as it was written: {why}; name a "
+            "new folder"
+        )
 
 
-def _ours(folder: Path) -> bool:
-    if not (folder / RECORD).is_file():
-        return False
-    record = read_json(folder / RECORD)
-    files = record.get("files") if isinstance(record, dict) else None
-    return isinstance(files, list) and _files(folder) <= {*files, RECORD}
+def foreign(folder: Path, record: str) -> str:
+    """What of a folder was not written here, or is no longer as it was written; "" where there is nothing.
+
+    Args:
+        folder: That is there.
+        record: The name of the file that `mark` has written.
+    """
+    there = _files(folder)
+    if not there:
+        return ""
+    content = read_json(folder / record) if record in there else None
+    files = content.get("files") if isinstance(content, dict) else None
+    if not isinstance(files, dict):
+        return f"it has no {record} that names its files"
+    if added := sorted(there - {*files, record}):
+        return f"{added[0]} has been added"
+    changed = (name for name in sorted(there & files.keys()) if file_hash(folder / name) != files[name])
+    return next((f"{name} has been changed" for name in changed), "")
+
+
+def mark(folder: Path, record: str, content: Mapping[str, object]) -> None:
+    """Write which files a folder has, and what is in them.
+
+    Args:
+        folder: With all of them.
+        record: The name of the file that says so.
+        content: What else it says.
+    """
+    files = {name: file_hash(folder / name) for name in sorted(_files(folder))}
+    write_json(folder / record, {"format": FORMAT, **content, "files": files})
 
 
 def _files(folder: Path) -> set[str]:
@@ -62,6 +92,6 @@ def written(output: Path, record: Mapping[str, object]) -> Iterator[Path]:
     try:
         with replace_folder(output) as fresh:
             yield fresh
-            write_json(fresh / RECORD, {"format": 1, **record, "files": sorted(_files(fresh))})
+            mark(fresh, RECORD, record)
     except OSError as error:
         raise UserError(f"--output: {output} cannot be written: {error}") from error

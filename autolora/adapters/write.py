@@ -21,6 +21,7 @@ from torch import Tensor
 
 from autolora.adapters.derived_card import smaller_card
 from autolora.adapters.folder import beside
+from autolora.adapters.output import WRITTEN, foreign, mark
 from autolora.adapters.stored import BASE, Module, StoredAdapter
 from autolora.adapters.tensors import DTYPES, Part, to_bytes, write_tensors
 from autolora.allocation.compress import ranks_of
@@ -30,7 +31,7 @@ from autolora.lora.config import anchored, target_expression
 from autolora.lora.ranks import Ranks
 from autolora.lora.stored import CONFIG, TENSORS, WRAPPED
 
-RANKS = "ranks.json"  # what marks a folder as written here
+RANKS = "ranks.json"
 
 
 @dataclass(frozen=True)
@@ -78,10 +79,10 @@ def check_output(adapter: StoredAdapter, output: Path) -> None:
             raise UserError(f"--output: {sibling} is in the way of writing {output}; move it, or name another folder")
     if output.is_symlink() or (output.exists() and not output.is_dir()):
         raise UserError(f"--output: {output} is no folder; name another")
-    if output.is_dir() and any(output.iterdir()) and not _ours(output):
+    if output.is_dir() and (why := foreign(output, WRITTEN)):
         raise UserError(
-            f"--output: {output} is there, and was not written by autolora compress: nothing in it is replaced; name "
-            "another folder"
+            f"--output: {output} is there, and was not written by autolora compress as it is now ({why}): nothing in "
+            "it is replaced; name another folder"
         )
 
 
@@ -98,7 +99,7 @@ def write_adapter(
     Args:
         adapter: As it is stored; it stays.
         kept: Indices of the singular components that stay, by module.
-        output: The folder, which is replaced if it was written here.
+        output: The folder, which is replaced if it was written here and is as it was.
         uniform: Give every kept module one rank and one scaling, and no patterns.
         rule: What gave the ranks, JSON-able.
 
@@ -122,6 +123,7 @@ def write_adapter(
             ranks.save(fresh / RANKS)
             before = sum(module.rank * module.cost for module in adapter.modules.values())
             smaller_card(adapter.folder, fresh, ranks, (before, parameters_of(cuts)), {})
+            mark(fresh, WRITTEN, {})
     except OSError as error:
         raise UserError(f"--output: {output} cannot be written: {error}") from error
     return ranks
@@ -189,11 +191,6 @@ def parameters_of(cuts: Mapping[str, Cut]) -> int:
         cuts: What each kept module becomes.
     """
     return sum(each.rank * each.module.cost for each in cuts.values())
-
-
-def _ours(folder: Path) -> bool:
-    names = {path.name for path in folder.iterdir()}
-    return {CONFIG, TENSORS, RANKS} <= names and not any(path.is_dir() for path in folder.iterdir())
 
 
 def _parts(adapter: StoredAdapter, cuts: Mapping[str, Cut]) -> Iterator[Part]:

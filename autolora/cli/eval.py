@@ -163,6 +163,7 @@ def _submit(target: str | None, options: Options) -> None:
 
 def _score(task: str, predictions: Path, options: Options) -> None:
     """Print the table of another system's outputs, and write it and the predictions beside it."""
+    from autolora.cli.output_file import check_outside_runs
     from autolora.cli.show import written
     from autolora.experiment.columns import find_columns
     from autolora.files import write_records
@@ -170,12 +171,13 @@ def _score(task: str, predictions: Path, options: Options) -> None:
     from autolora.recipe.shipped import find_task
 
     of = find_task(task)
+    folder = options.output or options.runs / "predictions" / _own_folder(of, predictions)
+    check_outside_runs(folder, "--output")
     recipe = read_recipe(of, options.overrides, data_root=options.data_root, seed=options.seed, find=find_columns)
     from autolora.evaluation.external import score_file
     from autolora.tables import render, write_table
 
     rows, records = score_file(recipe, predictions)
-    folder = options.output or options.runs / "predictions" / _own_folder(of, predictions)
     write_records(folder / "predictions" / f"{rows[0]['split']}.jsonl", records)
     files = write_table(rows, folder, "metrics")
     console = screen()

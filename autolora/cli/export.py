@@ -31,6 +31,7 @@ def export(
     runs: RunsOption = RUNS,
 ) -> None:
     """Print the ranks of a run as the configuration of another tool; what the tool cannot express is said."""
+    from autolora.cli.output_file import output_file
     from autolora.cli.target import named
     from autolora.export.read import read_allocation
     from autolora.files import write_atomic
@@ -42,10 +43,7 @@ def export(
         raise UserError(
             f"--format: {format_!r} is not one of: {', '.join(EXPORT_FORMATS)}{f'; {near}' if near else ''}"
         )
-    if output is not None and output.is_dir():
-        raise UserError(f"--output: {output} is a folder; name a file in it, such as {output / _file_name(format_)}")
-    if output is not None and output.exists() and not output.is_file():
-        raise UserError(f"--output: {output} is no file; leave --output out to write to standard output")
+    output = None if output is None else output_file(output, "--output", _file_name(format_))
     exported = EXPORT_FORMATS.load(format_)(read_allocation(named(target, runs)))
     for note in exported.notes:
         warn(f"note: {note}")

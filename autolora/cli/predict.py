@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
@@ -63,33 +63,45 @@ def predict(
         raise UserError("--keep names columns, and --keep-all means all of them; leave one out")
     kind = _format(format, output)
     source = None if rows == "-" else Path(rows)
-    _check_paths(source, output)
+    output = _checked_paths(source, output)
     predictor = _predictor(target, Options.given(set_, None, model, None, runs, trust_remote_code), scores)
     with _quiet_end():
         _predict(predictor, source, input_format, output, kind, kept)
 
 
 def _format(said: str | None, output: Path | None) -> str:
+    from autolora.data.reading.formats import READERS
+    from autolora.data.reading.source import COMPRESSED
     from autolora.evaluation.answers import FORMATS
 
-    ending = output.suffix.lstrip(".") if output else ""
-    kind = said or (ending if ending in FORMATS else FORMATS[0])
-    if kind not in FORMATS:
-        raise UserError(f"--format: must be one of {', '.join(FORMATS)}, got {kind!r}")
-    return kind
+    if said is not None and said not in FORMATS:
+        raise UserError(f"--format: must be one of {', '.join(FORMATS)}, got {said!r}")
+    ending = output.suffix.lower() if output else ""
+    own = ending.removeprefix(".")
+    packed = ending in (*COMPRESSED, ".zip")
+    if packed or (own not in FORMATS and said is None and ending in (*READERS, ".xlsx", ".arrow")):
+        raise UserError(
+            f"-o: {output} ends as a file of another format does, and the answers are written as {', '.join(FORMATS)}"
+            f"{' as they are' if packed else ''}; name it so{'' if packed else ', or say which by --format'}"
+        )
+    return said or (own if own in FORMATS else FORMATS[0])
 
 
-def _check_paths(source: Path | None, output: Path | None) -> None:
+def _checked_paths(source: Path | None, output: Path | None) -> Path | None:
+    """Where the answers go, which are not where the rows come from."""
+    from autolora.cli.output_file import output_file
+
     if source is not None and not source.exists():
         raise UserError(f"there is no file {source} to predict the rows of; check the path, or give - to read a pipe")
     if source is not None and source.is_dir():
         raise UserError(f"{source} is a folder; name one file of rows")
-    if output is not None and output.is_dir():
-        raise UserError(f"-o: {output} is a folder; name a file")
-    if output is not None and output.exists() and not output.is_file():
-        raise UserError(f"-o: {output} is no file, and would be replaced by one; leave -o out for standard output")
-    if source is not None and output is not None and output.exists() and output.samefile(source):
-        raise UserError(f"-o: {output} holds the rows, which the answers would replace; name another file")
+    if output is None:
+        return None
+    place = output_file(output, "-o")
+    with suppress(OSError):  # there is no standard input
+        if place.exists() and os.path.samestat(place.stat(), os.fstat(0) if source is None else source.stat()):
+            raise UserError(f"-o: {output} holds the rows, which the answers would replace; name another file")
+    return place
 
 
 def _predictor(target: str, options: Options, scores: bool) -> Predictor:

@@ -58,7 +58,7 @@ def ranks(
     from autolora.recipe.method import budget_words
 
     asked = list(dict.fromkeys(budget or ()))
-    _check_output(output, asked)
+    output = _output(output, asked)
     run = named(target, runs)
     from autolora.experiment.ranks import other_ranks
 
@@ -85,15 +85,14 @@ def ranks(
         line(said, f"wrote {figure}")
 
 
-def _check_output(output: Path | None, asked: list[str]) -> None:
+def _output(output: Path | None, asked: list[str]) -> Path | None:
+    from autolora.cli.output_file import output_file
+
     if output is None:
-        return
+        return None
     if len(asked) != 1:
         raise UserError(f"--output: one --budget says which ranks are meant, got {len(asked)}")
-    if output.is_dir():
-        raise UserError(f"--output: {output} is a folder; name a file in it, such as {output / 'ranks.json'}")
-    if output.exists() and not output.is_file():
-        raise UserError(f"--output: {output} is no file, and would be replaced by one; name another, or take --json")
+    return output_file(output, "--output", "ranks.json")
 
 
 def _save(found: OtherRanks, output: Path) -> None:

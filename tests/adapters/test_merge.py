@@ -200,6 +200,65 @@ def test_tokens_that_were_added_go_along(tmp_path: Path) -> None:
     assert again.chat_template == "{{ messages }}"
 
 
+@pytest.mark.parametrize(
+    ("config", "tied"),
+    [
+        ({"modules_to_save": ["embed_tokens", "lm_head"]}, False),
+        ({"modules_to_save": ["embed_tokens"]}, True),
+        ({"trainable_token_indices": [12, 13]}, False),
+        ({"target_modules": ["embed_tokens", "lm_head"]}, False),
+        ({"target_modules": ["embed_tokens", "q_proj"], "modules_to_save": ["lm_head"]}, False),
+    ],
+    ids=["saved", "saved and tied", "tokens", "adapted", "both"],
+)
+def test_embeddings_of_added_tokens_are_what_was_trained(config: dict[str, Any], tied: bool, tmp_path: Path) -> None:
+    base = write_model(tmp_path / "base", "llama", CAUSAL, tie_word_embeddings=tied)
+    model = transformers.AutoModelForCausalLM.from_pretrained(base)
+    model.resize_token_embeddings(15)
+    adapted = get_peft_model(model, LoraConfig(**{**LINEAR, **config}))
+    randomise(adapted)
+    adapted.save_pretrained(tmp_path / "adapter")
+    merged = reloaded(autolora.merge(tmp_path / "adapter", tmp_path / "merged"), CAUSAL)
+    ids = torch.tensor([[12, 13, 14, 4], [5, 14, 12, 6]])
+    with torch.no_grad():
+        expected, found = (each(input_ids=ids).logits for each in (adapted.eval(), merged))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+
+
+def test_added_tokens_without_their_output_embeddings_are_refused(tmp_path: Path) -> None:
+    base = write_model(tmp_path / "base", "llama", CAUSAL)
+    model = transformers.AutoModelForCausalLM.from_pretrained(base)
+    model.resize_token_embeddings(15)
+    adapted = get_peft_model(model, LoraConfig(**{**LINEAR, "target_modules": ["embed_tokens"]}))
+    adapted.save_pretrained(tmp_path / "adapter")  # PEFT leaves the rows of lm_head out
+    refused(tmp_path / "adapter", tmp_path / "merged", "15 embeddings.*rows of lm_head for the added tokens are in no")
+
+
+def test_a_copy_that_says_something_else_is_refused(tmp_path: Path) -> None:
+    base = write_model(tmp_path / "base", "llama", CAUSAL)
+    model = transformers.AutoModelForCausalLM.from_pretrained(base)
+    model.resize_token_embeddings(15)
+    adapted = get_peft_model(model, LoraConfig(**{**LINEAR, "modules_to_save": ["embed_tokens", "lm_head"]}))
+    adapted.save_pretrained(tmp_path / "adapter")
+    path = tmp_path / "adapter" / "adapter_model.safetensors"
+    tensors = load_file(path)
+    tensors["base_model.model.lm_head.modules_to_save.weight"] += 1
+    save_file(tensors, path, metadata={"format": "pt"})
+    refused(tmp_path / "adapter", tmp_path / "merged", "lm_head.modules_to_save.weight has no place in the model")
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_classes_that_keep_the_base_models_names_are_said(named: bool, tmp_path: Path) -> None:
+    names = {0: "entailment", 1: "neutral", 2: "contradiction"} if named else {i: f"LABEL_{i}" for i in range(3)}
+    config = LoraConfig(**{**LINEAR, "task_type": "SEQ_CLS"})
+    kind = "AutoModelForSequenceClassification"
+    case = made(tmp_path, "llama", kind, config, id2label=names, label2id={name: i for i, name in names.items()})
+    found = autolora.merge(case.adapter, tmp_path / "merged")
+    assert reloaded(found, kind).config.id2label == names
+    said = "keep those of the base model's: entailment, neutral, contradiction; if they are others, put a config.json"
+    assert any(said in note for note in found.notes) == named
+
+
 def test_what_a_model_generates_with_goes_along(tmp_path: Path) -> None:
     case = made(tmp_path, "llama", CAUSAL, LoraConfig(**LINEAR))
     settings = {"do_sample": True, "temperature": 0.3, "eos_token_id": [2, 7], "transformers_version": "5.17.0"}
@@ -298,6 +357,10 @@ def test_only_a_folder_of_its_own_is_replaced(tmp_path: Path) -> None:
     (out / "notes.txt").write_text("mine")
     refused(case.adapter, out, "holds files that are no merged model of autolora's")
     assert (out / "notes.txt").read_text() == "mine"
+    (out / "notes.txt").unlink()
+    again()
+    edit_json(out / "config.json", lambda content: content.update(mine=True))  # trained further in place, say
+    refused(case.adapter, out, "as it was written: config.json has been changed; name a new folder")
     refused(case.adapter, case.base, "are in one another")
     refused(case.adapter, case.adapter / "merged", "are in one another")
     (tmp_path / "new.new").mkdir()

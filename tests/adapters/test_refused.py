@@ -360,3 +360,23 @@ def test_what_compress_has_written_is_replaced(adapter: Path) -> None:
     assert second.parameters < first.parameters
     again = autolora.compress(small, 0.5, adapter.parent / "smaller")
     assert again.parameters <= second.parameters / 2
+
+
+@pytest.mark.parametrize("change", ["added", "trained", "card"])
+def test_what_has_become_somebodys_work_is_not_replaced(adapter: Path, change: str) -> None:
+    small = adapter.parent / "small"
+    autolora.compress(adapter, 0.5, small)
+    if change == "added":
+        (small / "notes.md").write_text("mine")
+    elif change == "trained":
+        tensors = load_file(small / "adapter_model.safetensors")
+        save_file({name: t + 1 for name, t in tensors.items()}, small / "adapter_model.safetensors")
+    else:
+        with (small / "README.md").open("a") as card:
+            card.write("mine")
+    before = {path.name: path.read_bytes() for path in small.iterdir()}
+    with pytest.raises(
+        UserError, match=r"compress as it is now \(.* has been (add|chang)ed"
+    ):
+        autolora.compress(adapter, 0.25, small)
+    assert {path.name: path.read_bytes() for path in small.iterdir()} == before

@@ -116,6 +116,10 @@ def test_a_pipe_is_answered_up_to_the_row_that_cannot_be(call: Call, finished: P
         (["nowhere.jsonl"], "there is no file nowhere.jsonl"),
         (["{rows}", "--format", "xml"], "--format: must be one of jsonl, tsv, csv, got 'xml'"),
         (["{rows}", "-o", "{rows}"], "holds the rows, which the answers would replace"),
+        (["{rows}", "-o", "a.csv.gz"], "a.csv.gz ends as a file of another format does"),
+        (["{rows}", "-o", "a.csv.gz", "--format", "csv"], "answers are written as jsonl, tsv, csv as they are; name"),
+        (["{rows}", "-o", "a.parquet"], "name it so, or say which by --format"),
+        (["{rows}", "-o", "{run}/answers.jsonl"], "lies in the run {run}, whose files are its own; name another place"),
         (["{rows}", "--keep", "a", "--keep-all"], "leave one out"),
         (["{rows}", "--keep", "sentense"], "no column 'sentense' in {rows}:1; it has: sentence, label; did you mean"),
         (["-", "--input-format", "parquet"], "a pipe holds jsonl, tsv, csv"),
@@ -125,9 +129,34 @@ def test_a_pipe_is_answered_up_to_the_row_that_cannot_be(call: Call, finished: P
 def test_what_cannot_be_meant_is_refused(
     call: Call, finished: Path, rows: Path, arguments: list[str], message: str
 ) -> None:
-    code, out, err = call("predict", finished, *(each.format(rows=rows) for each in arguments))
+    code, out, err = call("predict", finished, *(each.format(rows=rows, run=finished) for each in arguments))
     assert (code, out) == (2, "")
-    assert message.format(rows=rows) in err
+    assert message.format(rows=rows, run=finished) in err
+
+
+def test_the_rows_of_a_pipe_are_not_replaced_by_their_answers(call: Call, finished: Path, rows: Path) -> None:
+    before = rows.read_bytes()
+    with rows.open("rb") as file:
+        kept = os.dup(0)
+        os.dup2(file.fileno(), 0)
+        try:
+            code, _, err = call("predict", finished, "-", "-o", rows)
+        finally:
+            os.dup2(kept, 0)
+            os.close(kept)
+    assert (code, "holds the rows, which the answers would replace" in err) == (2, True)
+    assert rows.read_bytes() == before
+
+
+def test_answers_go_where_a_link_leads_and_endings_have_no_case(
+    call: Call, finished: Path, rows: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "target.CSV").write_text("yesterday's")
+    (tmp_path / "link.CSV").symlink_to(tmp_path / "target.CSV")
+    code, _, err = call("predict", finished, rows, "-o", tmp_path / "link.CSV")
+    assert code == 0, err
+    assert (tmp_path / "link.CSV").is_symlink()
+    assert (tmp_path / "target.CSV").read_text(encoding="utf-8").startswith("prediction")
 
 
 def test_a_column_of_the_answers_name_is_not_written_over(call: Call, finished: Path, tmp_path: Path) -> None:

@@ -88,6 +88,21 @@ def test_the_ranks_go_into_a_file_that_is_read_as_ranks(call: Call, mine: Path, 
     assert set(ranks.to_lora_config().rank_pattern.values()) == {rank for rank in ranks.values() if rank}
 
 
+@pytest.mark.parametrize("command", [("export",), ("ranks", "--budget", "0.5")])
+@pytest.mark.parametrize("name", ["search/ranks.json", "adapter/adapter_config.json", "new.json"])
+def test_nothing_is_written_into_a_run(call: Call, mine: Path, command: tuple[str, ...], name: str) -> None:
+    before = (mine / name).read_bytes() if (mine / name).exists() else None
+    code, _, err = call(command[0], mine, *command[1:], "--output", mine / name)
+    assert (code, f"lies in the run {mine}, whose files are its own; name another place" in err) == (2, True), err
+    assert ((mine / name).read_bytes() if (mine / name).exists() else None) == before
+
+
+def test_the_configuration_of_an_adapter_is_not_written_over(call: Call, mine: Path, tmp_path: Path) -> None:
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"")
+    code, _, err = call("export", mine, "--output", tmp_path / "adapter_config.json")
+    assert (code, "is the configuration of an adapter, which would be lost" in err) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

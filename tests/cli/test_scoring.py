@@ -172,3 +172,17 @@ def test_options_that_do_not_fit_are_refused(
     code, _, err = call("eval", *arguments)
     assert code == 2
     assert message in err
+
+
+def test_the_scores_of_a_run_are_not_replaced(call: Call, data: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in ("recipe.yaml", "status.json", "manifest.json", "metrics.json"):
+        (run / name).write_text("{}")
+    path = table(tmp_path / "a.tsv", [*OUTPUTS.items()])
+    for output in (run, run / "scores"):
+        options = ("--data-root", data, "--output", output, *JAVALESS)
+        code, _, err = call("eval", "--task", "e2e", "--predictions", path, *options)
+        assert (code, f"--output: {output} lies in the run {run}, whose files are its own" in err) == (2, True), err
+    assert {path.name: path.read_text() for path in run.iterdir()}["metrics.json"] == "{}"
+    assert len([*run.iterdir()]) == 4
