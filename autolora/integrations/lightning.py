@@ -10,10 +10,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
+from weakref import ref
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+import torch
+from accelerate.utils import send_to_device
+from lightning.pytorch import Callback, LightningModule, Trainer, callbacks
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from peft import PeftModel
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from autolora.allocation.budget import Budget
 from autolora.allocation.likelihood import Likelihood
@@ -28,6 +33,7 @@ from autolora.registry import SCORES
 from autolora.training.seeds import derive
 
 _log = logging.getLogger(__name__)
+_AVERAGES = (callbacks.StochasticWeightAveraging, callbacks.WeightAveraging)
 
 
 class SqueezeCallback(Callback):
@@ -39,7 +45,7 @@ class SqueezeCallback(Callback):
         score: A name in `autolora.registry.SCORES`.
         examples: How many training examples the components are valued on.
         batches: Batches as the PEFT model takes them; None: a sample of the trainer's training data.
-        inputs: Makes of a batch of the training data one that the PEFT model takes; None: it is one.
+        inputs: Makes of a batch, as ``training_step`` gets it, one that the PEFT model takes; None: it is one.
         batch_size: Examples a pass; None: the training loader's.
         likelihood: What a prediction means, where it is none of transformers' heads.
         loss: ``loss(model, batch)``, for a tolerance on batches without labels.
@@ -67,8 +73,10 @@ class SqueezeCallback(Callback):
         SCORES.load(score)
         self.score, self.examples, self.batches, self.inputs = score, checked_count(examples), batches, inputs
         self.batch_size, self.likelihood, self.loss, self.seed = batch_size, likelihood, loss, seed
-        self.ranks: Ranks | None = None
-        self._step, self._done = 0, False
+        self.ranks: Ranks | None = None  # what the squeeze found, or what a checkpoint says that it had found
+        self._step, self._done = 0, False  # after which optimiser step it is due (0: it is not), and whether it was
+        self._cut: ref[PeftModel] | None = None
+        self._restored, self._failed = False, ""  # whether a checkpoint says the above; why there was no squeeze
 
     @property
     def state_key(self) -> str:
@@ -77,6 +85,7 @@ class SqueezeCallback(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Let the module load checkpoints from after a squeeze."""
+        self._restored = False
         model = _peft_model(pl_module)
         if model is not None and not getattr(model, "_autolora_loads", False):
             model._autolora_loads = True  # type: ignore[assignment]
@@ -88,49 +97,55 @@ class SqueezeCallback(Callback):
         Raises:
             UserError: One message about it, before any step.
         """
-        if trainer.world_size > 1:
-            raise UserError(
-                f"SqueezeCallback does not work with {trainer.world_size} processes: the wrapper around the module "
-                "(DistributedDataParallel's buckets, shards) holds the factors that the squeeze replaces; train on "
-                "one device"
-            )
-        total = trainer.estimated_stepping_batches
-        if total == float("inf") or total < 1:
-            raise UserError("the training has no end to take a share of: give the Trainer max_steps or max_epochs")
+        total = _checked_steps(trainer)
         model = check(_peft_model(pl_module), self.budget, self.likelihood)
-        for optimizer in trainer.optimizers[:1]:
-            check_optimizer(model, optimizer)
-        self._step = step_of(self.at, int(total))
+        check_optimizer(model, trainer.optimizers[0])
+        self._step, self._failed = step_of(self.at, total), ""
+        if not self._restored and self._cut is not None and self._cut() is model:
+            _log.warning("this model has been squeezed by this callback in an earlier fit(), and stays as it is")
+            self._step = 0
+            return
+        _check_averages(trainer)
+        if not self._restored:  # what is known is of another model
+            self._done, self.ranks = False, None
+        self._cut = ref(model) if self._done else None
         if not self._done:
             check_labels(self.budget, self._batches(trainer, pl_module, 1)[0], self.loss is not None)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Squeeze when it is time.
+        """Squeeze when it is time; what is validated and saved after this step is the squeezed model.
+
+        What the weights of this moment make impossible (nothing is trained yet) is logged as an error, here and at the
+        end, and the training goes on.
 
         Raises:
             RunError: The training has diverged.
         """
-        if self._done or trainer.global_step < self._step:
+        if self._done or self._step <= 0 or trainer.global_step < self._step:
             return
         model = cast(PeftModel, _peft_model(pl_module))
-        self._done = True
         try:
-            with undisturbed(derive(self.seed, "integrations", "squeeze")):
-                self.ranks = squeeze(
-                    model,
-                    self._batches(trainer, pl_module, self.examples),
-                    self.budget,
-                    likelihood=self.likelihood,
-                    optimizer=trainer.optimizers[0],
-                    score=self.score,
-                    loss=self.loss,
-                    examples=self.examples,
-                    seed=self.seed,
-                )
+            self.ranks = self._squeezed(trainer, pl_module, model)
         except UserError as error:  # an end here would cost the user the training so far
-            _log.error("the LoRA was not squeezed after step %d, and stays as large: %s", trainer.global_step, error)
+            self._step, self._failed = 0, f"{error} (after step {trainer.global_step})"
+            _log.error("the LoRA was not squeezed, and the training goes on at its full size: %s", self._failed)
+            return
+        self._done, self._cut = True, ref(model)
+        _forget_best(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say so when the training ended without the squeeze."""
+        if self._failed:
+            _log.error("the training ended, and its LoRA has its full size: %s", self._failed)
+        if self._step > 0 and not self._done:
+            _log.warning(
+                "the training ended after step %d, before the squeeze, which was due after step %d: "
+                "the adapter has its full size; autolora.squeeze(model, batches) squeezes it now",
+                trainer.global_step,
+                self._step,
+            )
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps of the callback."""
@@ -138,20 +153,90 @@ class SqueezeCallback(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The inverse of `state_dict`."""
-        self._done = bool(state_dict["done"])
+        self._restored, self._done = True, bool(state_dict["done"])
         self.ranks = None if state_dict["ranks"] is None else Ranks.from_json(state_dict["ranks"])
+
+    def _squeezed(self, trainer: Trainer, module: LightningModule, model: PeftModel) -> Ranks:
+        with undisturbed(derive(self.seed, "integrations", "squeeze")):
+            return squeeze(
+                model,
+                self._batches(trainer, module, self.examples),
+                self.budget,
+                likelihood=self.likelihood,
+                optimizer=trainer.optimizers[0],
+                score=self.score,
+                loss=self.loss,
+                examples=self.examples,
+                seed=self.seed,
+            )
 
     def _batches(self, trainer: Trainer, module: LightningModule, examples: int) -> list[Any]:
         if self.batches is not None:
-            found = list(self.batches)
+            found = [send_to_device(batch, module.device) for batch in self.batches]
         else:
             loader = trainer.train_dataloader
             size = self.batch_size or getattr(loader, "batch_size", None) or 1
-            found = training_batches(loader, examples=examples, batch_size=size, seed=self.seed, device=module.device)
-            found = found if self.inputs is None else [self.inputs(batch) for batch in found]
+            drawn = training_batches(loader, examples=examples, batch_size=size, seed=self.seed, device=None)
+            with undisturbed(derive(self.seed, "integrations", "hooks")):  # augmentations are hooks
+                found = [_as_trained_on(trainer, module, batch) for batch in drawn]
+                found = found if self.inputs is None else [self.inputs(batch) for batch in found]
         if not found:
             raise UserError("batches has no batch in it")
         return found
+
+
+def _as_trained_on(trainer: Trainer, module: LightningModule, batch: Any) -> Any:
+    """A loader's batch as ``training_step`` gets it: what Lightning's training loop does, in its order."""
+    batch = trainer.precision_plugin.convert_input(batch)
+    batch = module._on_before_batch_transfer(batch, dataloader_idx=0)  # the module's hook, or its data module's
+    return trainer.strategy.batch_to_device(batch, dataloader_idx=0)
+
+
+def _checked_steps(trainer: Trainer) -> int:
+    """The optimiser steps of a training that a squeeze can be in."""
+    if trainer.world_size > 1:
+        raise UserError(
+            f"SqueezeCallback does not work with {trainer.world_size} processes: the wrapper around the module "
+            "(DistributedDataParallel's buckets, shards) holds the factors that the squeeze replaces; train on "
+            "one device"
+        )
+    if (count := len(trainer.optimizers)) != 1:
+        raise UserError(
+            f"SqueezeCallback does not work with what configure_optimizers gives, {count} optimizers: it counts the "
+            "steps of one, and puts the new factors into it; make one, with a parameter group for each of them"
+        )
+    total = trainer.estimated_stepping_batches
+    if total == float("inf") or total < 1:
+        raise UserError("the training has no end to take a share of: give the Trainer max_steps or max_epochs")
+    return int(total)
+
+
+def _callbacks(trainer: Trainer) -> list[Callback]:
+    return trainer.callbacks  # type: ignore[attr-defined, no-any-return]
+
+
+def _check_averages(trainer: Trainer) -> None:
+    """Refuse callbacks that hold a copy of the weights, whose shapes the squeeze would part from."""
+    for each in _callbacks(trainer):
+        if isinstance(each, _AVERAGES) or any(isinstance(value, AveragedModel) for value in vars(each).values()):
+            raise UserError(
+                f"SqueezeCallback does not work with {type(each).__name__}, whose average of the weights begins before "
+                "the squeeze and keeps their shapes; leave it out, or average in a second fit(), of the squeezed module"
+            )
+
+
+def _forget_best(trainer: Trainer) -> None:
+    """The best so far was of another size: of the squeezed ones the best is to be found."""
+    for each in _callbacks(trainer):
+        if isinstance(each, ModelCheckpoint) and each.monitor is not None:  # else its best is its latest
+            each.best_k_models, each.kth_best_model_path, each.kth_value = {}, "", _worst(each.mode)
+            each.best_model_path, each.best_model_score = "", None
+        elif isinstance(each, EarlyStopping):
+            each.best_score = _worst(each.mode)
+
+
+def _worst(mode: str) -> Tensor:
+    return torch.tensor(float("inf" if mode == "min" else "-inf"))
 
 
 def _peft_model(module: nn.Module) -> PeftModel | None:
@@ -166,7 +251,21 @@ def _fit(module: nn.Module, state: Mapping[str, Tensor], prefix: str, *_: Any) -
     if not now:
         return
     (adapter,) = model.peft_config
-    keys = {name: f"{prefix}{PREFIX}{name}.lora_A.{adapter}.weight" for name in now}
-    ranks = {name: len(state[key]) for name, key in keys.items() if key in state}
+    ranks = _stored_ranks(state, f"{prefix}{PREFIX}", f".lora_A.{adapter}.weight")
+    if missing := sorted(ranks.keys() - now.keys()):
+        raise UserError(
+            f"{prefix.rstrip('.') or 'the module'}: the checkpoint has LoRA on {missing[0]} (and {len(missing) - 1} "
+            "other layers), where this model has none: it is from before the squeeze, which took that LoRA; load it "
+            "into a module built anew"
+        )
     if ranks and ranks != {name: each[adapter] for name, each in now.items()}:
         reshape(model, adapter, of_ranks(model, adapter, ranks))
+
+
+def _stored_ranks(state: Mapping[str, Tensor], before: str, after: str) -> dict[str, int]:
+    """By the names of the layers, which stand between these two in the keys."""
+    return {
+        key.removeprefix(before).removesuffix(after): len(value)
+        for key, value in state.items()
+        if key.startswith(before) and key.endswith(after)
+    }
