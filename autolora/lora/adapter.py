@@ -23,7 +23,7 @@ from transformers.pytorch_utils import Conv1D
 
 from autolora.files import replace_folder, write_json
 from autolora.lora.config import exact_type
-from autolora.lora.frozen import as_float32, widen_rest
+from autolora.lora.frozen import as_float32, stands_in, widen_rest
 from autolora.lora.ranks import Ranks
 from autolora.lora.stored import CARD
 
@@ -45,8 +45,24 @@ def add_adapter(model: PreTrainedModel, ranks: Ranks, config: LoraConfig) -> Pef
     with as_float32(model):
         adapted = get_peft_model(model, config)
     widen_rest(adapted)
+    _set_magnitudes(adapted)
     assert_ranks(adapted, ranks)
     return adapted
+
+
+@torch.no_grad()
+def _set_magnitudes(adapted: nn.Module) -> None:
+    """Let DoRA's magnitudes begin as the norms of W, of which PEFT has seen stand-ins where it is kept in 16 bits.
+
+    B is zero, so that these are the norms of W + s B A. Of layers that bitsandbytes quantises PEFT has seen the weights
+    as they are; it de-quantises them in its forward pass in the same way.
+    """
+    layers: dict[str, Any] = {**lora_layers(adapted)}
+    for layer in layers.values():
+        base = layer.get_base_layer()
+        if stands_in(base):
+            for magnitude in layer.lora_magnitude_vector.values():
+                magnitude.weight.copy_(torch.linalg.norm(base.wide(torch.float32), dim=1))
 
 
 def assert_ranks(adapted: nn.Module, ranks: Ranks) -> None:

@@ -242,21 +242,22 @@ def widen_rest(model: nn.Module) -> None:
                     parameter.data = parameter.data.float()
 
 
+def stands_in(module: nn.Module) -> bool:
+    """Whether `as_float32` has a stand-in for a module's weight: it is kept in 16 bits."""
+    return is_kept_low(module) and "weight" in module._parameters and module.weight.dtype in LOW
+
+
 @contextmanager
 def as_float32(model: nn.Module) -> Iterator[None]:
     """Inside, layers look like float32 ones to whoever builds an adapter on them, which then draws it in float32.
 
     PEFT draws A and B in float32 and rounds them to the layer's precision. The stand-ins take no memory, and hold no
-    values: this is for adapters that are drawn, not made of W.
+    values: this is for adapters that are drawn. What an adapter makes of W has to be made anew afterwards.
 
     Args:
         model: Its layers may be wrapped inside.
     """
-    kept = [
-        (m, m.weight)
-        for m in model.modules()
-        if isinstance(m, Frozen) and "weight" in m._parameters and m.weight.dtype in LOW
-    ]
+    kept = [(m, m.weight) for m in model.modules() if isinstance(m, Frozen) and stands_in(m)]
     for module, weight in kept:
         blank = torch.zeros((), device=weight.device).expand(weight.shape)
         module.weight = nn.Parameter(blank, requires_grad=False)

@@ -5,8 +5,8 @@ D: (r, m)  down, d: (r)   U: (m, r)  up, u: (m)   r = method.size
 
     adapter(y) = y + U σ(D y + d) + u      U = 0 and u = 0 at the beginning, so that it begins as the identity
 
-An adapter has 2 m r + r + m parameters. It comes right after an output projection, before what the model adds to that
-(dropout, residual, layer norm). Where this differs from the papers:
+An adapter has 2 m r + r + m parameters, in float32 however the model is kept. It comes right after an output
+projection, before what the model adds to that (dropout, residual, layer norm). Where this differs from the papers:
 
 - Houlsby et al. draw U from a narrow normal distribution too, so that their adapters are the identity only nearly, and
   their code has the dropout before the adapter instead of after it.
@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
@@ -68,9 +69,10 @@ class Bottleneck(nn.Module):
     def __init__(self, base: nn.Module, size: int, activation: nn.Module) -> None:
         super().__init__()
         width, like = input_output_features(base)[1], next(base.parameters())
+        dtype = _trained_in(like.dtype)
         self.base, self.activation = base, activation
-        self.down = nn.Linear(width, size, device=like.device, dtype=like.dtype)
-        self.up = nn.Linear(size, width, device=like.device, dtype=like.dtype)
+        self.down = nn.Linear(width, size, device=like.device, dtype=dtype)
+        self.up = nn.Linear(size, width, device=like.device, dtype=dtype)
         # Houlsby et al., section 3.6: standard deviation 0.01, truncated at two of them.
         nn.init.trunc_normal_(self.down.weight, std=0.01, a=-0.02, b=0.02)
         for zero in (self.down.bias, self.up.weight, self.up.bias):
@@ -79,8 +81,18 @@ class Bottleneck(nn.Module):
     @override
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.base(x)
-        adapted: Tensor = y + self.up(self.activation(self.down(y)))
-        return adapted
+        # There and back: outside autocast a model in 16 bits gives and takes 16 bits.
+        inner: Tensor = self.up(self.activation(self.down(y.to(self.down.weight.dtype))))
+        return y + inner.to(y.dtype)
+
+
+def _trained_in(kept: torch.dtype) -> torch.dtype:
+    """The precision of what is trained behind a weight: 16 bits would round an optimiser's steps away.
+
+    float8 and what quantised weights are packed in say nothing of it.
+    """
+    wide = kept.is_floating_point and kept.itemsize > 1
+    return torch.promote_types(kept, torch.float32) if wide else torch.float32
 
 
 class BottleneckMethod(TrainedWeights):

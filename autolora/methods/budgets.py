@@ -75,16 +75,49 @@ def source_of(recipe: Recipe) -> MethodSettings | None:
     return None if budget.given else AUTOLORA
 
 
-def nearest_uniform(costs: Mapping[str, int], budget: int) -> dict[str, int]:
+def nearest_uniform(costs: Mapping[str, int], budget: int, most: Mapping[str, int] | None = None) -> dict[str, int]:
     """Ranks r or r + 1 whose parameters, Σ rank · cost, come as close to `budget` as they can without exceeding it.
 
     Modules of equal cost that get the larger rank lie as far apart as they can, in the modules' order. Where all costs
     are equal, the budget is met exactly if it is a multiple of it.
 
+    Where a module cannot have its share, it has what it can, and the others share the rest in the same way, until what
+    is left of the budget buys no component that there is.
+
     Args:
         costs: Parameters of one component of each module.
         budget: Parameters in all.
+        most: The largest rank that each module can have; None: any.
     """
+    full: dict[str, int] = {}
+    ranks: dict[str, int] = {}
+    while others := {name: cost for name, cost in costs.items() if name not in full}:
+        ranks = _as_even(others, budget - _price(full, costs))
+        over = {name: most[name] for name, rank in ranks.items() if rank > most[name]} if most is not None else {}
+        if not over:
+            break
+        full |= over
+    found = {name: full.get(name, ranks.get(name, 0)) for name in costs}
+    return found if most is None or not full else _topped_up(found, costs, budget, most)
+
+
+def _price(ranks: Mapping[str, int], costs: Mapping[str, int]) -> int:
+    return sum(rank * costs[name] for name, rank in ranks.items())
+
+
+def _topped_up(
+    ranks: Mapping[str, int], costs: Mapping[str, int], budget: int, most: Mapping[str, int]
+) -> dict[str, int]:
+    """Likewise, with one more wherever there is one and the budget has it left, the lowest rank first."""
+    found, left = dict(ranks), budget - _price(ranks, costs)
+    while able := [name for name, cost in costs.items() if found[name] < most[name] and cost <= left]:
+        lowest = min(able, key=found.__getitem__)
+        found[lowest], left = found[lowest] + 1, left - costs[lowest]
+    return found
+
+
+def _as_even(costs: Mapping[str, int], budget: int) -> dict[str, int]:
+    """See `nearest_uniform`, where every module can have any rank."""
     base = budget // sum(costs.values())
     left = budget - base * sum(costs.values())
     groups: dict[int, list[str]] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from typing_extensions import override
@@ -15,20 +15,44 @@ from autolora.recipe.schema import MethodSettings, Recipe
 from autolora.training.seeds import derive, generator
 
 
-def shuffled(ranks: Mapping[str, int], shapes: Mapping[str, tuple[int, int]], seed: int) -> dict[str, int]:
+def shuffled(
+    ranks: Mapping[str, int],
+    shapes: Mapping[str, tuple[int, int]],
+    seed: int,
+    most: Mapping[str, int] | None = None,
+) -> dict[str, int]:
     """Ranks permuted at random over the modules of one shape, so that the number of parameters stays the same.
+
+    Where a permutation would give a module more than it can have, another one is drawn from those that do not.
 
     Args:
         ranks: By full module name.
         shapes: (input, output) features by the same names.
         seed: Of the permutation.
+        most: The largest rank that each module can have, which `ranks` keeps to; None: any.
     """
     rng, found = generator(seed), dict(ranks)
     for shape in dict.fromkeys(shapes.values()):
         names = [name for name in shapes if shapes[name] == shape]
         order = torch.randperm(len(names), generator=rng).tolist()
-        found |= {name: ranks[names[j]] for name, j in zip(names, order, strict=True)}
+        drawn = {name: ranks[names[j]] for name, j in zip(names, order, strict=True)}
+        if most is not None and any(rank > most[name] for name, rank in drawn.items()):
+            drawn = _fitting([ranks[name] for name in names], {name: most[name] for name in names}, rng)
+        found |= drawn
     return {name: found[name] for name in shapes}
+
+
+def _fitting(ranks: Sequence[int], most: Mapping[str, int], rng: torch.Generator) -> dict[str, int]:
+    """A permutation that fits, each as likely as any other.
+
+    The largest rank comes first: who can have it can have all that follow, so that no choice leads into a dead end, and
+    how many there are to choose from does not depend on the choices before.
+    """
+    found: dict[str, int] = {}
+    for rank in sorted(ranks, reverse=True):
+        able = [name for name, limit in most.items() if name not in found and limit >= rank]
+        found[able[int(torch.randint(len(able), (), generator=rng))]] = rank
+    return found
 
 
 class Control(Budgeted, GivenRanks):

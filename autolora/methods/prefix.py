@@ -51,6 +51,11 @@ class Prefix(PeftMethod):
                 f"data.packing: method {recipe.method.name!r} puts one prefix before each row, and the examples of a "
                 "row would share it; set data.packing to false"
             )
+        if recipe.model.gradient_checkpointing:
+            raise UserError(
+                f"model.gradient_checkpointing: method {recipe.method.name!r} hands its prefix over in the model's "
+                "cache, which layers that are run twice do without; set model.gradient_checkpointing to false"
+            )
         if recipe.model.head != "auto":
             raise UserError(f"method {recipe.method.name!r} trains nothing but the prefix; leave model.head at auto")
 

@@ -186,22 +186,30 @@ class Squeeze(AutoLora):
 
 
 class SqueezeUniform(Squeeze):
-    """Control: squeezed to ranks as even as squeeze's size goes, of each layer what Fisher values most."""
+    """Control: squeezed to ranks as even as squeeze's size goes, of each layer what Fisher values most.
+
+    What a layer with fewer components cannot have goes to the others: the size stays squeeze's, up to less than one
+    component of any layer that has more.
+    """
 
     @override
     def rearrange(self, kept: Kept, values: Mapping[str, Tensor], evidence: Evidence) -> Kept:
         costs = {name: each.cost for name, each in evidence.of(self.recipe.ranks.score).items()}
-        return best_of_each(nearest_uniform(costs, size(kept, costs)), values)
+        return best_of_each(nearest_uniform(costs, size(kept, costs), _counts(values)), values)
 
 
 class SqueezeShuffled(Squeeze):
-    """Control: squeezed to squeeze's ranks, permuted over the modules of a shape; of each layer what Fisher values."""
+    """Control: squeezed to squeeze's ranks, permuted over the modules of a shape; of each layer what Fisher values.
+
+    No layer gets more than it has components: the size is squeeze's.
+    """
 
     @override
     def rearrange(self, kept: Kept, values: Mapping[str, Tensor], evidence: Evidence) -> Kept:
         shapes = {name: each.shape for name, each in evidence.of(self.recipe.ranks.score).items()}
         ranks = {name: len(each) for name, each in kept.items()}
-        return best_of_each(shuffled(ranks, shapes, derive(self.recipe.seed, "shuffled")), values)
+        seed = derive(self.recipe.seed, "shuffled")
+        return best_of_each(shuffled(ranks, shapes, seed, _counts(values)), values)
 
 
 class FisherScratch(Squeeze):
@@ -212,6 +220,11 @@ class FisherScratch(Squeeze):
     def effective(cls, recipe: Recipe) -> Recipe:
         squeezed = super().effective(recipe)
         return squeezed.model_copy(update={"retrain": recipe.retrain.model_copy(update={"start": "scratch"})})
+
+
+def _counts(values: Mapping[str, Tensor]) -> dict[str, int]:
+    """How many components each layer has; none where it has learned nothing."""
+    return {name: len(each) for name, each in values.items()}
 
 
 def best_of_each(ranks: Mapping[str, int], values: Mapping[str, Tensor]) -> Kept:

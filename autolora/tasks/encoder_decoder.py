@@ -21,11 +21,11 @@ from typing_extensions import override
 
 from autolora.errors import UserError
 from autolora.registry import TASKS
-from autolora.tasks.base import Purpose, Task
+from autolora.tasks.base import Task
 from autolora.tasks.decoding import inner_model
 from autolora.tasks.encoding import Packer, beginning, in_batches
 from autolora.tasks.ends import end_tokens
-from autolora.tasks.generation import Generation
+from autolora.tasks.generation import Generation, check_end
 from autolora.tasks.references import pairs_of
 from autolora.tasks.token_loss import Pass
 from autolora.tasks.usage import About, Usage, translated
@@ -58,23 +58,18 @@ class EncoderDecoderGeneration(Generation):
             )
 
     @override
-    def encode(self, rows: Any, tokenizer: PreTrainedTokenizerBase, split: str, purpose: Purpose) -> list[Example]:
-        """To train on: one example per pair of input and output. To predict: one per distinct input."""
-        if tokenizer.eos_token_id is None:
-            raise UserError(
-                f"{tokenizer.name_or_path}: the tokenizer has no end-of-sequence token to end an output with"
-            )
-        grouped = self.grouped(rows)
+    def _inputs(
+        self, grouped: Sequence[Mapping[str, Any]], tokenizer: PreTrainedTokenizerBase, split: str
+    ) -> list[list[int]]:
+        check_end(tokenizer)
         inputs: list[list[int]] = []
         for batch in in_batches(((example["text"],) for example in grouped), 1):
             inputs += tokenizer([text for (text,) in batch], verbose=False)["input_ids"]
         self._check_inputs(inputs, grouped, split)
         self.cut_off[split] = 0
-        if purpose == "eval":
-            return [{**e, "input_ids": ids} for e, ids in zip(grouped, inputs, strict=True)]
-        return self._trained(rows, dict(zip((e["text"] for e in grouped), inputs, strict=True)), tokenizer, split)
+        return inputs
 
-    def _check_inputs(self, inputs: Sequence[list[int]], examples: Sequence[Example], split: str) -> None:
+    def _check_inputs(self, inputs: Sequence[list[int]], examples: Sequence[Mapping[str, Any]], split: str) -> None:
         for ids, example in zip(inputs, examples, strict=True):
             if len(ids) > self.data.max_length:
                 raise UserError(
@@ -82,12 +77,13 @@ class EncoderDecoderGeneration(Generation):
                     f"data.max_length {self.data.max_length}; raise data.max_length"
                 )
 
-    def _trained(
-        self, rows: Any, inputs: Mapping[str, list[int]], tokenizer: PreTrainedTokenizerBase, split: str
+    @override
+    def _pairs(
+        self, rows: Any, prompts: Mapping[str, list[int]], tokenizer: PreTrainedTokenizerBase, split: str, every: bool
     ) -> list[Example]:
         """In the rows' order. An output that is too long loses its end, <eos> included."""
         longest = self.data.max_length
-        pairs = ((output, inputs[text]) for text, output in pairs_of(rows, self.data))
+        pairs = ((output, prompts[text]) for text, output in pairs_of(rows, self.data))
         examples: list[Example] = []
         pack, cut, end = Packer(), 0, tokenizer.eos_token_id
         ended = end in tokenizer(text_target="")["input_ids"]  # by the tokenizer itself, of whatever a text says

@@ -120,23 +120,36 @@ class Generation(Task):
     @override
     def encode(self, rows: Any, tokenizer: PreTrainedTokenizerBase, split: str, purpose: Purpose) -> list[Example]:
         """To train on: one example per pair of input and output. To predict: one per distinct input."""
-        grouped = self.grouped(rows)
+        if purpose == "train":
+            return self._sequences(rows, tokenizer, split, self.loss_settings.tokens == "all")
+        inputs = self._inputs(grouped := self.grouped(rows), tokenizer, split)
+        return [{**example, "input_ids": ids} for example, ids in zip(grouped, inputs, strict=True)]
+
+    def _sequences(self, rows: Any, tokenizer: PreTrainedTokenizerBase, split: str, every: bool) -> list[Example]:
+        """One example per pair of input and output; `every`: of which all tokens are learned, not the output alone."""
+        inputs = self._inputs(grouped := self.grouped(rows), tokenizer, split)
+        return self._pairs(
+            rows, {e["text"]: ids for e, ids in zip(grouped, inputs, strict=True)}, tokenizer, split, every
+        )
+
+    def _inputs(
+        self, grouped: Sequence[Mapping[str, Any]], tokenizer: PreTrainedTokenizerBase, split: str
+    ) -> list[list[int]]:
+        """The tokens of each example's input; none is cut, so that what is too long is refused."""
         separator = separator_token(tokenizer)
-        if tokenizer.eos_token_id is None:
-            raise UserError(
-                f"{tokenizer.name_or_path}: the tokenizer has no end-of-sequence token to end an output with"
-            )
+        check_end(tokenizer)
         prompts = [[*ids, separator] for ids in _ids(tokenizer, [example["text"] for example in grouped])]
         self._check_lengths(prompts, grouped, split)
-        self.cut_off[split] = 0  # inputs are refused rather than cut
-        if purpose == "eval":
-            return [{**e, "input_ids": ids} for e, ids in zip(grouped, prompts, strict=True)]
-        return self._pairs(rows, dict(zip((e["text"] for e in grouped), prompts, strict=True)), tokenizer, split)
+        self.cut_off[split] = 0
+        return prompts
 
     def _pairs(
-        self, rows: Any, prompts: Mapping[str, list[int]], tokenizer: PreTrainedTokenizerBase, split: str
+        self, rows: Any, prompts: Mapping[str, list[int]], tokenizer: PreTrainedTokenizerBase, split: str, every: bool
     ) -> list[Example]:
-        """In the rows' order. An output that would make the sequence too long loses its end, <eos> included."""
+        """In the rows' order. An output that would make the sequence too long loses its end, <eos> included.
+
+        The first token is never learned: nothing predicts it.
+        """
         longest = self.data.max_length
         pairs = ((f" {output}", prompts[text]) for text, output in pairs_of(rows, self.data))
         examples: list[Example] = []
@@ -146,13 +159,9 @@ class Generation(Task):
             for ids, (_, prompt) in zip(_ids(tokenizer, outputs), batch, strict=True):
                 whole = [*prompt, *ids, tokenizer.eos_token_id]
                 cut += len(whole) > longest
-                examples.append(pack({"input_ids": whole[:longest], "prompt": self._unlearned(len(prompt), split)}))
+                examples.append(pack({"input_ids": whole[:longest], "prompt": 1 if every else len(prompt)}))
         self._say_cut(split, cut, len(examples))
         return examples
-
-    def _unlearned(self, prompt: int, split: str) -> int:
-        """How many tokens of a sequence are not learned: its input, or the first alone, which nothing predicts."""
-        return 1 if self.loss_settings.tokens == "all" and split == self.data.splits.train else prompt
 
     def _say_cut(self, split: str, cut: int, count: int) -> None:
         """Keep how many outputs of a split lost their end, and say it."""
@@ -161,7 +170,7 @@ class Generation(Task):
         if cut:
             warn(f"{cut} of {count} {what} lose their end at data.max_length {self.data.max_length}")
 
-    def _check_lengths(self, prompts: Sequence[list[int]], examples: Sequence[Example], split: str) -> None:
+    def _check_lengths(self, prompts: Sequence[list[int]], examples: Sequence[Mapping[str, Any]], split: str) -> None:
         for prompt, example in zip(prompts, examples, strict=True):
             if len(prompt) >= self.data.max_length:
                 raise UserError(
@@ -171,7 +180,7 @@ class Generation(Task):
 
     @override
     def units(self, examples: Sequence[Example]) -> int:
-        """Tokens of the outputs, <eos> included."""
+        """Tokens that are learned: of the outputs, <eos> included, or all but the first."""
         return sum(len(example["input_ids"]) - example["prompt"] for example in examples)
 
     @override
@@ -257,9 +266,9 @@ class Generation(Task):
 
     @override
     def teacher_forced(self, rows: Any, tokenizer: PreTrainedTokenizerBase, split: str) -> TeacherForced:
-        """A sequence for each reference: input and output, as they are trained on."""
-        groups = self.groups(rows, self.data)
-        return self.encode(rows, tokenizer, split, "train"), [groups[row] for row in self.sources(rows, "train")]
+        """A sequence for each reference: input and output, of which the output alone counts whatever is learned."""
+        groups, sequences = self.groups(rows, self.data), self._sequences(rows, tokenizer, split, every=False)
+        return sequences, [groups[row] for row in self.sources(rows, "train")]
 
     @override
     def score_tokens(
@@ -299,6 +308,19 @@ class Generation(Task):
         from autolora.tasks.usage import generated
 
         return generated(about, cls.auto_class, end_tokens(about.tokenizer, about.evaluation.generation.stop))
+
+
+def check_end(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Make sure that there is a token to end an output with.
+
+    Args:
+        tokenizer: The model's.
+
+    Raises:
+        UserError: There is none.
+    """
+    if tokenizer.eos_token_id is None:
+        raise UserError(f"{tokenizer.name_or_path}: the tokenizer has no end-of-sequence token to end an output with")
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:

@@ -128,6 +128,20 @@ def test_held_out_rows_are_a_part_of_the_training_split_that_nothing_else_sees(
     assert [str(row) for row in other.kept_out] != held
 
 
+@pytest.mark.parametrize("family", ["generation", "chat"])
+def test_the_loss_on_rows_held_out_is_that_of_training(tmp_path: Path, family: str) -> None:
+    recipe = write_family(tmp_path, family)
+    learned = {}
+    for tokens in ("outputs", "all"):
+        context = Context(load_recipe(recipe, [*BEST[:2], f"loss.tokens={tokens}"], seed=1), show=False)
+        held = held_out(context)
+        assert held is not None
+        wanted = context.task.encode(context.kept_out, context.tokenizer, "train", "train")
+        learned[tokens] = held.task.units(held.examples)
+        assert learned[tokens] == context.task.units(wanted)
+    assert learned["outputs"] < learned["all"]
+
+
 @pytest.mark.parametrize("method", ["lora:2", "squeeze:k=4:budget=0.5"])
 def test_an_interrupted_run_ends_as_one_that_was_not(
     laboratory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from autolora.errors import UserError
@@ -79,6 +80,60 @@ def test_an_adapter_is_a_bottleneck_with_a_residual() -> None:
     inner = (y @ adapter.down.weight.T + adapter.down.bias).clamp(min=0)
     assert torch.allclose(adapter(x), y + inner @ adapter.up.weight.T + adapter.up.bias, atol=1e-6)
     assert sum(p.numel() for p in adapter.parameters()) - 24 == adapter_parameters(1, width=4, size=2)
+
+
+@pytest.mark.parametrize(
+    ("kept", "trained"),
+    [
+        (torch.bfloat16, torch.float32),
+        (torch.float16, torch.float32),
+        (torch.float32, torch.float32),
+        (torch.float64, torch.float64),
+        (torch.uint8, torch.float32),  # as nf4 keeps its codes
+        (torch.int8, torch.float32),
+        (torch.float8_e4m3fn, torch.float32),
+    ],
+)
+def test_what_is_trained_is_float32_however_the_base_is_kept(kept: torch.dtype, trained: torch.dtype) -> None:
+    base = nn.Linear(5, 4).requires_grad_(False)
+    base.weight.data = base.weight.data.to(kept)
+    adapter = Bottleneck(base, 2, nn.ReLU())
+    assert {p.dtype for part in (adapter.down, adapter.up) for p in part.parameters()} == {trained}
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_an_adapter_takes_what_its_base_gives_in_every_precision(dtype: torch.dtype, autocast: bool) -> None:
+    torch.manual_seed(0)
+    base = nn.Linear(5, 4, dtype=dtype)
+    adapter, x = Bottleneck(base, 2, nn.ReLU()), torch.randn(3, 5, dtype=dtype)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        assert torch.equal(adapter(x), base(x))
+    nn.init.normal_(adapter.up.weight, std=100)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        assert adapter(x).dtype == base(x).dtype
+        assert not torch.equal(adapter(x), base(x))
+        adapter(x).float().sum().backward()
+    assert adapter.down.weight.grad is not None
+    assert adapter.down.weight.grad.dtype == torch.float32
+
+
+@pytest.mark.parametrize("passes", ["float32", "bfloat16"])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_on_a_base_in_bfloat16_trains_and_keeps_float32(
+    laboratory: Path, tmp_path: Path, method: str, passes: str
+) -> None:
+    small = ("retrain.weights.learning_rate=1e-5", "retrain.steps=4")
+    options = ("model.base_dtype=bfloat16", f"model.dtype={passes}", *small)
+    run, context = trained_run(laboratory, tmp_path, method, *options)
+    start = dict(adapted(run, context).named_parameters())
+    kept = load_file(run.path / "adapter" / "weights.safetensors")
+    assert {tensor.dtype for tensor in kept.values()} == {torch.float32}
+    for name, tensor in kept.items():
+        if ".down.weight" in name:  # steps that bfloat16 would round away
+            assert (tensor != start[name]).float().mean() > 0.9
+    (row,) = evaluate(run, context)
+    assert row["examples"] == 23
 
 
 @pytest.mark.parametrize("kind", [Houlsby, Pfeiffer])

@@ -13,6 +13,7 @@ import torch
 from autolora.experiment.line import search
 from autolora.methods.base import method_of
 from autolora.methods.budgets import Budgeted
+from autolora.methods.chance import shuffled
 from tests.methods.linked import BUDGET, RANKS, built_on, learned_run
 
 BOTH = ["shuffled", "random"]
@@ -100,3 +101,29 @@ def test_components_are_drawn_without_replacement(laboratory: Path, tmp_path: Pa
     everything = dict.fromkeys(NAMES, K)
     run, _ = built_on(laboratory, tmp_path, "random", learned_run(laboratory, tmp_path, everything))
     assert cast(Budgeted, method_of(run)).allocate(SHAPES) == everything
+
+
+MOST = dict(zip(NAMES, (4, 0, 2, 2, 4, 3, 1, 1, 2, 4, 4, 4), strict=True))  # at least what LEARNED has
+
+
+def test_a_permutation_gives_no_module_more_than_it_can_have() -> None:
+    seen = set()
+    for seed in SEEDS:
+        ranks = shuffled(LEARNED, SHAPES, seed, MOST)
+        assert list(ranks) == NAMES
+        assert all(ranks[name] <= MOST[name] for name in NAMES)
+        for kind in ("q", "v"):
+            assert Counter(of_shape(ranks, kind)) == Counter(of_shape(LEARNED, kind))
+        assert ranks == shuffled(LEARNED, SHAPES, seed, MOST)
+        seen.add(tuple(ranks.values()))
+        free = dict.fromkeys(NAMES, K)
+        assert shuffled(LEARNED, SHAPES, seed, free) == shuffled(LEARNED, SHAPES, seed)  # nothing is in the way
+    assert len(seen) > 10
+
+
+def test_every_permutation_that_fits_is_as_likely() -> None:
+    ranks, most = {"a": 2, "b": 1, "c": 0}, {"a": 2, "b": 2, "c": 1}
+    shapes = dict.fromkeys(ranks, (1, 1))
+    counts = Counter(tuple(shuffled(ranks, shapes, seed, most).values()) for seed in range(3000))
+    assert set(counts) == {(2, 1, 0), (2, 0, 1), (1, 2, 0), (0, 2, 1)}
+    assert all(abs(count - 750) < 100 for count in counts.values())

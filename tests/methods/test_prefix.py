@@ -190,6 +190,17 @@ def test_other_tasks_are_refused_before_anything_runs(laboratory: Path, tmp_path
     assert run.stage_state("retrain") is None
 
 
+def test_recomputed_activations_are_refused_before_anything_runs(decoder: Path, tmp_path: Path) -> None:
+    """Transformers drops the cache that holds the prefix from layers that it runs twice, and the masks do not fit."""
+    run, context = tiny_run(decoder, tmp_path, "prefix", "model.gradient_checkpointing=true")
+    message = r"model\.gradient_checkpointing: method 'prefix' .*; set model\.gradient_checkpointing to false"
+    with pytest.raises(UserError, match=message):
+        Prefix.check_recipe(run.recipe)
+    with pytest.raises(UserError, match=message):
+        retrain(run, context)
+    assert run.stage_state("retrain") is None
+
+
 def test_a_head_that_would_not_be_trained_is_refused(decoder: Path, tmp_path: Path) -> None:
     run, _ = tiny_run(decoder, tmp_path, "prefix")
     model = run.recipe.model.model_copy(update={"head": ("lm_head",)})  # which is tied here, and refused for that too

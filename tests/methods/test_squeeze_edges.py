@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from autolora.errors import UserError
 from autolora.experiment.line import search
+from autolora.lora.ranks import Ranks
 from tests.methods.linked import spent
 from tests.methods.squeezed import FULL, done, evidence_of, searched, squeezed, write_learner
 
@@ -39,6 +41,25 @@ def test_layers_that_learn_nothing_keep_nothing(tmp_path: Path, name: str) -> No
     assert [ranks[layer] for layer in DEAD] == [0, 0]
     assert 0 < ranks.parameters <= FULL // 2
     assert all(len(kept) == ranks[layer] for layer, kept in ranks.kept.items())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_controls_have_squeezes_size_where_layers_learn_nothing(tmp_path: Path, seed: int) -> None:
+    """What a layer without components cannot have goes to those that have some."""
+    laboratory = silenced(tmp_path / "laboratory", ["encoder.layer.1.attention.output.dense"])
+    found: dict[str, Ranks] = {}
+    for name in METHODS[:3]:
+        run, context = squeezed(laboratory, tmp_path / name, f"{name}:budget=0.5", seed=seed)
+        found[name] = search(run, context)
+        assert [found[name][layer] for layer in DEAD] == [0, 0]
+        assert all(len(kept) == found[name][layer] for layer, kept in found[name].kept.items())
+    squeezed_to, even, shuffled = found.values()
+    assert squeezed_to.parameters - 64 < even.parameters <= squeezed_to.parameters
+    assert len({rank for layer, rank in even.items() if layer not in DEAD}) <= 2
+    assert shuffled.parameters == squeezed_to.parameters
+    for shape in set(shuffled.shapes.values()):
+        names = [name for name in shuffled if shuffled.shapes[name] == shape]
+        assert Counter(shuffled[name] for name in names) == Counter(squeezed_to[name] for name in names)
 
 
 def test_autoloras_search_is_read_by_fisher_there_too(tmp_path: Path) -> None:

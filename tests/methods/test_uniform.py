@@ -82,6 +82,47 @@ def test_the_same_holds_for_costs_drawn_at_random() -> None:
         assert price(ranks, costs) == dearest_within(costs, budget) <= budget
 
 
+@pytest.mark.parametrize(
+    ("costs", "budget", "most", "ranks"),
+    [
+        ([1, 1, 1, 1], 10, [9, 9, 9, 9], [2, 3, 2, 3]),  # as without
+        ([1, 1, 1, 1], 8, [0, 4, 4, 4], [0, 2, 3, 3]),
+        ([1, 1, 1, 1], 8, [1, 4, 4, 0], [1, 3, 4, 0]),
+        ([1, 1, 1, 1], 8, [1, 2, 9, 0], [1, 2, 5, 0]),
+        ([1, 1, 1], 7, [2, 2, 3], [2, 2, 3]),
+        ([1, 1, 1], 2, [0, 0, 9], [0, 0, 2]),
+        ([5, 3, 3], 22, [1, 9, 9], [1, 2, 3]),
+        ([5, 3, 3], 22, [1, 2, 2], [1, 2, 2]),  # there are no more
+        ([5, 3, 3], 9, [1, 0, 1], [1, 0, 1]),
+    ],
+)
+def test_what_a_module_cannot_take_goes_to_the_others(
+    costs: list[int], budget: int, most: list[int], ranks: list[int]
+) -> None:
+    assert list(nearest_uniform(named(costs), budget, named(most)).values()) == ranks
+
+
+def test_capped_ranks_are_even_and_leave_less_than_a_component_that_is_there() -> None:
+    rng = random.Random(1)
+    for _ in range(300):
+        kinds = [rng.randint(1, 12) for _ in range(rng.randint(1, 3))]
+        costs = named([rng.choice(kinds) for _ in range(rng.randint(1, 7))])
+        most = {name: rng.choice([0, 1, 2, 5, 8]) for name in costs}
+        budget = rng.randint(0, price(most, costs))
+        ranks = nearest_uniform(costs, budget, most)
+        assert list(ranks) == list(costs)
+        assert all(0 <= ranks[name] <= most[name] for name in costs)
+        plain = nearest_uniform(costs, budget)
+        if all(plain[name] <= most[name] for name in costs):
+            assert ranks == plain
+            continue
+        left = budget - price(ranks, costs)
+        room = [name for name in costs if ranks[name] < most[name]]
+        assert 0 <= left < min((costs[name] for name in room), default=1)
+        if len(set(costs.values())) == 1 and room:
+            assert max(ranks.values()) <= min(ranks[name] for name in room) + 1
+
+
 @pytest.mark.parametrize("costs", [*COSTS["equal"], *COSTS["unequal"]])
 def test_the_larger_ranks_of_modules_of_one_cost_lie_evenly(costs: list[int]) -> None:
     for budget in range(sum(costs)):

@@ -53,6 +53,18 @@ def test_the_loss_is_that_of_all_tokens_but_the_first(
     assert few.task.units(few.examples("train")) < found.task.units(examples)
 
 
+@pytest.mark.parametrize("task", ["generation", "chat"])
+def test_it_is_the_purpose_that_decides_and_not_the_name_of_the_split(task: str, tmp_path: Path, model: Path) -> None:
+    """Rows to learn from are learned whole wherever they come from; what is scored is the output alone."""
+    found, few = (context(tmp_path, model, task, tokens) for tokens in ("all", "outputs"))
+    whole = found.task.units(found.examples("train"))
+    rows = found.splits["validation"]  # the same rows as those of training
+    assert found.task.units(found.task.encode(rows, found.tokenizer, "held out of training", "train")) == whole
+    for split in ("train", "validation"):
+        sequences, _ = found.task.teacher_forced(found.splits[split], found.tokenizer, split)
+        assert found.task.units(sequences) == few.task.units(few.examples("train")) < whole
+
+
 def test_what_has_no_tokens_to_learn_refuses_it(tmp_path: Path, model: Path) -> None:
     with pytest.raises(UserError, match=r"loss\.tokens: has no bearing: classification learns no tokens"):
         context(tmp_path, model, "classification", "all")
