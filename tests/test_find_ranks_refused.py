@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model, inject_adapter_in_model
 from torch import nn
 
 from autolora.errors import UserError
@@ -39,6 +40,43 @@ def test_layers_that_the_loss_does_not_reach_get_no_rank(capsys: pytest.CaptureF
 def test_a_wrapped_model_is_refused_at_once(wrap: Any, inside: str) -> None:
     with pytest.raises(UserError, match=rf"by whose layers' names .*; pass the model inside: model\.{inside}"):
         find(wrap(Net()))
+
+
+@pytest.mark.parametrize("what", ["target_modules", "trainable"])
+def test_a_string_is_no_list_of_names(what: str) -> None:
+    """Its letters may well be names: of nn.Sequential's layers."""
+    with pytest.raises(UserError, match=rf"{what}: must be a list of names, got the string '10'; write \['10'\]"):
+        find(Net(), **{what: "10"})
+
+
+@pytest.mark.parametrize("adapt", [get_peft_model, lambda model, config: inject_adapter_in_model(config, model)])
+def test_a_model_with_an_adapter_is_refused(adapt: Any) -> None:
+    adapted = adapt(Net(), LoraConfig(r=2, target_modules=["first", "second"]))
+    with pytest.raises(UserError, match=r"has an adapter of PEFT's, and find_ranks takes one without.*unload\(\)"):
+        find(adapted)
+    bare = get_peft_model(Net(), LoraConfig(r=2, target_modules=["first"])).unload()  # type: ignore[arg-type, operator]
+    assert find(bare) == find(Net())
+
+
+def test_a_model_made_in_inference_mode_is_refused() -> None:
+    with torch.inference_mode():
+        model = Net()
+    with pytest.raises(UserError, match=r"the parameter first\.weight was made in inference mode.*outside of"):
+        find(model)
+
+
+def test_the_users_gradients_are_given_back() -> None:
+    model = Net()
+    loss(model, batches(1, 1)[0]).backward()
+    grads = {name: (p.grad, None if p.grad is None else p.grad.clone()) for name, p in model.named_parameters()}
+    find(model)
+    for name, parameter in model.named_parameters():
+        grad, value = grads[name]
+        assert parameter.grad is grad is not None
+        assert torch.equal(grad, value), name
+    clean = Net()
+    find(clean)
+    assert all(parameter.grad is None for parameter in clean.parameters())
 
 
 class Drawing(Net):

@@ -7,6 +7,7 @@ dropped, and balanced factors to train on. Layers that keep nothing become plain
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from typing import Protocol, cast
 
@@ -49,8 +50,10 @@ def check_config(config: LoraConfig) -> None:
         config: The adapter's.
 
     Raises:
-        UserError: A setting of it depends on the rank, or on which layers have LoRA.
+        UserError: A setting of it depends on the rank, or on which layers have LoRA; or a scaling is negative.
     """
+    for alpha in (config.lora_alpha, *(config.alpha_pattern or {}).values()):
+        _check_scaling("lora_alpha", alpha)
     if config.bias == "lora_only":
         raise UserError("an adapter with bias='lora_only' cannot be squeezed: a layer without LoRA would lose its bias")
     if changes_base(config.init_lora_weights):
@@ -69,9 +72,14 @@ def ranks_of(layers: Mapping[str, Layer], kept: Mapping[str, Sequence[int]], **r
         layers: By full module name.
         kept: Indices of the components that stay, by the same names.
         rule: What gave the ranks, JSON-able.
+
+    Raises:
+        UserError: A scaling is negative, or not finite.
     """
     rank = max(each.rank for each in layers.values())
     scalings = {name: each.scaling for name, each in layers.items()}
+    for name, scaling in scalings.items():
+        _check_scaling(f"{name}: the scaling", scaling)
     differ = {SCALINGS: scalings} if len(set(scalings.values())) > 1 else {}  # what one lora_alpha cannot say
     return Ranks(
         {name: len(kept[name]) for name in layers},
@@ -81,6 +89,14 @@ def ranks_of(layers: Mapping[str, Layer], kept: Mapping[str, Sequence[int]], **r
         kept={name: tuple(kept[name]) for name in layers},
         rule={**rule, **differ},
     )
+
+
+def _check_scaling(what: str, value: float) -> None:
+    if not 0 <= value < math.inf:
+        raise UserError(
+            f"{what}: must be a finite number from 0, got {value}; of a negative one take the positive, and negate "
+            "every lora_B (lora_B.weight.neg_()), which is the same LoRA"
+        )
 
 
 def compress(adapted: PeftModel, components: Mapping[str, Components], kept: Mapping[str, Sequence[int]]) -> Replaced:

@@ -1,9 +1,10 @@
 """What a model's prediction means: the distribution that targets are drawn from, for `autolora.squeeze`.
 
 `categorical`: the prediction is logits (examples, classes) or (examples, positions, classes). Positions count where the
-batch has ``labels`` other than -100, or, without labels, where its ``attention_mask`` is not 0; a causal language
-model's position predicts the next one. `gaussian`: means of variance 1. A function of the prediction gives a
-`torch.distributions.Distribution`, or the summed loss of targets that it drew itself.
+batch has ``labels`` other than -100, or, without labels, where its ``attention_mask`` (of a decoder's inputs, their
+``decoder_attention_mask``) is not 0; a causal language model's position predicts the next one. `gaussian`: means of
+variance 1. A function of the prediction gives a `torch.distributions.Distribution`, or the summed loss of targets that
+it drew itself.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from autolora.training.seeds import kept_generators
 
 Likelihood = Literal["categorical", "gaussian"] | Callable[[Any], Distribution | Tensor]
 
+_DECODED = ("decoder_input_ids", "decoder_inputs_embeds")  # without these a decoder's positions are the encoder's
 _LABELS = ("labels", "label", "label_ids")
 _CAUSAL = ("ForCausalLM", "LMHeadModel")
 _CATEGORICAL = (
@@ -163,9 +165,8 @@ class Predictive:
         """Which units count, booleans of the logits' shape without the classes."""
         shape = logits.shape[:-1]
         if isinstance(batch, Mapping) and len(shape) == 2:
-            labels, mask = batch.get("labels"), None if self.decodes else batch.get("attention_mask")
-            given = {"labels": labels, "attention_mask": mask}
-            said = {name: each for name, each in given.items() if isinstance(each, Tensor)}
+            said: dict[str, Tensor]
+            said = {key: batch[key] for key in ("labels", self._mask(batch)) if isinstance(batch.get(key), Tensor)}
             for name, each in said.items():  # labels say more than a mask
                 if each.shape == shape:
                     return each != IGNORED if name == "labels" else each.bool()
@@ -176,6 +177,11 @@ class Predictive:
                         "the classes); say what they mean by a function as the likelihood"
                     )
         return torch.ones(shape, dtype=torch.bool, device=logits.device)
+
+    def _mask(self, batch: Mapping[str, Any]) -> str:
+        """What says which positions of the prediction are padding, without labels."""
+        given = self.decodes and any(key in batch for key in _DECODED)
+        return "decoder_attention_mask" if given else "attention_mask"
 
 
 def _positional(base: nn.Module) -> int | None:

@@ -23,18 +23,27 @@ from autolora.allocation.budget import Budget, choose, smallest
 from autolora.allocation.components import Components, adapter_of, components_of
 from autolora.allocation.compress import check_config, compress, ranks_of
 from autolora.allocation.evidence import Evidence
-from autolora.allocation.gates import SampledLoss, evaluating, measure_gates
+from autolora.allocation.gates import (
+    MEASURING,
+    SampledLoss,
+    check_differentiable,
+    evaluating,
+    measure_gates,
+    runs_exactly,
+)
 from autolora.allocation.likelihood import Likelihood, Predictive
 from autolora.allocation.rises import Rises
 from autolora.allocation.rows import Rows, apart, rows_of
 from autolora.allocation.told import untold
+from autolora.causes import loaded
 from autolora.errors import UserError
 from autolora.lora.adapter import lora_layers, lora_parameters
 from autolora.lora.ranks import Ranks
 from autolora.lora.targets import check_bare
 from autolora.registry import SCORES
-from autolora.training.batches import counts_nothing
+from autolora.training.batches import counts_nothing, load_of_batch
 from autolora.training.optimizers import check_held, mend
+from autolora.training.seeds import generator
 
 Loss = Callable[[Any, Any], Tensor]
 """``loss(model, batch)``: the mean loss of a batch, a scalar."""
@@ -83,7 +92,8 @@ def squeeze(
 
     Raises:
         UserError: The model has no plain LoRA, nothing is trained yet, the budget keeps nothing, the likelihood cannot
-            be inferred, a batch does not fit, or the optimiser does not hold what is trained of the LoRA.
+            be inferred, a batch does not fit, the optimiser does not hold what is trained of the LoRA, or the model
+            is of several precisions and runs under autocast only, which is not on.
     """
     bound, examples = Budget.of(budget), checked_count(examples)
     check_bare(model)
@@ -95,19 +105,21 @@ def squeeze(
     layers = cast("dict[str, nn.Module]", lora_layers(model))
     predictive = Predictive(model, model.get_base_model(), likelihood)
     used = _first(batches, examples)
-    told = _told(model, layers, components, used, predictive.sampled)
-    gates = measure_gates(model, layers, components, told, predictive.sampled, seed=seed)
+    measured = None if bound.tolerance is None else loss or own_loss
+    exact = _exact(model, predictive, used, measured)
+    told = _told(model, layers, components, used, predictive.sampled, exact)
+    gates = measure_gates(model, layers, components, told, predictive.sampled, seed=seed, exact=exact)
     values = SCORES.load(score)(Evidence(components, gates))
     costs = {name: each.cost for name, each in components.items()}
     rule: dict[str, object] = {
         "score": score,
         "budget": bound.given,
     }
-    if bound.tolerance is None:
+    if bound.tolerance is None or measured is None:
         full = sum(each.rank * each.cost for each in components.values())
         kept = choose(values, costs, bound.limit(costs, full))
     else:
-        rises = Rises(layers, components, _mean_loss(model, [batch for batch, _ in used], loss or _own_loss))
+        rises = Rises(layers, components, _mean_loss(model, [batch for batch, _ in used], measured, exact))
         kept = smallest(values, costs, bound.tolerance * rises.gain(), rises)
         rule["measured_rise"] = rises(kept)
     rule["predicted_rise"] = gates.rise(kept)
@@ -136,6 +148,7 @@ def _components(model: PeftModel) -> dict[str, Components]:
     if not isinstance(model, PeftModel):
         raise UserError(f"squeeze takes a model with LoRA, from peft.get_peft_model; got a {type(model).__name__}")
     check_bare(model.get_base_model())
+    check_differentiable(model)
     layers = lora_layers(model)
     if not layers:
         raise UserError("the model has no LoRA layer to squeeze")
@@ -171,10 +184,11 @@ def _told(
     components: Mapping[str, Components],
     batches: list[tuple[Any, Rows]],
     loss: SampledLoss,
+    exact: bool,
 ) -> list[tuple[Any, Rows]]:
     """The batches, in parts of one example where otherwise a layer's rows could not be told apart by example."""
     largest = max(batches, key=lambda each: each[1].count)
-    why = untold(model, layers, components, *largest, loss)
+    why = untold(model, layers, components, *largest, loss, exact=exact)
     if why is None:
         return batches
     found: list[tuple[Any, Rows]] = []
@@ -186,7 +200,31 @@ def _told(
     return found
 
 
-def _mean_loss(model: nn.Module, batches: Sequence[Any], loss: Loss) -> Callable[[], float]:
+def _exact(model: nn.Module, predictive: Predictive, used: list[tuple[Any, Rows]], loss: Loss | None) -> bool:
+    """Whether the passes are without autocast, which the smallest batch tells."""
+    batch, _ = min(used, key=lambda each: each[1].count)
+    with loaded({"done": MEASURING, **load_of_batch(batch)}):
+        return runs_exactly(model, lambda: tried(model, predictive, batch, loss))
+
+
+def tried(model: nn.Module, predictive: Predictive, batch: Any, loss: Loss | None) -> None:
+    """Make the passes of a squeeze on a batch, for what they raise.
+
+    Args:
+        model: With LoRA.
+        predictive: Of it.
+        batch: As the model takes it.
+        loss: What a tolerance is measured by; None: there is none.
+
+    Raises:
+        UserError: The batch, the prediction and the likelihood don't fit, or the loss is no number.
+    """
+    predictive.sampled(batch, generator(0))
+    if loss is not None:
+        _number(loss(model, batch))
+
+
+def _mean_loss(model: nn.Module, batches: Sequence[Any], loss: Loss, exact: bool = True) -> Callable[[], float]:
     """The mean loss over the examples of some batches, each batch weighted by how many it has.
 
     Those without a single label that counts have none.
@@ -196,7 +234,7 @@ def _mean_loss(model: nn.Module, batches: Sequence[Any], loss: Loss) -> Callable
 
     @torch.no_grad()
     def mean() -> float:
-        with evaluating(model):
+        with evaluating(model, exact=exact):
             losses = [_number(loss(model, batch)) for batch in batches]
         return sum(loss * count for loss, count in zip(losses, counts, strict=True)) / sum(counts)
 
@@ -212,7 +250,16 @@ def _number(loss: object) -> float:
     raise UserError(f"loss= must give a batch's mean loss, one number; got a {type(loss).__name__} {shape}".rstrip())
 
 
-def _own_loss(model: nn.Module, batch: Any) -> Tensor:
+def own_loss(model: nn.Module, batch: Any) -> Tensor:
+    """The loss that one of transformers' models gives itself.
+
+    Args:
+        model: It, with LoRA.
+        batch: With ``labels``.
+
+    Raises:
+        UserError: It gives none.
+    """
     found = model(**batch).loss if isinstance(batch, Mapping) and "labels" in batch else None
     if not isinstance(found, Tensor):
         raise UserError(

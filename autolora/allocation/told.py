@@ -33,6 +33,8 @@ def untold(
     batch: Any,
     rows: Rows,
     loss: SampledLoss,
+    *,
+    exact: bool = True,
 ) -> UntoldError | None:
     """Why a batch's rows cannot be told apart in some layer; None where they can be in all.
 
@@ -43,10 +45,11 @@ def untold(
         batch: That the loss takes.
         rows: Its own.
         loss: The summed sampled loss of a batch.
+        exact: As of `autolora.allocation.gates.evaluating`.
     """
     if rows.count < 2:
         return None
-    with loaded({"done": MEASURING, **load_of_batch(batch)}), evaluating(model), torch.no_grad():
+    with loaded({"done": MEASURING, **load_of_batch(batch)}), evaluating(model, exact=exact), torch.no_grad():
         try:
             seen = _seen(layers, components, rows, partial(loss, batch))
         except UntoldError as error:
@@ -82,7 +85,8 @@ def _seen(
         if rows is not None:
             rows.spread(torch.empty(rows.count, 1), x.shape[:-1], name)
         v = v.T.to(x.device, torch.promote_types(x.dtype, torch.float32))
-        found[name].append(F.linear(x.to(v.dtype), v))
+        with torch.autocast(x.device.type, enabled=False):
+            found[name].append(F.linear(x.to(v.dtype), v))
 
     with ExitStack() as stack:
         for name in found:

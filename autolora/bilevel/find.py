@@ -14,8 +14,11 @@ from functools import partial
 from typing import Any
 
 import torch
+from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
+from autolora.allocation.gates import check_differentiable
 from autolora.bilevel.loop import BilevelSearch
 from autolora.errors import RunError, UserError
 from autolora.lora.idle import without_idle
@@ -54,7 +57,8 @@ def find_ranks(
 ) -> Ranks:
     """Search the ranks of a model's layers by bilevel optimisation (paper, section 3).
 
-    The model is given back as it was: its layers, weights and buffers, which of them require gradients, and its mode.
+    The model is given back as it was: its layers, weights and buffers, their gradients, which of them require any, and
+    its mode.
     So are the generators of Python, NumPy and torch.
 
     Args:
@@ -72,12 +76,14 @@ def find_ranks(
         on_step: Told of every step done (from 1) and its losses, scalars on the device.
 
     Raises:
-        UserError: A name matches no layer, the batches end too early, the loss is no scalar, or the settings speak of
-            batches or shortened gradients.
+        UserError: A name matches no layer, the model has an adapter of PEFT's or was made in inference mode, the
+            batches end too early, the loss is no scalar, or the settings speak of batches or shortened gradients.
         RunError: A loss, a gradient or what is trained is not finite.
     """
     settings = settings or Search()
     check_bare(model)
+    _check_plain(model)
+    _check_names(target_modules=target_modules, trainable=trainable)
     _check_settings(settings)
     total = _total_steps(settings, train_batches)
     train, validation = _Batches(train_batches, "train"), _Batches(validation_batches, "validation")
@@ -172,6 +178,7 @@ def _given_back(model: nn.Module, trainable: Sequence[str]) -> Iterator[dict[str
     if unknown := [name for name in trainable if name not in known]:
         raise UserError(f"trainable: the model has no module {unknown[0]!r}")
     required = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    gradients = {parameter: parameter.grad for parameter in required}
     modes = {module: module.training for module in model.modules()}
     values = {p: p.detach().clone() for name in trainable for p in known[name].parameters()}
     # Running means and such move in training mode, wherever they are.
@@ -188,6 +195,7 @@ def _given_back(model: nn.Module, trainable: Sequence[str]) -> Iterator[dict[str
             model.set_submodule(name, layer.base)
         for parameter, flag in required.items():
             parameter.requires_grad_(flag)
+            parameter.grad = gradients[parameter]
         for module, mode in modes.items():
             module.training = mode
         with torch.no_grad():
@@ -195,6 +203,24 @@ def _given_back(model: nn.Module, trainable: Sequence[str]) -> Iterator[dict[str
                 parameter.copy_(value)
             for module, name, buffer, value in buffers:
                 module._buffers[name] = buffer.copy_(value)
+
+
+def _check_plain(model: nn.Module) -> None:
+    """The model's layers are its own, and can be trained."""
+    if isinstance(model, PeftModel) or any(isinstance(each, BaseTunerLayer) for each in model.modules()):
+        raise UserError(
+            f"the model ({type(model).__name__}) has an adapter of PEFT's, and find_ranks takes one without, whose "
+            "layers' names the ranks are for; pass what peft_model.unload() gives, or peft_model.merge_and_unload(), "
+            "which keeps what the adapter has learned"
+        )
+    check_differentiable(model)
+
+
+def _check_names(**given: Sequence[str]) -> None:
+    """A string is a sequence, too, of its letters, which may be names of modules."""
+    for what, names in given.items():
+        if isinstance(names, str):
+            raise UserError(f"{what}: must be a list of names, got the string {names!r}; write [{names!r}]")
 
 
 def _check_settings(settings: Search) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -13,8 +14,12 @@ from torch import nn
 from autolora.allocation.budget import Budget
 from autolora.allocation.components import adapter_of
 from autolora.allocation.compress import check_config
+from autolora.allocation.gates import evaluating, runs_exactly
 from autolora.allocation.likelihood import Likelihood, Predictive
+from autolora.allocation.squeeze import Loss, own_loss, tried
+from autolora.causes import is_memory
 from autolora.errors import UserError
+from autolora.integrations.batches import undisturbed
 from autolora.lora.adapter import lora_layers, lora_parameters
 from autolora.training.optimizers import check_held
 
@@ -89,6 +94,43 @@ def check_labels(budget: Budget, batch: Any, given: bool) -> None:
             "a tolerance needs the loss measured, and the training's batches have no 'labels': give loss=, a function "
             "of model and batch, or a budget of a fixed size"
         )
+
+
+def check_passes(
+    model: PeftModel, budget: Budget, batch: Any, likelihood: Likelihood | None, loss: Loss | None
+) -> None:
+    """The passes of a squeeze work on a batch, now and not only in the middle of the training.
+
+    They are in evaluation mode and without gradients, and leave the generators as they are.
+
+    Args:
+        model: With LoRA, trained or not, on the batch's device.
+        budget: Any.
+        batch: The first one, as the model takes it.
+        likelihood: Of its predictions, or None.
+        loss: The user's own, or None.
+
+    Raises:
+        UserError: They don't; the message says which error came of what batch.
+    """
+    predictive = Predictive(model, model.get_base_model(), likelihood)
+    measured = None if budget.tolerance is None else loss or own_loss
+    once = partial(tried, model, predictive, batch, measured)
+    try:
+        with undisturbed(0):
+            exact = runs_exactly(model, once)
+            with evaluating(model, exact=exact), torch.no_grad():
+                once()
+    except (TypeError, ValueError, RuntimeError, LookupError, AttributeError) as error:
+        if is_memory(error):
+            raise
+        given = f"with {', '.join(map(str, batch))}" if isinstance(batch, Mapping) else f"a {type(batch).__name__}"
+        said = (str(error).splitlines() or [""])[0][:200]
+        raise UserError(
+            f"the squeeze could not pass the training's first batch ({given}) through the model: "
+            f"{type(error).__name__}: {said}; give SqueezeCallback batches=, a list of batches as the model takes "
+            "them, or correct likelihood= or loss=, whichever raised it"
+        ) from error
 
 
 def check_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer | None) -> None:

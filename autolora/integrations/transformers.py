@@ -29,7 +29,7 @@ from autolora.allocation.likelihood import Likelihood
 from autolora.allocation.squeeze import Loss, squeeze
 from autolora.errors import UserError
 from autolora.integrations.batches import training_batches, undisturbed
-from autolora.integrations.checks import check, check_labels, check_optimizer, checked_share, step_of
+from autolora.integrations.checks import check, check_labels, check_optimizer, check_passes, checked_share, step_of
 from autolora.integrations.reshape import reshape
 from autolora.lora.ranks import Ranks
 from autolora.registry import SCORES
@@ -37,6 +37,7 @@ from autolora.training.seeds import derive
 
 MARK = "squeeze"  # of the entry in the trainer state's log history, which checkpoints carry
 STATE = "trainer_state.json"
+RATE = "squeeze_lr"  # in an optimiser's group while a warm-up has lowered its rate: the schedule's
 _log = logging.getLogger(__name__)
 _squeezed: WeakSet[PeftModel] = WeakSet()
 
@@ -88,7 +89,6 @@ class SqueezeCallback(TrainerCallback):
         self._step, self._done_at = 0, -1  # optimiser steps: when it is due (0: never), and after which it was
         self._cut: ref[PeftModel] | None = None
         self._failed = ""
-        self._rates: list[Any] | None = None  # of the groups, while a step is taken at lower ones
 
     def on_init_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Let the model load checkpoints from after a squeeze."""
@@ -115,7 +115,10 @@ class SqueezeCallback(TrainerCallback):
             _log.warning("this model has been squeezed by this callback in an earlier train(), and stays as it is")
             self._step = 0
         if self._done_at < 0 and self._step > 0:
-            check_labels(self.budget, self._batches(args, kwargs, examples=1)[0], self.loss is not None)
+            # The first batch of the squeeze: of a whole batch's size, as models may treat a single row otherwise.
+            batch = self._batches(args, kwargs, examples=self._size(args))[0]
+            check_labels(self.budget, batch, self.loss is not None)
+            check_passes(model, self.budget, batch, self.likelihood, self.loss)
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -123,19 +126,16 @@ class SqueezeCallback(TrainerCallback):
         """Lower the learning rates of a warm-up step."""
         since = state.global_step - self._done_at
         if self._done_at >= 0 and since < self.warmup:
-            groups = kwargs["optimizer"].param_groups
-            self._rates = [group["lr"] for group in groups]
-            for group in groups:
+            for group in kwargs["optimizer"].param_groups:
+                group.setdefault(RATE, group["lr"])  # another callback may be in its warm-up, too
                 group["lr"] = group["lr"] * ((since + 1) / self.warmup)
 
     def on_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Give the schedule its learning rates back."""
-        if self._rates is not None:
-            for group, rate in zip(kwargs["optimizer"].param_groups, self._rates, strict=True):
-                group["lr"] = rate
-            self._rates = None
+        for group in kwargs["optimizer"].param_groups:
+            group["lr"] = group.pop(RATE, group["lr"])
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Squeeze when it is time; what is evaluated and saved after this step is the squeezed model.
@@ -205,15 +205,18 @@ class SqueezeCallback(TrainerCallback):
             if not found:
                 raise UserError("batches has no batch in it")
             return found
-        checkpointing = getattr(args, "gradient_checkpointing", False) or getattr(args, "activation_checkpointing", 0)
-        size = self.batch_size or (1 if checkpointing else args.per_device_train_batch_size)
         return training_batches(
             given["train_dataloader"],
             examples=examples or self.examples,
-            batch_size=size,
+            batch_size=self._size(args),
             seed=self._seed(args),
             device=device,
         )
+
+    def _size(self, args: TrainingArguments) -> int:
+        """Examples a pass."""
+        checkpointing = getattr(args, "gradient_checkpointing", False) or getattr(args, "activation_checkpointing", 0)
+        return self.batch_size or (1 if checkpointing else args.per_device_train_batch_size)
 
 
 def loads_squeezed(model: PeftModel) -> None:
@@ -230,16 +233,19 @@ def loads_squeezed(model: PeftModel) -> None:
 
 def _load_adapter(self: PeftModel, model_id: Any, adapter_name: str, *args: Any, **kwargs: Any) -> Any:
     folder = Path(model_id)
-    if adapter_name in self.peft_config and (self in _squeezed or _has_mark(folder)):
+    if adapter_name in self.peft_config and (self in _squeezed or _has_mark(folder, adapter_name)):
         config = PeftConfig.from_pretrained(str(folder))
         reshape(self, adapter_name, cast(LoraConfig, config))
         _squeezed.add(self)
     return type(self).load_adapter(self, model_id, adapter_name, *args, **kwargs)
 
 
-def _has_mark(checkpoint: Path) -> bool:
-    """Whether a Trainer's checkpoint is from after a squeeze."""
-    file = checkpoint / STATE
+def _has_mark(folder: Path, adapter: str) -> bool:
+    """Whether the folder of an adapter is of a Trainer's checkpoint from after a squeeze.
+
+    PEFT writes an adapter of any name but "default" to a folder of that name, within the checkpoint's.
+    """
+    file = (folder.parent if folder.name == adapter else folder) / STATE
     if not file.is_file():
         return False
     history = json.loads(file.read_text(encoding="utf-8")).get("log_history", [])

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import autolora
-from autolora.allocation.squeeze import _mean_loss, _own_loss
+from autolora.allocation.squeeze import _mean_loss, own_loss
 from tests.allocation.models import adapted, plain, token_batch, with_lora
 
 SMALL = {
@@ -78,7 +78,7 @@ def test_batches_without_a_label_that_counts_have_no_part_in_a_measured_rise() -
     rises = []
     for given in ([batch], [batch, nothing]):
         model = adapted("llama", dropout=0.0, dtype=torch.float32)
-        loss = _mean_loss(model, given, _own_loss)
+        loss = _mean_loss(model, given, own_loss)
         rises.append(loss())
     assert rises[0] == rises[1]
 

@@ -74,6 +74,18 @@ def several_labels() -> Any:
     return with_lora(BertForSequenceClassification(BertConfig(**_SMALL, num_labels=5)), ["query"])
 
 
+def negative(**more: Any) -> Any:
+    config = LoraConfig(r=2, target_modules=["0", "2"], **more)
+    found = get_peft_model(nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)), config)  # type: ignore[arg-type]
+    randomise(found)
+    return found
+
+
+def inference() -> Any:
+    with torch.inference_mode():
+        return plain()
+
+
 def image() -> Any:
     return with_lora(nn.Sequential(nn.Linear(6, 6)), ["0"])
 
@@ -89,6 +101,17 @@ OTHERS = torch.optim.SGD([nn.Parameter(torch.zeros(2))], lr=0.1)
 @pytest.mark.parametrize(
     ("make", "options", "message"),
     [
+        (
+            lambda: negative(lora_alpha=-8),
+            FLAT,
+            "lora_alpha: must be a finite number from 0, got -8; of a neg",
+        ),
+        (
+            lambda: negative(lora_alpha=8, alpha_pattern={"2": -4}),
+            FLAT,
+            "lora_alpha: must be a finite number from 0, got -4; of a negative one take the positive, and negate",
+        ),
+        (inference, FLAT, "the parameter base_model.model.0.base_layer.weight was made in inference mode, and no grad"),
         (experts, FLAT, "0: only a plain LoRA on a linear layer can be decomposed"),
         (lambda: with_lora(Attention(), ["attention"]), GAUSSIAN, "attention: only a plain LoRA on a linear layer can"),
         (lambda: with_lora(Attention(), ["out_proj"]), GAUSSIAN, "the prediction depends on none of the components: "),
