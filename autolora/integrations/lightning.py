@@ -25,7 +25,14 @@ from autolora.allocation.likelihood import Likelihood
 from autolora.allocation.squeeze import Loss, checked_count, squeeze
 from autolora.errors import UserError
 from autolora.integrations.batches import training_batches, undisturbed
-from autolora.integrations.checks import check, check_labels, check_optimizer, checked_share, step_of
+from autolora.integrations.checks import (
+    check,
+    check_labels,
+    check_optimizer,
+    check_passes,
+    checked_share,
+    step_of,
+)
 from autolora.integrations.reshape import of_ranks, reshape
 from autolora.lora.adapter import PREFIX, lora_layers
 from autolora.lora.ranks import Ranks
@@ -110,7 +117,10 @@ class SqueezeCallback(Callback):
             self._done, self.ranks = False, None
         self._cut = ref(model) if self._done else None
         if not self._done:
-            check_labels(self.budget, self._batches(trainer, pl_module, 1)[0], self.loss is not None)
+            batch = self._batches(trainer, pl_module, None)[0]
+            check_labels(self.budget, batch, self.loss is not None)
+            with trainer.precision_plugin.forward_context():
+                check_passes(model, self.budget, batch, self.likelihood, self.loss)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -157,7 +167,7 @@ class SqueezeCallback(Callback):
         self.ranks = None if state_dict["ranks"] is None else Ranks.from_json(state_dict["ranks"])
 
     def _squeezed(self, trainer: Trainer, module: LightningModule, model: PeftModel) -> Ranks:
-        with undisturbed(derive(self.seed, "integrations", "squeeze")):
+        with undisturbed(derive(self.seed, "integrations", "squeeze")), trainer.precision_plugin.forward_context():
             return squeeze(
                 model,
                 self._batches(trainer, module, self.examples),
@@ -170,13 +180,14 @@ class SqueezeCallback(Callback):
                 seed=self.seed,
             )
 
-    def _batches(self, trainer: Trainer, module: LightningModule, examples: int) -> list[Any]:
+    def _batches(self, trainer: Trainer, module: LightningModule, examples: int | None) -> list[Any]:
+        """Batches as the PEFT model takes them, of so many examples; None: at least one batch."""
         if self.batches is not None:
             found = [send_to_device(batch, module.device) for batch in self.batches]
         else:
             loader = trainer.train_dataloader
             size = self.batch_size or getattr(loader, "batch_size", None) or 1
-            drawn = training_batches(loader, examples=examples, batch_size=size, seed=self.seed, device=None)
+            drawn = training_batches(loader, examples=examples or size, batch_size=size, seed=self.seed, device=None)
             with undisturbed(derive(self.seed, "integrations", "hooks")):  # augmentations are hooks
                 found = [_as_trained_on(trainer, module, batch) for batch in drawn]
                 found = found if self.inputs is None else [self.inputs(batch) for batch in found]

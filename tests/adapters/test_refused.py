@@ -375,8 +375,6 @@ def test_what_has_become_somebodys_work_is_not_replaced(adapter: Path, change: s
         with (small / "README.md").open("a") as card:
             card.write("mine")
     before = {path.name: path.read_bytes() for path in small.iterdir()}
-    with pytest.raises(
-        UserError, match=r"compress as it is now \(.* has been (add|chang)ed"
-    ):
+    with pytest.raises(UserError, match=r"compress as it is now \(.* has been (add|chang)ed"):
         autolora.compress(adapter, 0.25, small)
     assert {path.name: path.read_bytes() for path in small.iterdir()} == before

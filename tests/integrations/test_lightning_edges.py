@@ -351,3 +351,23 @@ def test_a_checkpoint_with_lora_that_the_squeeze_took_is_refused_by_one_message(
         found.test(module, loader(), ckpt_path=str(tmp_path / "before.ckpt"), verbose=False, weights_only=False)
     assert module.state_dict().keys() == values.keys()
     found.test(Module(), loader(), ckpt_path=str(tmp_path / "before.ckpt"), verbose=False, weights_only=False)
+
+
+def test_what_could_not_be_measured_is_refused_before_the_first_step() -> None:
+    class OtherBatches(Module):
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            return super().training_step((batch[0][:, :6], batch[1]), batch_idx)
+
+    wide = DataLoader(TensorDataset(torch.cat([X, X], 1), DATA.tensors[1]), batch_size=8)
+    said = "the squeeze could not pass the training's first batch .a list. through the model: RuntimeError: mat1 and"
+    refused(said, squeezing(), module=OtherBatches(), data=wide)
+
+
+def test_a_base_in_bfloat16_with_a_lora_in_float32_is_measured_under_the_trainings_autocast() -> None:
+    module = Module()
+    for name, parameter in module.network.named_parameters():
+        parameter.data = parameter.data.to(torch.float32 if "lora_" in name else torch.bfloat16)
+    callback = squeezing()
+    trainer(callback, precision="bf16-mixed").fit(module, loader())
+    assert callback.ranks is not None
+    assert size(module) == callback.ranks.parameters <= WHOLE / 2
