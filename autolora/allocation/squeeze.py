@@ -23,15 +23,9 @@ from autolora.allocation.budget import Budget, choose, smallest
 from autolora.allocation.components import Components, adapter_of, components_of
 from autolora.allocation.compress import check_config, compress, ranks_of
 from autolora.allocation.evidence import Evidence
-from autolora.allocation.gates import (
-    MEASURING,
-    SampledLoss,
-    check_differentiable,
-    evaluating,
-    measure_gates,
-    runs_exactly,
-)
+from autolora.allocation.gates import MEASURING, SampledLoss, measure_gates
 from autolora.allocation.likelihood import Likelihood, Predictive
+from autolora.allocation.passes import check_differentiable, evaluating, runs_exactly
 from autolora.allocation.rises import Rises
 from autolora.allocation.rows import Rows, apart, rows_of
 from autolora.allocation.told import untold

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from autolora.allocation.components import Components
-from autolora.allocation.gates import MEASURING, SampledLoss, evaluating
+from autolora.allocation.gates import MEASURING, SampledLoss
+from autolora.allocation.passes import evaluating
 from autolora.allocation.rows import Rows, UntoldError, rolled
 from autolora.causes import loaded
 from autolora.training.batches import load_of_batch
@@ -45,7 +46,7 @@ def untold(
         batch: That the loss takes.
         rows: Its own.
         loss: The summed sampled loss of a batch.
-        exact: As of `autolora.allocation.gates.evaluating`.
+        exact: As of `autolora.allocation.passes.evaluating`.
     """
     if rows.count < 2:
         return None

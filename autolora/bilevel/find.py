@@ -18,7 +18,7 @@ from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
-from autolora.allocation.gates import check_differentiable
+from autolora.allocation.passes import check_differentiable
 from autolora.bilevel.loop import BilevelSearch
 from autolora.errors import RunError, UserError
 from autolora.lora.idle import without_idle

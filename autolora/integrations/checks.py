@@ -14,8 +14,8 @@ from torch import nn
 from autolora.allocation.budget import Budget
 from autolora.allocation.components import adapter_of
 from autolora.allocation.compress import check_config
-from autolora.allocation.gates import evaluating, runs_exactly
 from autolora.allocation.likelihood import Likelihood, Predictive
+from autolora.allocation.passes import evaluating, runs_exactly
 from autolora.allocation.squeeze import Loss, own_loss, tried
 from autolora.causes import is_memory
 from autolora.errors import UserError

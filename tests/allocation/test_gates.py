@@ -12,8 +12,9 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from autolora.allocation.components import components_of
-from autolora.allocation.gates import Gates, closed, evaluating, measure_gates
+from autolora.allocation.gates import Gates, closed, measure_gates
 from autolora.allocation.likelihood import Predictive
+from autolora.allocation.passes import evaluating
 from autolora.allocation.rows import Rows, rows_of
 from autolora.errors import RunError, UserError
 from autolora.training.sampling import Sampled, sampled_categorical
