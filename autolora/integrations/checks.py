@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any, cast
 
 import torch
 from peft import LoraConfig, PeftModel
 from peft.tuners.lora import LoraLayer
-from torch import nn
+from torch import Tensor, nn
 
 from autolora.allocation.budget import Budget
 from autolora.allocation.components import adapter_of
@@ -154,6 +154,25 @@ def step_of(at: float, total: int) -> int:
         total: Steps of the training.
     """
     return min(max(1, round(at * total)), total)
+
+
+def checked_batches(batches: Iterable[Any] | None) -> Iterable[Any] | None:
+    """Batches that can be read before the training and in it.
+
+    Args:
+        batches: As the user gives them; None: there are none.
+
+    Raises:
+        UserError: They are one batch, or come only once.
+    """
+    if isinstance(batches, Tensor | Mapping):
+        raise UserError(f"batches: must be a list of batches, or a DataLoader, got one {type(batches).__name__}")
+    if batches is not None and iter(batches) is batches:
+        raise UserError(
+            f"batches: a {type(batches).__name__} can be read only once, and is read before the first step and at the "
+            "squeeze; give a list of batches, or a DataLoader"
+        )
+    return batches
 
 
 def checked_share(at: float) -> float:

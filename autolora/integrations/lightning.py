@@ -30,6 +30,7 @@ from autolora.integrations.checks import (
     check_labels,
     check_optimizer,
     check_passes,
+    checked_batches,
     checked_share,
     step_of,
 )
@@ -78,7 +79,8 @@ class SqueezeCallback(Callback):
     ) -> None:
         self.budget, self.at = Budget.of(budget), checked_share(at)
         SCORES.load(score)
-        self.score, self.examples, self.batches, self.inputs = score, checked_count(examples), batches, inputs
+        self.score, self.examples, self.inputs = score, checked_count(examples), inputs
+        self.batches = checked_batches(batches)
         self.batch_size, self.likelihood, self.loss, self.seed = batch_size, likelihood, loss, seed
         self.ranks: Ranks | None = None  # what the squeeze found, or what a checkpoint says that it had found
         self._step, self._done = 0, False  # after which optimiser step it is due (0: it is not), and whether it was

@@ -29,7 +29,15 @@ from autolora.allocation.likelihood import Likelihood
 from autolora.allocation.squeeze import Loss, squeeze
 from autolora.errors import UserError
 from autolora.integrations.batches import training_batches, undisturbed
-from autolora.integrations.checks import check, check_labels, check_optimizer, check_passes, checked_share, step_of
+from autolora.integrations.checks import (
+    check,
+    check_labels,
+    check_optimizer,
+    check_passes,
+    checked_batches,
+    checked_share,
+    step_of,
+)
 from autolora.integrations.reshape import reshape
 from autolora.lora.ranks import Ranks
 from autolora.registry import SCORES
@@ -83,7 +91,7 @@ class SqueezeCallback(TrainerCallback):
         for name, value, low in (("examples", examples, 1), ("batch_size", batch_size, 1), ("warmup", warmup, 0)):
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < low):
                 raise UserError(f"{name}: must be a whole number from {low}, got {value!r}")
-        self.score, self.examples, self.batches, self.batch_size = score, examples, batches, batch_size
+        self.score, self.examples, self.batches, self.batch_size = score, examples, checked_batches(batches), batch_size
         self.likelihood, self.loss, self.warmup, self.seed = likelihood, loss, warmup, seed
         self.ranks: Ranks | None = None  # what the squeeze found, or what a checkpoint says that it had found
         self._step, self._done_at = 0, -1  # optimiser steps: when it is due (0: never), and after which it was

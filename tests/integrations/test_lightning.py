@@ -119,6 +119,8 @@ def test_what_cannot_be_squeezed_is_refused_before_the_first_step(tmp_path: Path
         fit(tmp_path, module=Module(model(use_dora=True)))
     with pytest.raises(UserError, match="at: must be"):
         SqueezeCallback(at=2)
+    with pytest.raises(UserError, match="batches: a list_iterator can be read only once"):
+        SqueezeCallback(batches=iter([1]))
 
 
 def test_batches_that_the_module_takes_apart_are_put_together_for_the_model(tmp_path: Path) -> None:

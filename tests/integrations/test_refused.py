@@ -34,6 +34,8 @@ from tests.integrations.trainers import Rows, base, model, trained, trainer
         ({"examples": 0}, "examples: must be a whole number from 1"),
         ({"warmup": -1}, "warmup: must be a whole number from 0"),
         ({"batch_size": 0}, "batch_size: must be a whole number from 1"),
+        ({"batches": iter([1])}, "batches: a list_iterator can be read only once, and is read before the first step"),
+        ({"batches": {"input_ids": 1}}, "batches: must be a list of batches, or a DataLoader, got one dict"),
     ],
 )
 def test_a_setting_is_refused_where_it_is_made(more: dict[str, Any], message: str) -> None:
