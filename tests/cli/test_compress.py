@@ -44,7 +44,7 @@ def test_the_command_prints_the_curve_and_the_ranks_and_writes_an_adapter(adapte
     assert "1 of 6 modules keep nothing and are no longer adapted" in err
     assert f"not carried over from {adapter}: checkpoint-10, training_args.bin" in err
     assert {path.name for path in small.iterdir()} == {
-        *(TENSORS, CONFIG, "ranks.json", "README.md", "tokenizer_config.json", "LICENSE")
+        *(TENSORS, CONFIG, "ranks.json", "written.json", "README.md", "tokenizer_config.json", "LICENSE")
     }
     assert (small / "README.md").read_bytes() == (adapter / "README.md").read_bytes()
     assert (outputs(in_peft(small, base("llama")), "llama") == outputs(in_peft(adapter, base("llama")), "llama")).all()
