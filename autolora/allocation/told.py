@@ -1,13 +1,13 @@
 """Whether the rows of every layer's input can be told apart by example, as `autolora.allocation.rows` says.
 
-A shape alone does not say it: with as many positions as examples, an input of (positions, examples, features) looks
-like one of (examples, positions, features). So a batch is given twice, the second time with its last row first, and
-every layer's input has to follow.
+A shape alone does not always say it: with as many positions as examples, an input of (positions, examples, features)
+looks like one of (examples, positions, features), and one that is flattened may be in any order. So a batch with such
+inputs is given twice, the second time with its last row first, and every layer's input has to follow.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -55,6 +55,8 @@ def untold(
             seen = _seen(layers, components, rows, partial(loss, batch))
         except UntoldError as error:
             return error
+        if all(_clear(x.shape[:-1], rows) for inputs in seen.values() for x in inputs):
+            return None  # what cannot be given in another order (the images of all rows, in one) need not be
         wrong = ""
         for other in rolled(batch, rows):
             wrong = _elsewhere(rows, seen, _seen(layers, components, None, partial(loss, other)))
@@ -62,6 +64,11 @@ def untold(
                 return None
     shape = seen[wrong][0].shape[:-1] if seen[wrong] else ()
     return UntoldError(wrong, shape, rows.count, " that does not follow their order")
+
+
+def _clear(shape: Sequence[int], rows: Rows) -> bool:
+    """Whether an input's first dimension can be nothing but that of the batch's rows."""
+    return len(shape) > 1 and shape[0] == rows.size != shape[1]
 
 
 def _elsewhere(rows: Rows, seen: Mapping[str, list[Tensor]], again: Mapping[str, list[Tensor]]) -> str:

@@ -155,6 +155,29 @@ def test_a_mask_of_positions_is_no_row_of_an_example(positions: int) -> None:
     assert torch.allclose(whole, derivatives(model, [(each, mask) for each in x.split(1)]), atol=1e-12)
 
 
+class WithImages(nn.Module):
+    """Images of all examples come in one, each example's as many as it says, as vision-language models have them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x: Tensor, counts: Tensor, images: Tensor) -> Tensor:
+        owner = torch.arange(len(x)).repeat_interleave(counts)
+        seen = torch.zeros_like(x[:, 0]).index_add(0, owner, images)
+        found: Tensor = torch.tanh(self.inside(x + seen[:, None]))
+        return found.sum(-1)
+
+
+def test_a_batch_whose_rows_cannot_be_reordered_is_measured_where_its_shapes_are_clear() -> None:
+    torch.manual_seed(0)
+    model: Any = with_lora(WithImages(), ["inside"]).double()
+    x, counts, images = torch.randn(3, 4, WIDTH).double(), torch.tensor([2, 0, 3]), torch.randn(5, WIDTH).double()
+    parts = [(x[:1], counts[:1], images[:2]), (x[1:2], counts[1:2], images[:0]), (x[2:], counts[2:], images[2:])]
+    assert torch.allclose(derivatives(model, [(x, counts, images)]), derivatives(model, [*parts]), atol=1e-12)
+    autolora.squeeze(model, [(x, counts, images)], 0.5, likelihood="gaussian")
+
+
 class MaskedPositionsFirst(Masked, PositionsFirst):
     """Neither can be told."""
 
