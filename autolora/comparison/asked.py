@@ -15,6 +15,7 @@ from autolora.comparison.keys import settings_key, trial_key
 from autolora.comparison.outcome import OF_A_SWEEP, Captioned, spelt
 from autolora.comparison.plan import Trial, check_plan, trials_of
 from autolora.comparison.rate_search import planned_search, search_rates
+from autolora.comparison.same_base import check_bases
 from autolora.comparison.same_rows import check_rows_of
 from autolora.comparison.select import select, selected_results, selected_trials, selection_trials
 from autolora.comparison.statistics import check_interval
@@ -68,6 +69,7 @@ class Asked:
         self._check(baseline, interval)
         trials = self._planned()
         check_rows_of(trials)
+        check_bases((trial, trial.run) for trial in trials if trial.done)
         return trials
 
     def _planned(self) -> list[Trial]:

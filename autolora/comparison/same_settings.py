@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from autolora.comparison.keys import settings_key
+from autolora.comparison.same_base import OneBase
 from autolora.errors import UserError
 from autolora.runs.store import Run
 
@@ -21,6 +22,7 @@ class Alike:
 
     def __init__(self) -> None:
         self._first: dict[str, tuple[Path, str]] = {}
+        self._base = OneBase()
 
     def __call__(self, run: Run, group: str) -> None:
         """Make sure that a run has the settings of its group's first, but for method and seed.
@@ -30,7 +32,7 @@ class Alike:
             group: Of runs that stand in one table: the recipe's name; in a sweep, with the point.
 
         Raises:
-            UserError: It has others; the message has the first field.
+            UserError: It has others, or was begun on another pretrained model; the message has the first difference.
         """
         settings = settings_key(run.recipe)
         path, known = self._first.setdefault(group, (run.path, settings))
@@ -40,6 +42,7 @@ class Alike:
                 f"{path} and {run.path} cannot stand in one table: their {field} is {one} and {other}; "
                 "report them apart, or run autolora compare again, which makes what is missing"
             )
+        self._base(run.path, group)
 
 
 def _differences(one: Any, other: Any, field: str = "") -> Iterator[tuple[str, str, str]]:

@@ -43,9 +43,6 @@ def retrain(run: Run, context: Context, *, anew: bool = False) -> Path:
         UserError: Something that the method needs is missing, or a checkpoint belongs to other settings, data or model.
     """
     method, settings = method_of(run), run.recipe.retrain
-    if anew and context.main:
-        (run.path / "retrain" / "checkpoint.safetensors").unlink(missing_ok=True)
-    context.compute.wait()
     method.check()
     prepare(context, run)
     forget_seconds(run, "retrain")
@@ -56,6 +53,9 @@ def retrain(run: Run, context: Context, *, anew: bool = False) -> Path:
         examples = context.examples(run.recipe.data.splits.train)
         model = context.model()
         check_fit(context, model, examples, lora=method.adapts_layers)
+        if anew and context.main:  # not before: what is refused loses nothing
+            (run.path / "retrain" / "checkpoint.safetensors").unlink(missing_ok=True)
+        context.compute.wait()
         head = context.head(model)
         run.note(
             "retrain",

@@ -53,6 +53,10 @@ class Seal:
             return True
         return any(file_hash(self.run / name) != self._built_on[name] for name in names - known)
 
+    def untouched(self) -> bool:
+        """Whether every file of the stage is the one that was there when it began, and there is no other."""
+        return set(files_of(self.run, self.stage)) == self._before.keys() and all(map(self._known, self._before))
+
     def _known(self, name: str) -> bool:
         """Whether a file is the one that was there before."""
         return name in self._before and _stat(self.run / name) == self._before[name]

@@ -16,9 +16,9 @@ from typing import Any
 
 from autolora.causes import explained
 from autolora.console import warn
-from autolora.errors import keep
+from autolora.errors import UserError, keep
 from autolora.files import remove_leftovers, write_state
-from autolora.runs.inventory import STATUS, read_run_state
+from autolora.runs.inventory import MANIFEST, STATUS, read_run_state
 from autolora.runs.seal import Seal, drop_beside
 
 STAGES = ("search", "retrain", "eval")
@@ -115,13 +115,15 @@ class Status:
     def during(self, name: str) -> Iterator[None]:
         """Marks a stage as running, and then as success, failed (keeping the traceback) or cancelled.
 
-        Later stages that had ended are forgotten where it comes to another product than they were made of.
+        Later stages that had ended are forgotten where it comes to another product than they were made of. One that had
+        ended, and is refused before anything of it is written, stays as it was.
 
         Args:
             name: One of `STAGES`.
         """
         if self.main:
             remove_leftovers(self.folder)
+        before = {file: read_run_state(file) for each in (STATUS, MANIFEST) if (file := self.folder / each).exists()}
         ended = self.read()["stages"].get(name, {}).get("state") == "success"
         seal = Seal(self.folder, name, ended=ended) if self.main else None
         self.mark_stage(name, "running", pid=os.getpid())
@@ -141,8 +143,12 @@ class Status:
             told = explained(error, name) or error
             # A full disk, say, is not to hide the reason; the run stays one that was cut off then.
             with suppress(OSError):
-                self.mark_stage(name, "failed", error=str(told), traceback=traceback.format_exc())
-                keep(told, self.folder / STATUS)
+                if ended and seal is not None and isinstance(told, UserError) and seal.untouched():
+                    for file, content in before.items():
+                        write_state(file, content)
+                else:
+                    self.mark_stage(name, "failed", error=str(told), traceback=traceback.format_exc())
+                    keep(told, self.folder / STATUS)
             if told is error:
                 raise
             raise told from error

@@ -14,6 +14,7 @@ import pytest
 
 from autolora.comparison.defaults import PAPER
 from tests.cli.support import Call, finish, freeze_when, lines, read, served, stage_states, start, succeed, succeed_here
+from tests.model.checkpoints import edit_weights
 
 METHODS = "autolora,lora:2,lora-matched,shuffled,svd"
 SHORT = ("--set", "search.steps=6", "--set", "retrain.steps=12")
@@ -62,6 +63,23 @@ def test_a_finished_run_on_other_rows_is_no_trial_of_these(
         code, out, err = call(*asked, *there, *more)
         assert (code, out) == (2, "")
         assert f"{copied} was made of other rows of split 'train' than tiny has now: in one table" in err
+
+
+def test_runs_on_other_weights_stand_in_no_table_of_these(
+    call: Call, laboratory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Path(shutil.copytree(laboratory, tmp_path / "place", ignore=shutil.ignore_patterns("runs", "compared")))
+    monkeypatch.chdir(place)
+    asked = ("compare", "tiny.yaml", "--seeds", "0", "--output", tmp_path / "out", *SHORT)
+    assert call(*asked, "--methods", "lora:2")[0] == 0
+    edit_weights(place / "model", lambda ts: {n: t * 1.5 if "self.key.weight" in n else t for n, t in ts.items()})
+    tables = {path: path.read_bytes() for path in (tmp_path / "out" / "comparisons").rglob("*.md")}
+    for _ in range(2):  # when the second method has been run, and from then on before anything is
+        code, _, err = call(*asked, "--methods", "lora:2,lora:1")
+        assert (code, "was begun on another pretrained model, by the weights (their hash is " in err) == (2, True), err
+    assert {path: path.read_bytes() for path in tables} == tables
+    code, _, err = call("report", tmp_path / "out" / "comparisons" / "tiny")
+    assert code == 0, err  # its own runs are of one model
 
 
 def test_every_cell_is_a_run_of_its_own_with_its_method_and_seed(compared: Path) -> None:

@@ -86,6 +86,41 @@ def test_a_stage_on_another_model_is_refused(
     assert not (run.path / "metrics.json").exists()
 
 
+@pytest.mark.parametrize("stage", ["retrain", "eval"])
+def test_what_is_refused_leaves_a_finished_run_as_it_was(place: Path, tmp_path: Path, stage: str) -> None:
+    run, context = tiny_run(place, tmp_path / "runs", "lora:2", *FEW)
+    for each in STAGES.values():
+        each(run, context)
+    before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+    other_weights(place / "model")
+    with pytest.raises(UserError, match="another model than"):
+        STAGES[stage](*reopened(run))
+    assert {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()} == before
+    assert Run.open(run.path).stage_state(stage) == "success"
+
+
+def test_a_refused_beginning_anew_keeps_the_checkpoint(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, context = tiny_run(place, tmp_path / "runs", "lora:2", "retrain.steps=4", "retrain.checkpoint_every=1")
+    search(run, context)
+    with interrupting(monkeypatch, Finetuning, "advance", 3):
+        retrain(run, context)
+    kept = run.path / "retrain" / "checkpoint.safetensors"
+    before = kept.read_bytes()
+    weights = (place / "model" / "model.safetensors").read_bytes()
+    other_weights(place / "model")
+    with pytest.raises(UserError, match="another model than"):
+        retrain(*reopened(run), anew=True)
+    assert kept.read_bytes() == before
+    (place / "model" / "model.safetensors").write_bytes(weights)
+    steps: list[int] = []
+    original = Finetuning.advance
+    monkeypatch.setattr(Finetuning, "advance", lambda self, step: steps.append(step) or original(self, step))
+    retrain(*reopened(run), anew=True)
+    assert steps == [0, 1, 2, 3]
+
+
 @pytest.mark.parametrize("method", ["houlsby:2", "lora:2"])
 def test_resuming_on_other_weights_is_refused(
     place: Path, tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
