@@ -64,6 +64,7 @@ def side_by_side(console: Console, found: Mapping[str, Any]) -> None:
     for letter, path, state in zip("AB", found["runs"], found["states"], strict=True):
         line(console, f"{letter}: {path} ({state})")
     _pairs(console, "Recipe", found["recipe"], "The recipes are the same.")
+    _pairs(console, "Made of", found["made_of"], "Nothing says that the base model or the rows are others.")
     _pairs(console, "Scores", found["scores"], "Neither has a score.", difference=True)
     ranks = {"sum": found["rank_totals"]} if any(total is not None for total in found["rank_totals"]) else {}
     unlike = dict(list(found["ranks"].items())[:_MANY])

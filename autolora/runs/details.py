@@ -11,6 +11,7 @@ from autolora.errors import UserError
 from autolora.lora.ranks import Ranks
 from autolora.recipe.fields import WHOLE
 from autolora.recipe.method import label
+from autolora.runs.base import read_base
 from autolora.runs.folders import ranks_file
 from autolora.runs.inventory import MANIFEST
 from autolora.runs.results import Result, read_result, reason
@@ -101,6 +102,22 @@ def _stage(status: Mapping[str, Any], noted: Mapping[str, Any]) -> dict[str, Any
     }
 
 
+def _made_of(run: Run) -> dict[str, str]:
+    """Beginnings of the hashes of the pretrained model, and of the rows by split; of what has not begun, nothing."""
+    try:
+        base = read_base(run.path)
+    except UserError:
+        base = None
+    model = {} if base is None else {"base model's weights": base.weights, "base model's tokenizer": base.tokenizer}
+    stages = run.manifest().get("stages", {}) if (run.path / MANIFEST).exists() else {}
+    rows = {
+        f"rows of {split}": str(found)
+        for stage in STAGES
+        for split, found in (stages.get(stage, {}).get("data") or {}).items()
+    }
+    return {name: found[:12] for name, found in {**model, **rows}.items()}
+
+
 def rank_record(ranks: Ranks) -> dict[str, Any]:
     """Ranks in short.
 
@@ -132,7 +149,8 @@ def differences(one: Path, two: Path, states: tuple[str, str]) -> dict[str, Any]
         states: Theirs, as of now.
 
     Returns:
-        "recipe", "ranks" and "versions": what differs, each name with its two values; "scores", "cost": all of it.
+        "recipe", "made_of" (of what both have noted), "ranks" and "versions": what differs, each name with its two
+        values; "scores", "cost": all of it.
 
     Raises:
         UserError: One cannot be opened.
@@ -146,6 +164,7 @@ def differences(one: Path, two: Path, states: tuple[str, str]) -> dict[str, Any]
         "runs": [str(one), str(two)],
         "states": list(states),
         "recipe": _unlike(*flat),
+        "made_of": {name: pair for name, pair in _unlike(*map(_made_of, runs)).items() if None not in pair},
         "scores": _side_by_side(found[0]["scores"], found[1]["scores"]),
         "rank_totals": [None if each["ranks"] is None else each["ranks"]["total"] for each in found],
         "ranks": _unlike(dict(ranks[0]), dict(ranks[1])),
