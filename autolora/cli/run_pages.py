@@ -95,7 +95,7 @@ def _stages(stages: Mapping[str, Mapping[str, Any]]) -> Table:
         cells = (
             name,
             stage["state"],
-            str(stage["at"] or "")[:19].replace("T", " "),
+            "" if stage["state"] == "running" else str(stage["at"] or "")[:19].replace("T", " "),
             _value(stage["seconds"], places=1),
             _value(stage.get("steps")),
             " + ".join(passes),
