@@ -143,7 +143,10 @@ class Status:
             told = explained(error, name) or error
             # A full disk, say, is not to hide the reason; the run stays one that was cut off then.
             with suppress(OSError):
-                if ended and seal is not None and isinstance(told, UserError) and seal.untouched():
+                refused = isinstance(error, UserError) and not isinstance(
+                    error.__cause__, OSError
+                )  # and no writing failed
+                if ended and seal is not None and refused and seal.untouched():
                     for file, content in before.items():
                         write_state(file, content)
                 else:
