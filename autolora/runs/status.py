@@ -143,10 +143,7 @@ class Status:
             told = explained(error, name) or error
             # A full disk, say, is not to hide the reason; the run stays one that was cut off then.
             with suppress(OSError):
-                refused = isinstance(error, UserError) and not isinstance(
-                    error.__cause__, OSError
-                )  # and no writing failed
-                if ended and seal is not None and refused and seal.untouched():
+                if ended and seal is not None and _is_refusal(error) and seal.untouched():
                     for file, content in before.items():
                         write_state(file, content)
                 else:
@@ -156,3 +153,8 @@ class Status:
                 raise
             raise told from error
         self.mark_stage(name, "success", seconds=round(time.monotonic() - begun, 2))
+
+
+def _is_refusal(error: BaseException) -> bool:
+    """Whether what was asked for cannot be done; a file that could not be written is a failure."""
+    return isinstance(error, UserError) and not isinstance(error.__cause__, OSError)
