@@ -164,7 +164,8 @@ def _resize(model: PreTrainedModel, shapes: Mapping[str, Shape]) -> None:
 
 def _stored(model: PreTrainedModel, module: nn.Module, shapes: Mapping[str, Shape]) -> Shape | None:
     """The shape of a module's whole weight in the adapter's file, if it is there."""
-    found = (shapes.get(f"{WRAPPED}{_name(model, module)}{inner}.weight") for inner in (*OWN, COPY))
+    name = _name(model, module)
+    found = (shapes.get(f"{WRAPPED}{name}{inner}.weight") for inner in (*OWN, COPY))
     return next((shape for shape in found if shape is not None), None)
 
 

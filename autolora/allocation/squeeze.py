@@ -99,8 +99,8 @@ def squeeze(
     layers = cast("dict[str, nn.Module]", lora_layers(model))
     predictive = Predictive(model, model.get_base_model(), likelihood)
     used = _first(batches, examples)
-    measured = None if bound.tolerance is None else loss or own_loss
-    exact = _exact(model, predictive, used, measured)
+    loss = loss or own_loss
+    exact = _exact(model, predictive, used, None if bound.tolerance is None else loss)
     told = _told(model, layers, components, used, predictive.sampled, exact)
     gates = measure_gates(model, layers, components, told, predictive.sampled, seed=seed, exact=exact)
     values = SCORES.load(score)(Evidence(components, gates))
@@ -109,11 +109,11 @@ def squeeze(
         "score": score,
         "budget": bound.given,
     }
-    if bound.tolerance is None or measured is None:
+    if bound.tolerance is None:
         full = sum(each.rank * each.cost for each in components.values())
         kept = choose(values, costs, bound.limit(costs, full))
     else:
-        rises = Rises(layers, components, _mean_loss(model, [batch for batch, _ in used], measured, exact))
+        rises = Rises(layers, components, _mean_loss(model, [batch for batch, _ in used], loss, exact))
         kept = smallest(values, costs, bound.tolerance * rises.gain(), rises)
         rule["measured_rise"] = rises(kept)
     rule["predicted_rise"] = gates.rise(kept)

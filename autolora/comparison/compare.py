@@ -20,7 +20,7 @@ from autolora.comparison.outcome import Captioned, outcome, write_outcome
 from autolora.comparison.plan import Trial
 from autolora.comparison.planned import Planned
 from autolora.comparison.processes import Processes
-from autolora.comparison.same_base import check_bases
+from autolora.comparison.same_base import OneBase, check_bases
 from autolora.comparison.scheduled import run_one
 from autolora.comparison.sweep import Leg, arms_of
 from autolora.recipe.schema import MethodSettings, Recipe
@@ -143,12 +143,11 @@ def compare(
     if trial is not None:
         return Comparison(tuple(run_one(asked, trials, trial, run_all)), (), folder, ())
     tried: list[Result] = []
-    begun: list[tuple[Trial, Run | None]] = []
+    known = OneBase()
 
     def noting(part: Sequence[Trial]) -> list[Run]:
         runs = run_all(part)
-        begun.extend(zip(part, runs, strict=True))
-        check_bases(begun)
+        check_bases(zip(part, runs, strict=True), known)
         of_tuning = [run for each, run in zip(part, runs, strict=True) if each.tuning]
         tried.extend(read_result(run) for run in of_tuning if run.stage_state("eval") != "success")
         return runs

@@ -1,4 +1,4 @@
-"""Whether runs that stand in one table were begun on one pretrained model: ``check_bases(trials, runs)``.
+"""Whether runs that stand in one table were begun on one pretrained model: ``check_bases(trials)``.
 
 A folder's weights may be replaced in place, and a hub's model have a new revision; the recipe says neither.
 """
@@ -43,16 +43,17 @@ class OneBase:
             )
 
 
-def check_bases(trials: Iterable[tuple[Trial, Run | None]]) -> None:
+def check_bases(trials: Iterable[tuple[Trial, Run | None]], known: OneBase | None = None) -> None:
     """Make sure that trials of one recipe were begun on one pretrained model, those of tuning among them.
 
     Args:
         trials: Each with its run, if it has one.
+        known: The models of trials that were checked before.
 
     Raises:
         UserError: One was begun on another.
     """
-    check = OneBase()
+    check = known or OneBase()
     for trial, run in trials:
         if run is not None:
             model = trial.recipe.model.model_dump_json(exclude={"target_modules", "head"})

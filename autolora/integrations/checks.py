@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import partial
+from logging import Logger
 from typing import Any, cast
 
 import torch
@@ -78,18 +79,9 @@ def _check_budget(budget: Budget, layers: Mapping[str, LoraLayer]) -> None:
         )
 
 
-def check_labels(budget: Budget, batch: Any, given: bool) -> None:
-    """A tolerance is measured by a loss, which the batches must have labels for.
-
-    Args:
-        budget: Any.
-        batch: The first one.
-        given: Whether the user gave a loss of their own.
-
-    Raises:
-        UserError: It has none.
-    """
-    if budget.tolerance is not None and not given and not (isinstance(batch, Mapping) and "labels" in batch):
+def _check_labels(budget: Budget, batch: Any, loss: Loss | None) -> None:
+    """A tolerance is measured by a loss, which the batches must have labels for."""
+    if budget.tolerance is not None and loss is None and not (isinstance(batch, Mapping) and "labels" in batch):
         raise UserError(
             "a tolerance needs the loss measured, and the training's batches have no 'labels': give loss=, a function "
             "of model and batch, or a budget of a fixed size"
@@ -111,8 +103,9 @@ def check_passes(
         loss: The user's own, or None.
 
     Raises:
-        UserError: They don't; the message says which error came of what batch.
+        UserError: They don't; the message says which error came of what batch. Or a tolerance has no loss.
     """
+    _check_labels(budget, batch, loss)
     predictive = Predictive(model, model.get_base_model(), likelihood)
     measured = None if budget.tolerance is None else loss or own_loss
     once = partial(tried, model, predictive, batch, measured)
@@ -187,3 +180,23 @@ def checked_share(at: float) -> float:
     if isinstance(at, bool) or not isinstance(at, int | float) or not 0 < at <= 1:
         raise UserError(f"at: must be a number above 0 and up to 1, the share of the training's steps, got {at!r}")
     return at
+
+
+def say_end(log: Logger, failed: str, now: int, due: int) -> None:
+    """Say so when a training ended without its squeeze.
+
+    Args:
+        log: Of the callback.
+        failed: Why there was none; "" where it did not fail.
+        now: The optimiser steps that were made.
+        due: After which of them it was due; 0 where it is not.
+    """
+    if failed:
+        log.error("the training ended, and its LoRA has its full size: %s", failed)
+    if due > 0:
+        log.warning(
+            "the training ended after step %d, before the squeeze, which was due after step %d: "
+            "the adapter has its full size; autolora.squeeze(model, batches) squeezes it now",
+            now,
+            due,
+        )

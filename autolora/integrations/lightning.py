@@ -27,11 +27,11 @@ from autolora.errors import UserError
 from autolora.integrations.batches import training_batches, undisturbed
 from autolora.integrations.checks import (
     check,
-    check_labels,
     check_optimizer,
     check_passes,
     checked_batches,
     checked_share,
+    say_end,
     step_of,
 )
 from autolora.integrations.reshape import of_ranks, reshape
@@ -120,7 +120,6 @@ class SqueezeCallback(Callback):
         self._cut = ref(model) if self._done else None
         if not self._done:
             batch = self._batches(trainer, pl_module, None)[0]
-            check_labels(self.budget, batch, self.loss is not None)
             with trainer.precision_plugin.forward_context():
                 check_passes(model, self.budget, batch, self.likelihood, self.loss)
 
@@ -149,15 +148,7 @@ class SqueezeCallback(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say so when the training ended without the squeeze."""
-        if self._failed:
-            _log.error("the training ended, and its LoRA has its full size: %s", self._failed)
-        if self._step > 0 and not self._done:
-            _log.warning(
-                "the training ended after step %d, before the squeeze, which was due after step %d: "
-                "the adapter has its full size; autolora.squeeze(model, batches) squeezes it now",
-                trainer.global_step,
-                self._step,
-            )
+        say_end(_log, self._failed, trainer.global_step, 0 if self._done else self._step)
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps of the callback."""

@@ -31,11 +31,11 @@ from autolora.errors import UserError
 from autolora.integrations.batches import training_batches, undisturbed
 from autolora.integrations.checks import (
     check,
-    check_labels,
     check_optimizer,
     check_passes,
     checked_batches,
     checked_share,
+    say_end,
     step_of,
 )
 from autolora.integrations.reshape import reshape
@@ -125,7 +125,6 @@ class SqueezeCallback(TrainerCallback):
         if self._done_at < 0 and self._step > 0:
             # The first batch of the squeeze: of a whole batch's size, as models may treat a single row otherwise.
             batch = self._batches(args, kwargs, examples=self._size(args))[0]
-            check_labels(self.budget, batch, self.loss is not None)
             check_passes(model, self.budget, batch, self.likelihood, self.loss)
 
     def on_pre_optimizer_step(
@@ -178,15 +177,7 @@ class SqueezeCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Say so when the training ended without the squeeze."""
-        if self._failed:
-            _log.error("the training ended, and its LoRA has its full size: %s", self._failed)
-        if self._step > 0 and self._done_at < 0:
-            _log.warning(
-                "the training ended after step %d, before the squeeze, which was due after step %d: "
-                "the adapter has its full size; autolora.squeeze(model, batches) squeezes it now",
-                state.global_step,
-                self._step,
-            )
+        say_end(_log, self._failed, state.global_step, self._step if self._done_at < 0 else 0)
 
     def _squeezed(self, args: TrainingArguments, given: Mapping[str, Any]) -> Ranks:
         seed = self._seed(args)

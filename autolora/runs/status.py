@@ -123,8 +123,9 @@ class Status:
         """
         if self.main:
             remove_leftovers(self.folder)
-        before = {file: read_run_state(file) for each in (STATUS, MANIFEST) if (file := self.folder / each).exists()}
         ended = self.read()["stages"].get(name, {}).get("state") == "success"
+        states = [file for each in (STATUS, MANIFEST) if ended and (file := self.folder / each).exists()]
+        before = {file: read_run_state(file) for file in states}
         seal = Seal(self.folder, name, ended=ended) if self.main else None
         self.mark_stage(name, "running", pid=os.getpid())
         begun = time.monotonic()
